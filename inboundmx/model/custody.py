@@ -1,0 +1,202 @@
+"""What we hold, for whom, and how its delivery went."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+from inboundmx.model.address import Address
+from inboundmx.model.message import Body
+from inboundmx.model.reply import Reply
+
+
+class Status(enum.StrEnum):
+    """What became of one recipient. All but PENDING are final."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    DISCARDED = "discarded"
+
+
+class State(enum.StrEnum):
+    """What becomes of an entry. Only ACTIVE ones are delivered."""
+
+    ACTIVE = "active"
+    HELD = "held"
+    QUARANTINED = "quarantined"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolRecipient:
+    """``last_reply`` is the last answer for this recipient, one printable line, empty before the first attempt."""
+
+    address: Address
+    status: Status = Status.PENDING
+    attempts: int = 0
+    last_reply: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolEntry:
+    """Custody of one message for recipients that share a route and stamps. Instants are seconds since the epoch.
+
+    ``message_id`` is the id the stranger was told; ``body_id`` names the stored body, which several entries may share.
+    ``domain`` is the route's key: it is looked up in the settings anew at each attempt. ``slots_used`` counts slots of
+    the retry list used up, ``attempts`` every try. ``next_attempt_at`` is None unless ``state`` is ACTIVE.
+    ``expires_at`` is the end of retention of what is held or quarantined, None: kept until an operator decides.
+    ``may_notify``: whether the policy of ``bounce`` allows a notice to the sender, decided at reception.
+    """
+
+    id: str
+    message_id: str
+    body_id: str
+    received_at: float
+    sender: Address | None
+    recipients: tuple[SpoolRecipient, ...]
+    size: int
+    domain: str
+    priority: int = 5
+    state: State = State.ACTIVE
+    cause: str = ""
+    attempts: int = 0
+    slots_used: int = 0
+    next_attempt_at: float | None = None
+    expires_at: float | None = None
+    eight_bit: bool = False
+    utf8: bool = False
+    may_notify: bool = False
+    delay_notified: bool = False
+    notice: bool = False
+    level: str = "none"
+    peer_ip: str = ""
+    hello: str = ""
+
+    @property
+    def pending(self) -> tuple[SpoolRecipient, ...]:
+        return tuple(r for r in self.recipients if r.status is Status.PENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is transmitted: ``prefix``, then the body from octet ``skip`` on. So headers are added, replaced or removed
+    by writing the header section anew into ``prefix`` and skipping the old one, and a body is never copied."""
+
+    prefix: bytes
+    skip: int
+    body: Body
+
+    @property
+    def size(self) -> int:
+        return len(self.prefix) + self.body.size - self.skip
+
+
+@dataclass(frozen=True, slots=True)
+class Deposit:
+    """A new entry with its content. Deposits with the same ``entry.body_id`` share one stored body."""
+
+    entry: SpoolEntry
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one commit does to the spool, all of it or nothing."""
+
+    add: tuple[Deposit, ...] = ()
+    update: tuple[SpoolEntry, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A server to deliver to. ``address`` is an IP address or a host name; ``protocol`` "smtp" or "lmtp"."""
+
+    address: str
+    port: int = 25
+    protocol: str = "smtp"
+
+    def __str__(self) -> str:
+        shown = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{'lmtp:' if self.protocol == 'lmtp' else ''}{shown}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where mail of ``domain`` goes: ``hosts`` in the order to try; ``tls`` as in the INI."""
+
+    domain: str
+    hosts: tuple[Host, ...]
+    tls: str = "opportunistic"
+    mode: str = "forward"
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One transmission: envelope and content. ``all_or_nothing``: DATA only when every recipient was accepted, else
+    RSET and the outcome tells each recipient's answer (architecture of cut-through)."""
+
+    message_id: str
+    sender: Address | None
+    recipients: tuple[Address, ...]
+    content: Content
+    eight_bit: bool = False
+    utf8: bool = False
+    all_or_nothing: bool = False
+
+
+class Phase(enum.StrEnum):
+    """How far a transmission came."""
+
+    CONNECT = "connect"
+    GREETING = "greeting"
+    HELLO = "hello"
+    TLS = "tls"
+    MAIL = "mail"
+    RECIPIENT = "rcpt"
+    DATA = "data"
+    DOT = "dot"
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryAttempt:
+    """How one transmission ended. ``phase`` is where the deciding answer came; ``replies`` has one for each recipient,
+    trouble on the way included as a 4xx of our own making. ``trouble`` is empty when the host itself answered, else a
+    word: ``refused`` (connection), ``timeout``, ``lost``, ``garbage``, ``tls``, ``rejects_us`` (5xx at banner, EHLO,
+    STARTTLS, AUTH; 521, 530, 535, 538 anywhere), ``unable`` (the host lacks what the message needs), ``abandoned``.
+    ``dot_sent``: the final dot had left us, so without an answer the message may have arrived.
+    ``accepted_by_text`` is the host's own words at the final dot."""
+
+    host: Host
+    started_at: float
+    ended_at: float
+    phase: Phase
+    replies: tuple[tuple[Address, Reply], ...]
+    tls: str = ""
+    trouble: str = ""
+    dot_sent: bool = False
+
+    @property
+    def delivered(self) -> bool:
+        """Every recipient was accepted and the final dot answered with 2xx."""
+        return not self.trouble and all(reply.positive for _, reply in self.replies)
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What came of trying to hand a message over while the stranger waits.
+
+    ``kind``: ``delivered`` (the primary has it: ``reply`` is its 250), ``refused`` (the primary's definite 5xx for the
+    message), ``deferred`` (a live primary's 4xx), ``postponed`` (spool it: ``detail`` says why), ``uncertain`` (the
+    final dot was sent and no answer has come within the deadline: commit it claimed; ``late`` fires with the
+    DeliveryAttempt when the answer comes or never will).
+    """
+
+    kind: str
+    host: Host | None = None
+    reply: Reply | None = None
+    detail: str = ""
+    attempt: DeliveryAttempt | None = None
+    late: Any = None

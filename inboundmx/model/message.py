@@ -1,0 +1,85 @@
+"""The content of a message: octets that are never altered, and the header fields found in them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+# A body up to this many octets lives in memory and in a column of the spool; a larger one is a file.
+SMALL_BODY = 256 * 1024
+# The header section must end within this many octets; intake refuses what goes on longer.
+HEADER_LIMIT = SMALL_BODY
+
+_FIELD = re.compile(rb"([^\x00-\x20:\x7f-\xff]+)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)\r\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """All octets between DATA and the final dot (RFC 5321 calls them mail data), CRLF lines, dot-stuffing undone.
+
+    Small: ``path`` is None and ``head`` is everything. Large: ``path`` names the file relative to the data folder and
+    ``head`` is its first SMALL_BODY octets. ``digest`` is the SHA-256 of all of it.
+    """
+
+    size: int
+    head: bytes
+    path: str | None
+    digest: bytes
+
+
+class Field(NamedTuple):
+    """A header field: ``name`` in lower case; ``value`` raw, folds included; ``start`` and ``end`` (past its CRLF)
+    count octets from the start of the message."""
+
+    name: str
+    value: bytes
+    start: int
+    end: int
+
+    def text(self) -> str:
+        """The value unfolded, read as UTF-8, undecodable octets replaced."""
+        return self.value.replace(b"\r\n", b"").strip().decode("utf-8", "replace")
+
+
+class Message:
+    """One message: its id and body; ``fields`` are scanned once, when first asked for.
+
+    Scanning stops at the blank line, at the first line that is no field (RFC 5322 2.2), or at the end of ``head``.
+    """
+
+    __slots__ = ("_fields", "_header_end", "body", "id")
+
+    def __init__(self, id: str, body: Body) -> None:
+        self.id = id
+        self.body = body
+        self._fields: tuple[Field, ...] | None = None
+        self._header_end: int | None = None
+
+    @property
+    def header_end(self) -> int:
+        """Octets before the blank line that ends the header section; 0 when there is no header section,
+        the size of what is at hand when no blank line is in it."""
+        if self._header_end is None:
+            head = self.body.head
+            if head.startswith(b"\r\n"):
+                self._header_end = 0
+            else:
+                found = head.find(b"\r\n\r\n")
+                self._header_end = len(head) if found < 0 else found + 2
+        return self._header_end
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        if self._fields is None:
+            head, end = self.body.head, self.header_end
+            found: list[Field] = []
+            at = 0
+            while at < end:
+                match = _FIELD.match(head, at, end)
+                if match is None:
+                    break
+                found.append(Field(match[1].decode("ascii").lower(), match[2], at, match.end()))
+                at = match.end()
+            self._fields = tuple(found)
+        return self._fields

@@ -1,0 +1,24 @@
+"""Who is talking to us. Facts of one SMTP connection (RFC 5598: the client)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """``id`` is 10 or more letters and digits; addresses are text without brackets; ``hello`` is empty before EHLO.
+
+    ``tls`` is empty on a clear connection, else protocol and cipher ("TLSv1.3 TLS_AES_256_GCM_SHA384").
+    """
+
+    id: str
+    peer_ip: str
+    peer_port: int
+    local_ip: str
+    connected_at: float
+    hello: str = ""
+    extended: bool = False
+    tls: str = ""
+    authenticated_as: str = ""
+    reverse_name: str = ""

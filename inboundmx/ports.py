@@ -1,0 +1,229 @@
+"""What the inside asks of the outside: protocols, and the one exception they share. No code.
+
+Awaitables are Twisted Deferreds (pure values, no reactor). Every port raises ``Unavailable`` for "ask again later".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from inboundmx.model.address import Address
+from inboundmx.model.custody import Change, Content, DeliveryAttempt, Handover, Host, Parcel, Route, SpoolEntry
+from inboundmx.model.message import Body
+from inboundmx.model.reply import Reply
+from inboundmx.model.session import Session
+
+
+class Unavailable(Exception):
+    """Ask again later. ``reason`` is a short printable phrase for logs; never shown to a stranger."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class StorageFull(Unavailable):
+    """No room on the disk: answered 452 4.3.1 instead of 451."""
+
+
+class Damaged(Exception):
+    """What was stored is not what is read back: hash, length or file is wrong. The entry is parked, never delivered."""
+
+
+class Timer(Protocol):
+    def cancel(self) -> None:
+        """Forgets the call; harmless when it has been made or cancelled already."""
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Wall clock, seconds since the epoch: for dates, and for instants that must survive a restart."""
+
+    def monotonic(self) -> float:
+        """Seconds that never jump: for measuring and for waits."""
+
+    def call_later(self, seconds: float, call: Callable[..., object], *arguments: object) -> Timer:
+        """Calls back once, after so many seconds."""
+
+
+class Chance(Protocol):
+    def token(self, length: int) -> str:
+        """So many lower-case letters and digits that nobody can guess (32 of them are used: no i, l, o, u)."""
+
+    def uniform(self, low: float, high: float) -> float: ...
+
+    def shuffled(self, items: Sequence[Any]) -> list[Any]: ...
+
+
+class Journal(Protocol):
+    def record(self, event: str, id: str, fields: Mapping[str, object], *, level: str = "info") -> None:
+        """One event: one line in the log and one row in the ledger, both from the same JSON text.
+
+        ``event`` is a stable name (refused, handed_over, spooled, quarantined, held, discarded, delivered, deferred,
+        failed, bounced, ...). ``id`` is what the stranger was told. ``level``: debug (only in the log, and only when
+        detail is asked for), info, warning, error.
+        """
+
+
+# --- smtp asks intake -------------------------------------------------------------------------------------------------
+
+
+class Draft(Protocol):
+    """A body on its way in: in memory while small, in a file once large. Not yet a promise."""
+
+    def write(self, chunk: bytes) -> None:
+        """Appends octets, dot-stuffing undone. Raises StorageFull or Unavailable; then the draft is lost but ``write``
+        may go on being called without effect, until the final dot."""
+
+    def finish(self) -> Body:
+        """The whole body. Raises what ``write`` raised."""
+
+    def discard(self) -> None:
+        """Removes a file that nobody took over. Harmless after ``finish``d bodies were moved into the spool."""
+
+
+class Conversation(Protocol):
+    """What one connection means to us; ``smtp`` calls in protocol order, one question at a time.
+
+    Each question returns a Reply, or an awaitable of one, which never fails with anything the dialogue must know: a
+    fault is answered 451 by the caller. ``smtp`` has settled syntax, order and its own limits before it asks.
+    """
+
+    def connected(self) -> Awaitable[Reply]:
+        """The greeting (220) or a refusal (421, 554: closes)."""
+
+    def hello(self, session: Session) -> Awaitable[Reply]:
+        """EHLO or HELO was given; ``session`` has the new facts. The positive reply's text is replaced by the
+        dialogue's own list of extensions. Also called anew after STARTTLS."""
+
+    def mail(self, sender: Address | None, size: int | None, eight_bit: bool, utf8: bool) -> Awaitable[Reply]: ...
+
+    def recipient(self, address: Address) -> Awaitable[Reply]: ...
+
+    def data(self) -> Awaitable[Reply]:
+        """354 to go on, or a refusal."""
+
+    def draft(self) -> Draft:
+        """Where the content goes after 354."""
+
+    def content(self, body: Body) -> Awaitable[Reply]:
+        """The final dot has come and nothing was wrong with the content: the answer to it."""
+
+    def refused(self, verb: str, reply: Reply) -> Reply:
+        """The dialogue itself refuses ``verb`` with ``reply`` (syntax, order, limits, content): lets the conversation
+        record it and returns the reply with the id as its last word."""
+
+    def reset(self) -> None:
+        """RSET, a new EHLO, or the transaction is over: sender, recipients and draft are forgotten."""
+
+    def closed(self, reason: str) -> None:
+        """The connection is gone: ``quit``, ``lost``, ``timeout``, ``limit`` or ``stopping``."""
+
+
+class Reception(Protocol):
+    def conversation(self, session: Session) -> Conversation: ...
+
+
+# --- delivery asks smtp -----------------------------------------------------------------------------------------------
+
+
+class Transmission(Protocol):
+    """A parcel on its way out."""
+
+    done: Deferred[DeliveryAttempt]
+    """Fires once, never fails; trouble is in the attempt."""
+
+    @property
+    def dot_sent(self) -> bool:
+        """Whether the final dot has been written."""
+
+    def abandon(self) -> None:
+        """Before the final dot: closes the connection, and ``done`` fires with trouble ``abandoned``. After it:
+        nothing."""
+
+
+class Connection(Protocol):
+    """A kept-open connection to one host, past EHLO (and STARTTLS). One parcel at a time."""
+
+    host: Host
+    tls: str
+    extensions: Mapping[str, str]
+
+    @property
+    def usable(self) -> bool:
+        """Open, idle, and nothing unexpected has been heard on it."""
+
+    def transmit(self, parcel: Parcel, *, answer_seconds: float, dot_seconds: float) -> Transmission:
+        """``answer_seconds`` bounds each wait for a reply, ``dot_seconds`` the one after the final dot."""
+
+    def close(self) -> None:
+        """QUIT, without waiting for the answer. Idempotent."""
+
+
+class Refused(Exception):
+    """A connection that did not come about. ``attempt_trouble`` is a word of DeliveryAttempt.trouble, ``phase`` how far
+    it came, ``reply`` what the host said, if anything."""
+
+    def __init__(self, trouble: str, phase: str, reply: Reply | None, detail: str) -> None:
+        super().__init__(detail)
+        self.trouble = trouble
+        self.phase = phase
+        self.reply = reply
+        self.detail = detail
+
+
+class Transmitter(Protocol):
+    def connect(self, host: Host, *, tls: str, seconds: float, source: str = "") -> Deferred[Connection]:
+        """Opens a connection up to the answer to EHLO, TLS as the route asks. ``seconds`` bounds the whole. Fails with
+        ``Refused``. Cancelling closes it."""
+
+
+# --- custody ----------------------------------------------------------------------------------------------------------
+
+
+class Spool(Protocol):
+    """The promise. Every method but ``commit`` and ``content`` reads what is in memory."""
+
+    def commit(self, change: Change) -> Deferred[None]:
+        """Fires when the change is on the disk for good (synced), all of it or none. Fails with StorageFull or
+        Unavailable; then nothing of it is kept, and an entry that was to be updated or removed is remembered as it
+        should be until it can be written. ``entries`` shows the change once it fired."""
+
+    def remove_soon(self, id: str) -> None:
+        """Forgets a delivered entry: at once in memory, on disk with the next commit or within 200 ms. A crash in
+        between makes an explained duplicate, never a loss."""
+
+    def entries(self) -> Sequence[SpoolEntry]: ...
+
+    def entry(self, id: str) -> SpoolEntry | None: ...
+
+    def content(self, id: str) -> Deferred[Content]:
+        """What to transmit, its hash checked. Fails with Damaged, KeyError (no such entry) or Unavailable."""
+
+    def free_octets(self) -> int:
+        """Room left on the disk, as of the last second or so."""
+
+
+class Bodies(Protocol):
+    def draft(self, id: str) -> Draft: ...
+
+
+# --- delivery, as intake sees it --------------------------------------------------------------------------------------
+
+
+class Courier(Protocol):
+    def hand_over(self, parcel: Parcel, route: Route) -> Awaitable[Handover]:
+        """Tries to give the parcel to a primary while the stranger waits, within the domain's deadline."""
+
+
+class Deliveries(Protocol):
+    """The loop that delivers what the spool holds, as seen by whoever puts something into it."""
+
+    def deposited(self, entries: Sequence[SpoolEntry]) -> None:
+        """These were just committed."""
+
+    def claimed(self, entry: SpoolEntry, late: Deferred[DeliveryAttempt]) -> None:
+        """This was committed while a transmission of it still waits for the answer to its final dot."""

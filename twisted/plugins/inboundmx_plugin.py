@@ -1,0 +1,5 @@
+"""Makes ``twistd inboundmx`` known to Twisted. There is no __init__.py beside this file, nor above it, on purpose."""
+
+from twisted.application.service import ServiceMaker
+
+serviceMaker = ServiceMaker("inboundmx", "inboundmx.app.tap", "Inbound mail filtering gateway and backup MX", "inboundmx")
