@@ -1,0 +1,62 @@
+"""The interface of a check: one file, one class, one method, no numbers.
+
+Knows what a check is given and what it gives back. Does not know any check; ``registry`` lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from inboundmx.model.address import Address
+from inboundmx.model.envelope import Envelope
+from inboundmx.model.finding import CheckResult, Finding, Stage
+from inboundmx.model.message import Message
+from inboundmx.model.session import Session
+from inboundmx.model.verdict import Weight
+
+# Outcomes every check has: what it asked did not answer rightly, or not in time.
+ALWAYS = frozenset({"error", "timeout"})
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is known at a stage. ``recipient`` at RECIPIENT, ``message`` at MESSAGE, else None; ``envelope`` holds what
+    was given so far; ``results`` are those of the kinds that the check names in ``after``."""
+
+    session: Session
+    envelope: Envelope
+    recipient: Address | None = None
+    message: Message | None = None
+    results: tuple[CheckResult, ...] = ()
+
+
+class Option(NamedTuple):
+    """A key of ``[check …]`` beside the common ones. ``kind`` names how its text is read, as in ``model.settings``;
+    ``required``: the check cannot do without it."""
+
+    name: str
+    kind: str
+    default: Any
+    help: str
+    required: bool = False
+
+
+class Check(Protocol):
+    """``outcomes`` leaves out ``error`` and ``timeout``, which are always added. ``weights``: what outcomes that decide
+    are worth when the INI is silent; every other weighs 0. ``after``: kinds whose results it reads.
+
+    There is no ``try`` in a check: ``Unavailable`` (and any fault) becomes ``error`` in the runner, once, for all.
+    """
+
+    kind: ClassVar[str]
+    stage: ClassVar[Stage]
+    outcomes: ClassVar[frozenset[str]]
+    after: ClassVar[frozenset[str]] = frozenset()
+    options: ClassVar[tuple[Option, ...]] = ()
+    weights: ClassVar[Mapping[str, Weight]] = {}
+
+    def __init__(self, options: Mapping[str, Any]) -> None: ...
+
+    async def examine(self, case: Case) -> Finding: ...
