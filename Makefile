@@ -1,0 +1,41 @@
+# The two commands of the README are `make run` and `make test`. Both set up what they need in .venv first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test lint docs benchmark clean
+
+run: $(VENV)/installed
+	@exec $(BIN)/inboundmx demo
+
+test: $(VENV)/installed-for-tests
+	@sh tests/programs.sh
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/installed-for-tests
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# etc/inboundmx.ini and docs/reference.md are written by the program; a test holds them true.
+docs: $(VENV)/installed
+	$(BIN)/python -m inboundmx.app.reference
+
+benchmark: $(VENV)/installed-for-tests
+	$(BIN)/python -m benchmarks
+
+$(VENV)/created:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh tests/programs.sh --venv
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/created setup.cfg pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/installed-for-tests: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
