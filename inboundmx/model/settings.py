@@ -2,7 +2,7 @@
 
 Knows which keys exist and what they mean. Does not know how a file is read: ``app.settings`` reads the INI into these,
 and generates etc/inboundmx.ini and docs/reference.md from them. ``kind`` in a key's metadata names how its text is
-read and written (a table in ``app.settings``); spans are float seconds, sizes octets.
+read and written (a table in ``app.values``); spans are float seconds, sizes octets.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ BACKUP_RETRY = Retry((10 * MINUTE, 10 * MINUTE, 10 * MINUTE, 1440 * MINUTE))
 
 def key(default: Any, kind: str, help: str) -> Any:
     """A key of the INI: its default as a value, the kind of its text, one line of help."""
-    return field(default=default, metadata={"kind": kind, "help": help})
+    about = {"kind": kind, "help": help}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=about)
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class GatewaySettings:
     postmaster: str = key("", "mailbox", "where mail to bare Postmaster goes, and the From of notices; empty: postmaster@hostname")
     listen: tuple[str, ...] = key(("tcp:25",), "endpoints", "Twisted endpoint strings; tcp:25 without an interface means IPv4 and IPv6")
     data: str = key("/var/lib/inboundmx", "path", "made with mode 0700 when absent; holds everything and can be moved whole while stopped")
-    user: str = key("", "text", "dropped to after binding, when started as root; empty: stay")
+    user: str = key("", "user", "dropped to after binding, when started as root; empty: stay")
     workers: int = key(1, "workers", "0: everything in one process; 1: the same for now; auto and more need work that is not there yet")
     hostnames: Mapping[str, str] = key({}, "pairs", "one name for each local address; forged Authentication-Results of any of them are removed")
     addresses: tuple[str, ...] = key((), "addresses", "our public addresses, when they are not the local ones (behind NAT)")
@@ -53,8 +56,8 @@ class GatewaySettings:
 
 @dataclass(frozen=True, slots=True)
 class SmtpSettings:
-    session_timeout: float = key(15 * MINUTE, "span", "nothing said for so long: closed (never in the middle of a message that keeps coming)")
-    command_timeout: float = key(120.0, "span", "for a whole command line; 5m once a transaction is under way")
+    session_timeout: float = key(15 * MINUTE, "limit", "nothing said for so long: closed (never in the middle of a message that keeps coming)")
+    command_timeout: float = key(120.0, "limit", "for a whole command line; 5m once a transaction is under way")
     max_connections: int = key(1000, "count", "connections in all; more hear 421")
     max_connections_per_ip: int = key(50, "count", "connections from one address; more hear 421")
     max_bad_commands: int = key(8, "count", "commands refused for syntax, order or being unknown before the session ends")
@@ -69,13 +72,13 @@ class SmtpSettings:
 class TlsSettings:
     certificate: str = key("", "path", "PEM file, the whole chain; empty: no STARTTLS")
     private_key: str = key("", "path", "PEM file of the certificate's key; empty: it is in the certificate's file")
-    minimum: str = key("1.2", "tls_version", "oldest TLS version spoken: 1.2 or 1.3")
+    minimum: str = key("1.2", "word:1.2 1.3", "oldest TLS version spoken")
 
 
 @dataclass(frozen=True, slots=True)
 class DnsSettings:
     servers: str = key("system", "dns_servers", "system: the machine's own resolver")
-    timeout: float = key(5.0, "span", "for one look-up, all tries together")
+    timeout: float = key(5.0, "limit", "for one look-up, all tries together")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +88,25 @@ class StorageSettings:
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    to: str = key("stdout", "text", "stdout, or a file")
+    to: str = key("stdout", "log_file", "stdout, or a file")
     format: Literal["json", "text"] = key("json", "word:json text", "json: one object a line; text: for reading")
     level: Literal["debug", "info", "warning", "error"] = key("info", "word:debug info warning error", "debug adds connections and single checks")
-    keep: float = key(30 * DAY, "span", "how long decisions are kept for explain")
+    keep: float = key(30 * DAY, "limit", "how long decisions are kept for explain")
     keep_size: int = key(1024 * MB, "size", "and how large their file may grow")
 
 
 @dataclass(frozen=True, slots=True)
 class DeliverySettings:
-    retry: Retry = key(FORWARD_RETRY, "retry", "minutes between attempts; a last * repeats it until lifetime; mode = backup defaults to 10/10/10/1440")
-    lifetime: float = key(5 * DAY, "span", "a repeating retry list ends when a message is this old")
+    retry: Retry = key(FORWARD_RETRY, "retry", "minutes between attempts, the first being at once; a last * repeats it until lifetime; a domain with mode = backup has 10/10/10/1440 unless it says otherwise itself")
+    lifetime: float = key(5 * DAY, "limit", "a repeating retry list ends when a message is this old")
     dns_error_attempts: int = key(2, "count", "attempts that end in a DNS error before giving up; never applied to destinations given as addresses")
     delay: float = key(0.0, "span", "held so long before the first attempt; more than 0 spools every message first")
     handover: Literal["cut-through", "spool"] = key("cut-through", "word:cut-through spool", "cut-through: the primary's own answer is passed on; spool: committed to disk first")
-    handover_deadline: float = key(30.0, "span", "what a stranger waits for the primary's answer before we spool and say 250")
+    handover_deadline: float = key(30.0, "limit", "what a stranger waits for the primary's answer before we spool and say 250")
     tempfail: Literal["spool", "pass"] = key("spool", "word:spool pass", "a live primary's 4xx: spool the message, or pass it on")
     max_connections: int = key(50, "count", "outgoing connections in all")
     max_connections_per_host: int = key(20, "count", "outgoing connections to one host")
-    command_timeout: float = key(60.0, "span", "for each answer of a host while a spooled message is delivered, less than RFC 5321's 5m only by choice")
+    command_timeout: float = key(60.0, "limit", "for each answer of a host while a spooled message is delivered, less than RFC 5321's 5m only by choice")
     tls: Literal["none", "opportunistic", "required", "verified"] = key("opportunistic", "word:none opportunistic required verified", "verified: the host's certificate must match its name")
     delay_notice: float = key(4 * HOUR, "span", "a notice that delivery is late goes to the sender after this; 0s: never")
     bounce: Literal["never", "verified", "always"] = key("verified", "word:never verified always", "who may be sent notices; verified: SPF or aligned DKIM passed; else undeliverable mail is held")
@@ -150,14 +153,14 @@ class DomainSettings:
     primary: tuple[Host, ...] = key((), "hosts", "the real mail servers in order; IPv6 with a port in brackets; lmtp:HOST:PORT for LMTP; a range or CIDR of up to 16 is expanded")
     balance: Literal["failover", "round-robin"] = key("failover", "word:failover round-robin", "which primary is tried first")
     recipients: str = key("any", "recipients", "who exists; any: everybody")
-    greylisting: bool = key(False, "yes", "no exempts the domain from greylisting")
+    greylisting: bool = key(False, "greylisting", "no exempts the domain from greylisting")
     priority: int = key(5, "priority", "1 (last) to 10 (first), given to this domain's messages in the spool")
     when_exhausted: Literal["bounce", "hold"] = key("bounce", "word:bounce hold", "after the last attempt; hold is the default for mode = backup")
     retry: Retry = key(FORWARD_RETRY, "retry", "as in [delivery]")
-    lifetime: float = key(5 * DAY, "span", "as in [delivery]")
+    lifetime: float = key(5 * DAY, "limit", "as in [delivery]")
     delay: float = key(0.0, "span", "as in [delivery]")
     handover: Literal["cut-through", "spool"] = key("cut-through", "word:cut-through spool", "as in [delivery]")
-    handover_deadline: float = key(30.0, "span", "as in [delivery]")
+    handover_deadline: float = key(30.0, "limit", "as in [delivery]")
     tempfail: Literal["spool", "pass"] = key("spool", "word:spool pass", "as in [delivery]")
     tls: Literal["none", "opportunistic", "required", "verified"] = key("opportunistic", "word:none opportunistic required verified", "as in [delivery]")
     bounce: Literal["never", "verified", "always"] = key("verified", "word:never verified always", "as in [delivery]")
@@ -173,7 +176,7 @@ class CheckSettings:
 
     name: str
     kind: str
-    timeout: float = key(5.0, "span", "after this the outcome is timeout")
+    timeout: float = key(5.0, "limit", "after this the outcome is timeout")
     counts_for: frozenset[str] = key(frozenset({"filtering"}), "counts_for", "filtering, blocking or both: SmarterMail's two switches")
     skip_for: tuple[Network, ...] = key((), "networks", "client addresses it is not asked for")
     weights: Mapping[str, Weight] = field(default_factory=dict)
