@@ -1,0 +1,15 @@
+"""The list of all kinds of check.
+
+Knows their names and classes. Does not know their settings, nor when they run: a kind exists when it stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from inboundmx.checks.api import Check
+from inboundmx.checks.headers import Headers
+
+KINDS: Mapping[str, type[Check]] = {
+    Headers.kind: Headers,
+}
