@@ -1,0 +1,74 @@
+"""The effective settings as text, in the words of the INI. Knows how values are written; does not read anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from inboundmx.app.values import kind
+from inboundmx.checks.registry import KINDS
+from inboundmx.model.settings import DomainSettings, LevelSettings, Settings
+
+Sections = dict[str, dict[str, str]]
+
+
+def effective(settings: Settings) -> Sections:
+    """Every section with every key and its text; an INI written from it reads back as the same settings."""
+    found: Sections = {}
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if hasattr(value, "__dataclass_fields__"):
+            found[each.name] = _written(value)
+    for level in settings.levels:
+        found[f"level {level.level.word}"] = _level(level)
+    for check in settings.checks:
+        options = {option.name: option.kind for option in KINDS[check.kind].options} if check.kind in KINDS else {}
+        found[f"check {check.name}"] = (
+            {"use": check.kind}
+            | _written(check)
+            | {name: kind(options.get(name, "text")).write(value) for name, value in check.options.items()}
+            | {f"weight.{outcome}": kind("weight").write(weight) for outcome, weight in check.weights.items()}
+        )
+    for name, domain in settings.domains.items():
+        found[f"domain {name}"] = _domain(domain)
+    return found
+
+
+def _written(value: Any) -> dict[str, str]:
+    return {
+        each.name: kind(each.metadata["kind"]).write(getattr(value, each.name))
+        for each in fields(value)
+        if "kind" in each.metadata
+    }
+
+
+def _level(level: LevelSettings) -> dict[str, str]:
+    """Level none has no threshold."""
+    return {key: text for key, text in _written(level).items() if level.level or key != "threshold"}
+
+
+def _domain(domain: DomainSettings) -> dict[str, str]:
+    found = _written(domain)
+    for level in domain.levels:
+        found |= {f"level.{level.level.word}.{key}": text for key, text in _level(level).items()}
+    found |= {f"blocking.{key}": text for key, text in _written(domain.blocking).items()}
+    found |= {f"weight.{check}.{outcome}": kind("weight").write(w) for (check, outcome), w in domain.weights.items()}
+    return found
+
+
+def as_ini(sections: Mapping[str, Mapping[str, str]]) -> str:
+    """The sections as a file."""
+    parts = []
+    for name, keys in sections.items():
+        lines = [f"[{name}]", *(f"{key} = {text}".rstrip() for key, text in keys.items())]
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def fingerprint(settings: Settings) -> str:
+    """12 hexadecimal digits that change when anything effective does."""
+    text = json.dumps(effective(settings), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,24 @@
+"""How a wrong value is reported. Knows the nearest valid word; does not know any key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class Wrong(ValueError):
+    """A text that is no value of its kind. The message says what is wrong with it and what to write instead."""
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """The end of a sentence: "; did you mean X?", or the choice when nothing is near and it is short."""
+    choice = sorted(valid)
+    close = difflib.get_close_matches(word.lower(), choice, n=1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; one of: {', '.join(choice)}" if 0 < len(choice) <= 12 else ""
+
+
+def not_there_yet(what: str, instead: str = "") -> Wrong:
+    """For what the design promises and this version does not do: never taken silently."""
+    return Wrong(f"{what} is not there yet{f'; {instead}' if instead else ''}")
