@@ -1,0 +1,35 @@
+"""Fixtures over ``programs``: a stage for one test, a stage for a whole module, a certificate for the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from programs import Certificate, Stage, stage
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "/tests/system/" in item.path.as_posix():
+            item.add_marker(pytest.mark.system)
+
+
+@pytest.fixture
+def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Where state matters: gateways and primaries of this test alone."""
+    with stage(tmp_path_factory.mktemp("play")) as made:
+        yield made
+    assert made.faults() == []
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Where state does not matter: started once for the module."""
+    with stage(tmp_path_factory.mktemp("shared")) as made:
+        yield made
+    assert made.faults() == []
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return Certificate(tmp_path_factory.mktemp("certificate"))

@@ -1,0 +1,80 @@
+"""A primary for tests, run as a child: ``recording_primary.py PORT FOLDER``.
+
+aiosmtpd, so that another hand than ours reads the wire. Each accepted message becomes NUMBER.eml (exact octets) and
+NUMBER.json (envelope) in FOLDER before 250 is said; FOLDER/script.json says what to answer instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+LARGEST = 64 * 2**20
+
+
+class Primary(SMTP):
+    # Its own limit is RFC 5321's 1000 octets; what a lenient primary takes must arrive as it was sent.
+    line_length_limit = LARGEST
+
+
+class Recorder:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        started = len(list(folder.glob("*.eml")))
+        self._numbers = itertools.count(started)
+
+    def _script(self) -> dict[str, Any]:
+        script: dict[str, Any] = json.loads((self._folder / "script.json").read_text())
+        return script
+
+    async def handle_MAIL(self, _: SMTP, __: Session, envelope: Envelope, address: str, options: list[str]) -> str:
+        answer = self._script().get("mail")
+        if answer is None:
+            envelope.mail_from = address
+            envelope.mail_options.extend(options)
+        return answer or "250 2.1.0 sender ok"
+
+    async def handle_RCPT(self, _: SMTP, __: Session, envelope: Envelope, address: str, options: list[str]) -> str:
+        answer = self._script().get("rcpt", {}).get(address)
+        if answer is None:
+            envelope.rcpt_tos.append(address)
+        return answer or "250 2.1.5 recipient ok"
+
+    async def handle_DATA(self, server: SMTP, _: Session, envelope: Envelope) -> str:
+        script = self._script()
+        await asyncio.sleep(script.get("dot_delay", 0))
+        if "dot" in script:
+            return str(script["dot"])
+        name = f"{next(self._numbers):06d}"
+        assert isinstance(envelope.original_content, bytes)
+        (self._folder / f"{name}.part").write_bytes(envelope.original_content)
+        (self._folder / f"{name}.json.part").write_text(
+            json.dumps({"sender": envelope.mail_from or "", "recipients": envelope.rcpt_tos})
+        )
+        (self._folder / f"{name}.part").rename(self._folder / f"{name}.eml")
+        (self._folder / f"{name}.json.part").rename(self._folder / f"{name}.json")
+        if script.get("drop_at_dot"):
+            assert isinstance(server.transport, asyncio.Transport)
+            server.transport.abort()
+        return f"250 2.0.0 kept as {name}"
+
+
+async def main(port: int, folder: Path) -> None:
+    recorder = Recorder(folder)
+    loop = asyncio.get_running_loop()
+
+    def session() -> SMTP:
+        return Primary(recorder, hostname="primary.example", data_size_limit=LARGEST, enable_SMTPUTF8=True, loop=loop)
+
+    server = await loop.create_server(session, "127.0.0.1", port, backlog=1000)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2])))
