@@ -1,0 +1,327 @@
+"""What a command line says.
+
+Knows the grammar of RFC 5321 4.1, of SIZE (RFC 1870), 8BITMIME (RFC 6152) and SMTPUTF8 (RFC 6531). Does not know which
+command may come when, nor whether an address exists. What is not grammar is refused, never guessed at: an address is
+read in one way or not at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address
+
+import idna
+
+from inboundmx.model.address import Address
+from inboundmx.model.reply import Reply
+
+LOCAL_LIMIT = 64
+DOMAIN_LIMIT = 255
+HELLO_LIMIT = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """EHLO (``extended``) or HELO. ``name`` is what the client calls itself: printable ASCII, not checked further."""
+
+    name: str
+    extended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """``size`` in octets as declared, None without SIZE."""
+
+    sender: Address | None
+    size: int | None = None
+    eight_bit: bool = False
+    utf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rcpt:
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Rset:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Noop:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Vrfy:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A line that is refused whatever came before. ``verb`` is empty when it is none that we know of."""
+
+    verb: str
+    reply: Reply
+
+
+Command = Hello | Mail | Rcpt | Data | Rset | Noop | Vrfy | Help | Quit | StartTls | Bad
+
+_UNKNOWN = Reply(500, "5.5.2", "Command not recognized")
+_NOT_TEXT = Reply(500, "5.5.2", "Command is not valid UTF-8")
+_NO_ARGUMENT = Reply(501, "5.5.4", "This command takes no argument")
+_NOT_HERE = Reply(502, "5.5.1", "Command not implemented")
+_NOT_MAIL = Reply(554, "5.5.1", "This is a mail server", then_close=True)
+# Its octets follow at once, without waiting for our answer: only the end of the connection keeps them from being read.
+_NO_CHUNKS = Reply(502, "5.5.1", "BDAT is not offered", then_close=True)
+_BAD_PARAMETER = Reply(501, "5.5.4", "Parameter not understood")
+_UNKNOWN_PARAMETER = Reply(555, "5.5.4", "Parameter not supported")
+_NEEDS_UTF8 = Reply(553, "5.6.7", "A non-ASCII address needs SMTPUTF8")
+_BAD_UNICODE = Reply(553, "5.6.7", "The address holds characters that are not allowed")
+_BAD_HELLO = Reply(501, "5.5.4", "Say who you are: a host name or an address literal")
+
+
+class _Unfit(Exception):
+    """A part of a command is not grammar: the reply to give."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+
+
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+"
+_DOT_STRING = rf"{_ATOM}(?:\.{_ATOM})*"
+_QUOTED = r'"(?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*"'
+# What may stand in a domain or a literal is looked at afterwards; here only where it ends.
+_MAILBOX = re.compile(rf'<({_DOT_STRING}|{_QUOTED})@([^<>@"\\ ]+)>(?: (.*))?')
+_NULL = re.compile(r"<>(?: (.*))?")
+_POSTMASTER = re.compile(r"<(?i:postmaster)>(?: (.*))?", re.ASCII)
+_UNQUOTED = re.compile(_DOT_STRING)
+_PAIR = re.compile(r"\\(.)")
+_TO_QUOTE = re.compile(r'(["\\])')
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^= \x00-\x1f\x7f]+))?")
+_SIZE = re.compile(r"[0-9]{1,20}")
+_HEADER_LINE = re.compile(rb"[!-9;-~]+:")
+
+_BAD_SENDER = Reply(501, "5.1.7", "Bad sender address syntax")
+_BAD_RECIPIENT = Reply(501, "5.1.3", "Bad recipient address syntax")
+
+
+def parse(line: bytes, utf8: bool = False) -> Command:
+    """The command in a line without its CRLF. ``utf8``: the transaction under way was begun with SMTPUTF8.
+
+    Never raises: what cannot be a command is ``Bad`` with the reply to give.
+    """
+    verb, _, argument = line.partition(b" ")
+    # Upper-casing octets touches ASCII alone: no foreign letter turns into one of ours.
+    known = _VERBS.get(verb.upper())
+    if known is None:
+        if _HEADER_LINE.fullmatch(verb):
+            return Bad("", _NOT_MAIL)
+        return Bad("", _UNKNOWN)
+    name, read = known
+    try:
+        text = argument.decode()
+    except UnicodeDecodeError:
+        return Bad(name, _NOT_TEXT)
+    try:
+        return read(text.rstrip(" \t"), utf8)
+    except _Unfit as unfit:
+        return Bad(name, unfit.reply)
+
+
+def _hello(extended: bool, text: str, _utf8: bool) -> Command:
+    name = text.strip(" ")
+    if not name or " " in name or len(name) > HELLO_LIMIT or not name.isascii() or not name.isprintable():
+        raise _Unfit(_BAD_HELLO)
+    return Hello(name, extended)
+
+
+def _mail(text: str, _utf8: bool) -> Command:
+    path = _path(text, "FROM:", _BAD_SENDER)
+    null = _NULL.fullmatch(path)
+    mailbox = None if null else _MAILBOX.fullmatch(path)
+    found = null or mailbox
+    if found is None:
+        raise _Unfit(_BAD_SENDER)
+    size, eight_bit, utf8 = None, False, False
+    parameters = found[found.re.groups]
+    if parameters:
+        size, eight_bit, utf8 = _mail_parameters(parameters)
+    sender = _address(mailbox[1], mailbox[2], utf8, _BAD_SENDER) if mailbox else None
+    return Mail(sender, size, eight_bit, utf8)
+
+
+def _rcpt(text: str, utf8: bool) -> Command:
+    path = _path(text, "TO:", _BAD_RECIPIENT)
+    postmaster = _POSTMASTER.fullmatch(path)
+    if postmaster:
+        address, parameters = Address("postmaster", ""), postmaster[1]
+    else:
+        mailbox = _MAILBOX.fullmatch(path)
+        if mailbox is None:
+            raise _Unfit(_BAD_RECIPIENT)
+        address, parameters = _address(mailbox[1], mailbox[2], utf8, _BAD_RECIPIENT), mailbox[3]
+    if parameters:
+        for _ in _parameters(parameters):
+            raise _Unfit(_UNKNOWN_PARAMETER)
+    return Rcpt(address)
+
+
+def _path(text: str, word: str, bad: Reply) -> str:
+    """What follows ``FROM:`` or ``TO:``. Blanks after the colon are not grammar, but many well-meaning clients write
+    them and they leave nothing in doubt."""
+    if not text[: len(word)].isascii() or text[: len(word)].upper() != word:
+        raise _Unfit(bad)
+    return text[len(word) :].lstrip(" ")
+
+
+def _address(local: str, domain: str, utf8: bool, bad: Reply) -> Address:
+    if local[0] == '"':
+        local = _shortest(local)
+    if not local.isascii():
+        if not utf8:
+            raise _Unfit(_NEEDS_UTF8)
+        if not local.isprintable():
+            raise _Unfit(_BAD_UNICODE)
+    if len(local.encode()) > LOCAL_LIMIT:
+        raise _Unfit(bad)
+    if domain[0] == "[":
+        return Address(local, _literal(domain, bad))
+    if not domain.isascii():
+        if not utf8:
+            raise _Unfit(_NEEDS_UTF8)
+        domain = _a_labels(domain)
+    if len(domain) > DOMAIN_LIMIT or not _HOST_NAME.fullmatch(domain):
+        raise _Unfit(bad)
+    return Address(local, domain.lower())
+
+
+def _shortest(quoted: str) -> str:
+    """A quoted string without its quotes where it needs none, else with no more backslashes than it needs."""
+    content = _PAIR.sub(r"\1", quoted[1:-1])
+    if _UNQUOTED.fullmatch(content):
+        return content
+    return '"' + _TO_QUOTE.sub(r"\\\1", content) + '"'
+
+
+def _a_labels(domain: str) -> str:
+    """RFC 5891 to the letter: nothing is mapped, so that no look-alike dot or letter becomes another."""
+    # Lower-casing text would turn a Kelvin sign into a k; octets keep to ASCII.
+    lower = domain.encode().lower().decode()
+    try:
+        return idna.encode(lower, strict=True).decode("ascii")
+    except (idna.IDNAError, UnicodeError):
+        raise _Unfit(_BAD_UNICODE) from None
+
+
+def _literal(domain: str, bad: Reply) -> str:
+    """An address literal (RFC 5321 4.1.3) in its usual spelling."""
+    inside = domain[1:-1]
+    try:
+        if domain[-1] != "]" or not inside.isascii():
+            raise ValueError
+        if inside[:5].upper() == "IPV6:":
+            if "%" in inside:
+                raise ValueError
+            return f"[IPv6:{IPv6Address(inside[5:])}]"
+        return f"[{IPv4Address(inside)}]"
+    except ValueError:
+        raise _Unfit(bad) from None
+
+
+def _parameters(text: str) -> list[tuple[str, str | None]]:
+    """Names in upper case, each with its value; refuses what is no parameter and what is said twice."""
+    found: dict[str, str | None] = {}
+    for word in text.split():
+        match = _PARAMETER.fullmatch(word)
+        if match is None or match[1].upper() in found:
+            raise _Unfit(_BAD_PARAMETER)
+        found[match[1].upper()] = match[2]
+    return list(found.items())
+
+
+def _mail_parameters(text: str) -> tuple[int | None, bool, bool]:
+    size, eight_bit, utf8 = None, False, False
+    for name, value in _parameters(text):
+        if name == "SIZE":
+            if value is None or not _SIZE.fullmatch(value):
+                raise _Unfit(_BAD_PARAMETER)
+            size = int(value)
+        elif name == "BODY":
+            if value is None or value.upper() not in ("7BIT", "8BITMIME"):
+                raise _Unfit(_BAD_PARAMETER)
+            eight_bit = value.upper() == "8BITMIME"
+        elif name == "SMTPUTF8":
+            if value is not None:
+                raise _Unfit(_BAD_PARAMETER)
+            utf8 = True
+        else:
+            raise _Unfit(_UNKNOWN_PARAMETER)
+    return size, eight_bit, utf8
+
+
+def _alone(command: Command, text: str, _utf8: bool) -> Command:
+    if text:
+        raise _Unfit(_NO_ARGUMENT)
+    return command
+
+
+def _with_anything(command: Command, _text: str, _utf8: bool) -> Command:
+    return command
+
+
+def _vrfy(text: str, _utf8: bool) -> Command:
+    if not text:
+        raise _Unfit(Reply(501, "5.5.4", "VRFY needs a name"))
+    return Vrfy()
+
+
+def _refused(reply: Reply, _text: str, _utf8: bool) -> Command:
+    raise _Unfit(reply)
+
+
+_VERBS: dict[bytes, tuple[str, Callable[[str, bool], Command]]] = {
+    b"EHLO": ("EHLO", partial(_hello, True)),
+    b"HELO": ("HELO", partial(_hello, False)),
+    b"MAIL": ("MAIL", _mail),
+    b"RCPT": ("RCPT", _rcpt),
+    b"DATA": ("DATA", partial(_alone, Data())),
+    b"RSET": ("RSET", partial(_alone, Rset())),
+    b"NOOP": ("NOOP", partial(_with_anything, Noop())),
+    b"VRFY": ("VRFY", _vrfy),
+    b"HELP": ("HELP", partial(_with_anything, Help())),
+    b"QUIT": ("QUIT", partial(_alone, Quit())),
+    b"STARTTLS": ("STARTTLS", partial(_alone, StartTls())),
+    b"BDAT": ("BDAT", partial(_refused, _NO_CHUNKS)),
+}
+for _name in ("AUTH", "ETRN", "EXPN", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD"):
+    _VERBS[_name.encode()] = (_name, partial(_refused, _NOT_HERE))
+# Not mail at all: a browser that was lured here, or a proxy that is misused (RFC 9110 9).
+for _name in ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT", "TRACE"):
+    _VERBS[_name.encode()] = (_name, partial(_refused, _NOT_MAIL))

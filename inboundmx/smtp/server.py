@@ -1,0 +1,470 @@
+"""The Twisted shell around a ``Dialogue``: sockets, timers, counts of connections.
+
+Knows transports and how long a client may take. Does not know SMTP (``dialogue`` does), nor what a message is worth.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Awaitable
+from ipaddress import IPv6Address
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IHandshakeListener, IPushProducer
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from inboundmx.model.identity import TOKEN_LENGTH, make_id
+from inboundmx.model.reply import Reply
+from inboundmx.model.session import Session
+from inboundmx.model.settings import Settings
+from inboundmx.ports import Chance, Clock, Conversation, Reception, Timer, Unavailable
+from inboundmx.prompt import promptly
+from inboundmx.smtp.dialogue import STOPPING, Dialogue, written
+
+# Octets held for a client that sends on while its question is being answered; beyond, we stop reading.
+WAITING_LIMIT = 64 * 1024
+# A command line may take this long once a transaction is under way (RFC 5321 4.5.3.2.7).
+TRANSACTION_COMMAND_SECONDS = 300.0
+# A message that keeps coming is not cut before this, and no message goes on for longer.
+CONTENT_SECONDS = 3600.0
+# No answer of ours may take longer: then it is 451. A client waits 10 minutes for the last one (RFC 5321 4.5.3.2.6).
+QUESTION_SECONDS = 600.0
+# What was written last must be taken within this, then the connection is cut.
+CLOSING_SECONDS = 30.0
+
+_IDLE = Reply(421, "4.4.2", "Nothing heard for too long", then_close=True)
+_SLOW = Reply(421, "4.4.2", "This takes too long", then_close=True)
+_FULL = Reply(421, "4.3.2", "Too many connections; please try again later", then_close=True)
+_FULL_FOR_YOU = Reply(421, "4.7.0", "Too many connections from your address", then_close=True)
+_BROKEN = Reply(421, "4.3.0", "Something is wrong on our side; please try again later", then_close=True)
+
+
+@implementer(IHandshakeListener, IPushProducer)
+class SmtpServer(Protocol):
+    """One connection. Its ``Conversation`` is told ``closed`` exactly once, however it ends."""
+
+    transport: Any
+
+    __slots__ = (
+        "_content_since",
+        "_conversation",
+        "_deadline",
+        "_dialogue",
+        "_ended",
+        "_factory",
+        "_line_since",
+        "_peer_ip",
+        "_reading",
+        "_settings",
+        "_timer",
+        "_timer_at",
+        "_turning",
+        "_unread",
+        "_waiting",
+        "_writable",
+    )
+
+    def __init__(self, factory: SmtpServerFactory) -> None:
+        self._factory = factory
+        self._settings = factory.settings
+        self._conversation: Conversation | None = None
+        self._dialogue: Dialogue | None = None
+        self._waiting: Deferred[Any] | None = None
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
+        self._deadline = 0.0
+        self._line_since = 0.0
+        self._content_since = 0.0
+        self._peer_ip = ""
+        self._turning = False
+        self._ended = False
+        self._reading = True
+        self._writable = True
+        self._unread = b""
+
+    # --- what Twisted calls -------------------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        transport = self.transport
+        if hasattr(transport, "setTcpNoDelay"):
+            transport.setTcpNoDelay(True)
+        transport.registerProducer(self, True)
+        self._factory.connections.add(self)
+        settings = self._settings.smtp
+        self._wait_until(self._factory.clock.monotonic() + settings.command_timeout + settings.banner_delay)
+        if isinstance(transport, TLSMemoryBIOProtocol):
+            return  # Implicit TLS: the greeting waits for the handshake, and so for what is to be known of it.
+        self._greet()
+
+    def handshakeCompleted(self) -> None:
+        if self._dialogue is None:
+            self._greet()
+        else:
+            self._dialogue.secured(self._tls())
+            self._turn()
+
+    def dataReceived(self, data: bytes) -> None:
+        dialogue = self._dialogue
+        if dialogue is None:
+            # Said before the greeting: harmless, and read after it.
+            self._unread += data
+            if len(self._unread) > WAITING_LIMIT:
+                self._read(False)
+            return
+        if dialogue.closing:
+            return
+        if dialogue.begin_tls:
+            # Behind a wrapper (PROXY) nobody tells us of the handshake; what we read now has come through it.
+            dialogue.secured(self._tls())
+        dialogue.receive(data)
+        if self._writable and not self._turning and not dialogue.asking:
+            self._turn()
+        else:
+            self._hold_back(dialogue)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._factory.forget(self, self._peer_ip)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
+        conversation, self._conversation = self._conversation, None
+        dialogue, self._dialogue = self._dialogue, None
+        if conversation is not None:
+            try:
+                conversation.closed((dialogue.closing if dialogue else "") or "lost")
+            except Exception as error:  # noqa: BLE001 - nobody is left to answer
+                self._report("closed", error)
+
+    def pauseProducing(self) -> None:
+        """The client does not read what we answer, so we do not read what it says."""
+        self._writable = False
+        self._read(False)
+
+    def resumeProducing(self) -> None:
+        self._writable = True
+        self._turn()
+
+    def stopProducing(self) -> None:
+        self._writable = False
+
+    # --- for the factory ----------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Finishes what is under way, then 421."""
+        if self._dialogue is None:
+            self._abort()
+            return
+        self._dialogue.stop()
+        self._turn()
+
+    def cut(self) -> None:
+        """Ends the connection now, whatever is under way."""
+        if self._dialogue is not None:
+            self._dialogue.closing = self._dialogue.closing or "stopping"
+        self._abort()
+
+    # --- the conversation ---------------------------------------------------------------------------------------------
+
+    def _greet(self) -> None:
+        delay = self._settings.smtp.banner_delay
+        if delay > 0:
+            self._factory.clock.call_later(delay, self._begin)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._ended:
+            return
+        factory, transport = self._factory, self.transport
+        if isinstance(transport, HAProxyProtocolWrapper) and transport._proxyInfo is None:
+            self._begin_after_header(transport)
+            return
+        peer, local = transport.getPeer(), transport.getHost()
+        self._peer_ip = _ip(peer)
+        now = factory.clock.now()
+        session = Session(
+            make_id(now, factory.chance.token(TOKEN_LENGTH)),
+            self._peer_ip,
+            getattr(peer, "port", 0),
+            _ip(local),
+            now,
+            tls=self._tls() if isinstance(transport, TLSMemoryBIOProtocol) else "",
+        )
+        try:
+            self._conversation = factory.reception.conversation(session)
+        except Exception as error:  # noqa: BLE001 - a fault of ours is never a silent hang-up
+            self._report("CONNECT", error)
+            transport.write(written(_BROKEN))
+            self._close()
+            return
+        gateway = self._settings.gateway
+        dialogue = self._dialogue = Dialogue(
+            self._conversation,
+            session,
+            self._settings.smtp,
+            gateway.hostnames.get(session.local_ip, gateway.hostname),
+            starttls=factory.tls_options is not None,
+            report=self._report,
+        )
+        refusal = factory.counted(self._peer_ip)
+        if refusal is not None:
+            dialogue.interrupt(refusal, "limit")
+        if self._unread:
+            dialogue.receive(self._unread)
+            self._unread = b""
+        self._turn()
+
+    def _begin_after_header(self, wrapper: HAProxyProtocolWrapper) -> None:
+        """Behind a proxy the client's address is known once the PROXY header has come, of which Twisted's wrapper
+        tells nobody: so its input passes through here until then."""
+        receive = wrapper.dataReceived
+
+        def received(data: bytes) -> None:
+            receive(data)
+            if wrapper._proxyInfo is not None:
+                del wrapper.dataReceived
+                self._begin()
+
+        wrapper.dataReceived = received  # type: ignore[method-assign]
+
+    def _turn(self) -> None:
+        """Works off what has come, as far as it goes without waiting; writes the answers in one piece."""
+        dialogue = self._dialogue
+        if dialogue is None or self._turning or self._ended:
+            return
+        self._turning = True
+        try:
+            while self._writable and (question := dialogue.advance()) is not None:
+                self._waiting = self._put(question)
+                if dialogue.asking:
+                    break
+                self._waiting = None
+        except Exception as error:  # noqa: BLE001 - a fault of ours is answered, never a dropped socket
+            self._report("dialogue", error)
+            dialogue.interrupt(_BROKEN, "limit")
+        finally:
+            self._turning = False
+        self._flush(dialogue)
+
+    def _put(self, question: Awaitable[Reply]) -> Deferred[Any] | None:
+        if isinstance(question, Deferred):
+            return question.addCallbacks(self._answered, self._failed)
+        return promptly(question, self._answered, self._failed)  # type: ignore[arg-type]
+
+    def _answered(self, reply: Reply) -> None:
+        dialogue = self._dialogue
+        if dialogue is not None and not dialogue.closing:
+            dialogue.answered(reply)
+            self._go_on()
+
+    def _failed(self, failure: Failure) -> None:
+        dialogue = self._dialogue
+        if dialogue is not None and not dialogue.closing:
+            dialogue.failed(failure.value or Exception())
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._turning:
+            self._waiting = None
+            self._turn()
+
+    def _flush(self, dialogue: Dialogue) -> None:
+        transport = self.transport
+        if dialogue.outgoing:
+            data = dialogue.outgoing[0] if len(dialogue.outgoing) == 1 else b"".join(dialogue.outgoing)
+            dialogue.outgoing.clear()
+            transport.write(data)
+        if dialogue.closing:
+            self._close()
+            return
+        if dialogue.begin_tls:
+            transport.startTLS(self._factory.tls_options)
+        self._hold_back(dialogue)
+        self._set_deadline(dialogue)
+
+    # --- reading, waiting, closing ------------------------------------------------------------------------------------
+
+    def _hold_back(self, dialogue: Dialogue) -> None:
+        """We go on reading while a question is being answered, so that a hang-up is noticed; up to a bound."""
+        self._read(self._writable and dialogue.waiting <= WAITING_LIMIT)
+
+    def _read(self, wanted: bool) -> None:
+        if wanted is not self._reading:
+            self._reading = wanted
+            transport = self.transport
+            if wanted:
+                transport.resumeProducing()
+            else:
+                transport.pauseProducing()
+
+    def _set_deadline(self, dialogue: Dialogue) -> None:
+        now = self._factory.clock.monotonic()
+        settings = self._settings.smtp
+        deadline = now + settings.session_timeout
+        since_line = since_content = 0.0
+        if dialogue.asking:
+            deadline = now + QUESTION_SECONDS
+        elif dialogue.reading_content:
+            since_content = self._content_since or now
+            deadline = min(deadline, since_content + CONTENT_SECONDS)
+        elif dialogue.line_begun or dialogue.begin_tls:
+            since_line = self._line_since or now
+            seconds = settings.command_timeout
+            if dialogue.in_transaction:
+                seconds = max(seconds, TRANSACTION_COMMAND_SECONDS)
+            deadline = min(deadline, since_line + seconds)
+        self._line_since = since_line
+        self._content_since = since_content
+        self._wait_until(deadline)
+
+    def _wait_until(self, deadline: float) -> None:
+        """One timer a connection: one that is too early looks again, only one that is too late is made anew."""
+        self._deadline = deadline
+        if self._timer is None or deadline < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = deadline
+            clock = self._factory.clock
+            self._timer = clock.call_later(max(0.0, deadline - clock.monotonic()), self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        if self._factory.clock.monotonic() < self._deadline:
+            self._wait_until(self._deadline)
+            return
+        dialogue = self._dialogue
+        if dialogue is None or dialogue.closing or dialogue.begin_tls:
+            self._abort()
+            return
+        waiting = self._waiting
+        if waiting is not None:
+            self._wait_until(self._factory.clock.monotonic() + CLOSING_SECONDS)
+            waiting.cancel()
+            return
+        dialogue.interrupt(_SLOW if self._line_since or self._content_since else _IDLE, "timeout")
+        self._flush(dialogue)
+
+    def _close(self) -> None:
+        transport = self.transport
+        # A producer that stays registered would keep the transport from closing.
+        transport.unregisterProducer()
+        self._reading = True
+        transport.resumeProducing()
+        self._wait_until(self._factory.clock.monotonic() + CLOSING_SECONDS)
+        transport.loseConnection()
+
+    def _abort(self) -> None:
+        transport = self.transport
+        transport.abortConnection()
+
+    # --- small facts --------------------------------------------------------------------------------------------------
+
+    def _tls(self) -> str:
+        transport = self.transport
+        connection = transport.getHandle()
+        return f"{connection.get_protocol_version_name()} {connection.get_cipher_name()}"
+
+    def _report(self, doing: str, error: BaseException) -> None:
+        session = self._dialogue.session.id if self._dialogue is not None else ""
+        if isinstance(error, Unavailable):
+            reason = error.reason
+        else:
+            reason = f"{type(error).__name__}: {error}"[:200]
+        _log.error("{doing} failed in session {session}: {reason}", doing=doing, session=session, reason=reason)
+        _log.debug("{trace}", trace="".join(traceback.format_exception(error)))
+
+
+_log = Logger()
+
+
+class SmtpServerFactory(Factory):
+    """Makes and counts connections.
+
+    ``settings`` and ``tls_options`` may be replaced whole at any time: connections made from then on use the new ones,
+    those under way keep their own limits. ``tls_options`` None: STARTTLS is not offered.
+    """
+
+    noisy = False
+
+    def __init__(
+        self, reception: Reception, clock: Clock, chance: Chance, settings: Settings, tls_options: Any = None
+    ) -> None:
+        self.reception = reception
+        self.clock = clock
+        self.chance = chance
+        self.settings = settings
+        self.tls_options = tls_options
+        self.connections: set[SmtpServer] = set()
+        self._by_ip: dict[str, int] = {}
+        self._drained: list[Deferred[None]] = []
+        self._stopping = False
+
+    def buildProtocol(self, addr: IAddress | None) -> SmtpServer:
+        return SmtpServer(self)
+
+    def counted(self, ip: str) -> Reply | None:
+        """Counts a connection from ``ip``; a refusal when it is one too many."""
+        self._by_ip[ip] = self._by_ip.get(ip, 0) + 1
+        settings = self.settings.smtp
+        if self._stopping:
+            return STOPPING
+        if len(self.connections) > settings.max_connections:
+            return _FULL
+        if self._by_ip[ip] > settings.max_connections_per_ip:
+            return _FULL_FOR_YOU
+        return None
+
+    def forget(self, connection: SmtpServer, ip: str) -> None:
+        self.connections.discard(connection)
+        count = self._by_ip.get(ip, 0)
+        if count > 1:
+            self._by_ip[ip] = count - 1
+        else:
+            self._by_ip.pop(ip, None)
+        if not self.connections:
+            self._all_closed()
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Takes no more commands: idle connections hear 421, messages on their way in are finished, and what is left
+        after ``seconds`` is cut. Fires when all are closed."""
+        self._stopping = True
+        drained: Deferred[None] = Deferred()
+        self._drained.append(drained)
+        timer = self.clock.call_later(seconds, self._cut)
+        drained.addBoth(lambda _: timer.cancel())
+        for connection in list(self.connections):
+            connection.stop()
+        if not self.connections:
+            self._all_closed()
+        return drained
+
+    def _cut(self) -> None:
+        for connection in list(self.connections):
+            connection.cut()
+
+    def _all_closed(self) -> None:
+        drained, self._drained = self._drained, []
+        for one in drained:
+            one.callback(None)
+
+
+def _ip(address: Any) -> str:
+    """The bare address; one IPv4 address is the same whichever family its socket has."""
+    host = str(getattr(address, "host", "")).partition("%")[0]
+    if ":" in host:
+        mapped = IPv6Address(host).ipv4_mapped
+        if mapped is not None:
+            return str(mapped)
+    return host
