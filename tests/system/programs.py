@@ -312,13 +312,14 @@ class Gateway(Child):
             keys += f"data = {self.data}\n"
         self.config.write_text(f"[gateway]\n{keys}{self._gateway_keys}\n{sections}\n")
 
-    def start(self) -> Self:
+    def launch_command(self) -> list[str]:
         if self.launcher == "twistd":
-            twistd = str(Path(sys.executable).with_name("twistd"))
-            command = [twistd, "-n", "--pidfile=", "inboundmx", "--config", str(self.config)]
-        else:
-            command = [sys.executable, "-m", "inboundmx", "--config", str(self.config), "run"]
-        self.spawn(command)
+            twistd = "from twisted.scripts.twistd import run; run()"
+            return [sys.executable, "-c", twistd, "-n", "--pidfile=", "inboundmx", "--config", str(self.config)]
+        return [sys.executable, "-m", "inboundmx", "--config", str(self.config), "run"]
+
+    def start(self) -> Self:
+        self.spawn(self.launch_command())
         self.wait_for_banner(self.port)
         return self
 

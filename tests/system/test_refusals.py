@@ -170,7 +170,8 @@ def test_an_odd_local_part_arrives_literally_or_not_at_all(
 ENDS = [
     b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\r.\n", b"\n.\r", b"\r\r\n.\r\r\n",
     b"\r\n.\r\r\n", b"\n\n.\n\n", b"\n\n.\r\n", b"\r\n\x00.\r\n", b"\r\n.\x00\r\n", b"\x00\r\n.\x00\r\n",
-    b"\r\n\n.\r\n", b"\r\n.\n\r\n", b"\r\x00\n.\r\x00\n", b"\n\r.\r\n", b"\r\n\r.\r\n", b"\r\n.\x00\n", b"\r\n.\r\x00\n",
+    b"\r\n\n.\r\n", b"\r\n.\n\r\n", b"\r\x00\n.\r\x00\n", b"\n\r.\r\n", b"\r\n\r.\r\n", b"\r\n.\x00\n",
+    b"\r\n.\r\x00\n",
 ]  # fmt: skip
 SMUGGLED = (
     b"MAIL FROM:<admin@bank.example>\r\nRCPT TO:<user@here.example>\r\nDATA\r\n"

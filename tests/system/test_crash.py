@@ -1,0 +1,144 @@
+"""kill -9 at any moment, and a disk without room: what was answered with 250 is never lost and never altered."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import subprocess
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from programs import DOMAIN, Answer, Gateway, RecordingPrimary, Stage, Wire, domain, letter, need, post, until
+
+SENDERS = 6
+KILLS = 5
+
+
+class Load:
+    """Strangers who keep sending numbered messages, and remember which serials were answered with 250."""
+
+    def __init__(self, port: int, recipient: str) -> None:
+        self._port = port
+        self._recipient = recipient
+        self._serials = itertools.count()
+        self._stop = threading.Event()
+        self.sent: dict[str, str] = {}
+        self.accepted: set[str] = set()
+        self._threads = [threading.Thread(target=self._run, args=(seed,), daemon=True) for seed in range(SENDERS)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def finish(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+            assert not thread.is_alive()
+
+    def _run(self, seed: int) -> None:
+        chance = random.Random(seed)
+        while not self._stop.is_set():
+            try:
+                with Wire(self._port, timeout=10) as wire:
+                    wire.hello()
+                    for _ in range(5):
+                        self._one(wire, chance)
+            except (OSError, EOFError, AssertionError):
+                # Killed: come back, as mail servers do.
+                time.sleep(0.02)
+
+    def _one(self, wire: Wire, chance: random.Random) -> None:
+        serial = f"serial{next(self._serials):06d}"
+        size = chance.choice([100, 4000, 4000, 30_000, 300_000])
+        content = letter(serial, chance.randbytes(size // 2).hex().encode() + b"\r\n.\r\n")
+        self.sent[serial] = hashlib.sha256(content).hexdigest()
+        if all(answer.code == 250 for answer in wire.envelope("a@stranger.example", self._recipient)):
+            answer = wire.content(content)
+            if answer.code == 250:
+                self.accepted.add(serial)
+
+
+def serials(primary: RecordingPrimary, load: Load) -> Counter[str]:
+    """How often each serial arrived; an altered message fails."""
+    arrived: Counter[str] = Counter()
+    for mail in primary.received():
+        serial = mail.field("Subject")[0]
+        start = mail.content.index(b"From: <someone@")
+        assert hashlib.sha256(mail.content[start:]).hexdigest() == load.sent[serial], f"{serial} was altered"
+        arrived[serial] += 1
+    return arrived
+
+
+@pytest.mark.parametrize(
+    ("handover", "up"),
+    [("cut-through", True), ("spool", True), ("spool", False)],
+    ids=["cut-through", "spool first", "primary down"],
+)
+def test_kill_9_loses_nothing_and_alters_nothing(play: Stage, handover: str, up: bool) -> None:
+    primary = play.recording(start=up)
+    gateway = play.gateway(domain(primary.port, handover=handover))
+    load = Load(gateway.port, f"user@{DOMAIN}")
+    chance = random.Random(4711)
+    load.start()
+    for _ in range(KILLS):
+        accepted = len(load.accepted)
+        until("some mail", lambda accepted=accepted: len(load.accepted) > accepted + 10)
+        time.sleep(chance.uniform(0.0, 0.2))
+        gateway.kill9()
+        gateway.start()
+    load.finish()
+    if not up:
+        primary.start()
+    gateway.drain()
+
+    arrived = serials(primary, load)
+    assert load.accepted - set(arrived) == set(), "lost"
+    twice = sum(times - 1 for times in arrived.values())
+    assert twice <= KILLS * 20, "copies are possible only for what was on its way when it was killed"
+    assert not list(Path(gateway.data).rglob("*.part"))
+
+
+@pytest.mark.root
+def test_a_full_disk_is_452_and_heals(play: Stage) -> None:
+    primary = play.recording(start=False)
+    gateway = play.gateway(domain(primary.port), start=False)
+    gateway.data.mkdir(mode=0o700)
+    mount = [need("mount"), "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", str(gateway.data)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        full_disk(gateway, primary)
+    finally:
+        gateway.abort()
+        subprocess.run(["umount", str(gateway.data)], check=True)
+
+
+def full_disk(gateway: Gateway, primary: RecordingPrimary) -> None:
+    gateway.start()
+    taken = 0
+    for number in range(400):
+        answer: Answer = post(gateway.port, letter(f"filling {number}", b"f" * 400_000 + b"\r\n"))
+        if answer.code != 250:
+            break
+        taken += 1
+    assert (answer.code, answer.enhanced) == (452, "4.3.1"), answer
+    assert taken > 0
+    # The last octets, for what is small.
+    for number in range(2000):
+        answer = post(gateway.port, letter(f"small {number}", b"s" * 20_000 + b"\r\n"))
+        if answer.code != 250:
+            break
+        taken += 1
+    assert (answer.code, answer.enhanced) == (452, "4.3.1"), answer
+
+    primary.start()
+    gateway.drain()
+    assert post(gateway.port, letter("room again")).code == 250
+    primary.one(b"room again")
+    assert len({mail.field("Subject")[0] for mail in primary.received()}) == taken + 1
