@@ -50,7 +50,7 @@ def domain_name(text: str) -> str:
     if len(name) > 253:
         raise Wrong(f"a domain name has at most 253 characters, this one {len(name)}")
     if labels[-1].isdigit():
-        raise Wrong(f"{text} is no domain name: the last label is a number")
+        raise Wrong(f"{text} is neither an IP address nor a domain name")
     return name
 
 

@@ -80,7 +80,8 @@ def read(text: str, file: str) -> tuple[list[Section], list[Problem]]:
     sections: list[Section] = []
     problems: list[Problem] = []
     section: Section | None = None
-    key, lines, at = "", [], 0  # the value being read; no key: an indented line continues nothing
+    key, at = "", 0  # the value being read; no key: an indented line continues nothing
+    lines: list[str] = []
     lost = False  # a section header was wrong: its keys have no home, and saying so for each helps nobody
 
     def finish() -> None:

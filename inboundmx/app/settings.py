@@ -6,6 +6,7 @@ Knows which section fills which value and how they depend on each other. Does no
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import itertools
 import os
@@ -166,6 +167,7 @@ class _Reading:
     def settings(self) -> Settings:
         plain = {name: self._plain(name, made) for name, made in PLAIN.items()}
         plain["gateway"] = _named_gateway(plain["gateway"])
+        self._certified(plain["gateway"].listen, plain["tls"].certificate)
         levels = self._levels()
         checks = self._checks()
         delivery = self._section("delivery")
@@ -220,6 +222,12 @@ class _Reading:
             if key in ("data", "to") and not value:
                 self.problems.append(section.entries[key].problem("must not be empty"))
         return made(**values)
+
+    def _certified(self, listen: Iterable[str], certificate: str) -> None:
+        entry = self._section("gateway").entries.get("listen")
+        for each in listen:
+            if entry and not certificate and each.startswith("ssl:") and "privateKey=" not in each:
+                self.problems.append(entry.problem(f"{each} needs [tls] certificate, which is empty"))
 
     # --- levels --------------------------------------------------------------------------------------------------
 
@@ -437,14 +445,15 @@ _LEVELS = tuple(level.word for level in Level)
 
 def _named_gateway(gateway: GatewaySettings) -> GatewaySettings:
     """The gateway with the names that follow from the machine's own where none is given."""
-    hostname = gateway.hostname or _own_name()
+    hostname = gateway.hostname or own_name()
     return replace(gateway, hostname=hostname, postmaster=gateway.postmaster or f"postmaster@{hostname}")
 
 
-def _own_name() -> str:
+def own_name() -> str:
+    """What this machine calls itself; without a dot when nobody gave it a domain."""
+    names = []
     for name in (socket.getfqdn(), socket.gethostname()):
-        try:
-            return domain_name(name)
-        except Wrong:
-            continue
-    return "localhost"
+        with contextlib.suppress(Wrong):
+            names.append(domain_name(name))
+    # A resolver may call us "localhost" when the machine has a better name.
+    return next((name for name in names if "." in name), names[-1] if names else "localhost")

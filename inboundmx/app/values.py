@@ -114,8 +114,10 @@ def _plain(value: float) -> str:
 
 def weight(text: str) -> Weight:
     """A finite number, ``reject`` or ``defer``."""
-    if text == "reject" or text == "defer":
-        return text
+    if text == "reject":
+        return "reject"
+    if text == "defer":
+        return "defer"
     if not _NUMBER.fullmatch(text):
         near = nearest(text, ("reject", "defer"))
         raise Wrong(f"is no weight{near if 'mean' in near else ''}; write a number, reject or defer")
@@ -179,7 +181,9 @@ def endpoint(text: str) -> str:
     if kind not in ENDPOINTS:
         raise Wrong(f"{kind} is no kind of endpoint{nearest(kind, ENDPOINTS)}")
     try:
-        made = serverFromString(None, text)  # nothing is asked of a reactor before listen()
+        # ssl without a key of its own takes the certificate of [tls]. No reactor is asked before listen().
+        parsed = f"tcp:{rest}" if kind == "ssl" and "privateKey=" not in rest else text
+        made = serverFromString(None, parsed)  # type: ignore[no-untyped-call]
     except OSError as error:
         raise Wrong(f"{text} names a file that cannot be read: {error.strerror or error}") from None
     except Exception as error:  # noqa: BLE001 - Twisted's parsers and its plugins raise whatever int() and ** do

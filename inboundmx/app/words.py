@@ -13,9 +13,10 @@ class Wrong(ValueError):
 def nearest(word: str, valid: Iterable[str]) -> str:
     """The end of a sentence: "; did you mean X?", or the choice when nothing is near and it is short."""
     choice = sorted(valid)
-    close = difflib.get_close_matches(word.lower(), choice, n=1)
+    folded = {each.lower(): each for each in choice}
+    close = difflib.get_close_matches(word.lower(), folded, n=1)
     if close:
-        return f"; did you mean {close[0]}?"
+        return f"; did you mean {folded[close[0]]}?"
     return f"; one of: {', '.join(choice)}" if 0 < len(choice) <= 12 else ""
 
 

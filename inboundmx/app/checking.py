@@ -1,0 +1,149 @@
+"""Whether what the settings name is there and can be used, and what an operator may not have meant.
+
+Knows files, users, folders and how long mail is kept. Does not know the network: ``calling`` tries the primaries.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import pwd
+
+from inboundmx.app import certificate
+from inboundmx.app.values import written_span
+from inboundmx.model.settings import DAY, DomainSettings, Retry, Settings
+
+# RFC 5321 4.5.4.1: "the give-up time generally needs to be at least 4-5 days".
+ADVISED_PATIENCE = 4 * DAY
+SMALLEST_LIMIT = 64 * 1024
+
+
+def problems_at_start(settings: Settings) -> list[str]:
+    """Sentences about local things without which the gateway must not start; empty when all is well."""
+    problems = []
+    try:
+        certificate.examine(settings.tls)
+    except certificate.Unusable as trouble:
+        problems.append(str(trouble))
+    if trouble_with_data := _unusable_folder(settings.gateway.data):
+        problems.append(f"[gateway] data {settings.gateway.data} {trouble_with_data}")
+    if settings.log.to != "stdout" and (trouble_with_log := _unusable_file(settings.log.to)):
+        problems.append(f"[log] to {settings.log.to} {trouble_with_log}")
+    if settings.gateway.user:
+        try:
+            pwd.getpwnam(settings.gateway.user)
+        except KeyError:
+            problems.append(f"[gateway] user {settings.gateway.user} does not exist on this machine")
+    return problems
+
+
+def _unusable_folder(path: str) -> str:
+    """Why a folder can neither be used nor made."""
+    if os.path.lexists(path):
+        if not os.path.isdir(path):
+            return "is not a folder"
+        return "" if _allowed(path) else f"cannot be written by {_me()}"
+    parent = os.path.dirname(path)
+    while not os.path.lexists(parent):
+        parent = os.path.dirname(parent)
+    if not os.path.isdir(parent):
+        return f"cannot be made: {parent} is not a folder"
+    return "" if _allowed(parent) else f"cannot be made: {_me()} may not write in {parent}"
+
+
+def _unusable_file(path: str) -> str:
+    if os.path.isdir(path):
+        return "is a folder"
+    if os.path.lexists(path):
+        return "" if os.access(path, os.W_OK, effective_ids=True) else f"cannot be written by {_me()}"
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        return f"cannot be made: there is no folder {parent}"
+    return "" if _allowed(parent) else f"cannot be made: {_me()} may not write in {parent}"
+
+
+def _allowed(folder: str) -> bool:
+    return os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True)
+
+
+def _me() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"
+
+
+def gives_up_after(retry: Retry, lifetime: float) -> float:
+    """Seconds from reception to the last attempt: the sum of an explicit list, or the lifetime of a repeating one."""
+    return lifetime if retry.repeat_last else sum(retry.waits)
+
+
+def patience(domain: DomainSettings) -> str:
+    """How long mail of a domain is tried, in words: ``gives up after 24.5 h (5 attempts)``."""
+    seconds = gives_up_after(domain.retry, domain.lifetime)
+    attempts = "" if domain.retry.repeat_last else f" ({len(domain.retry.waits) + 1} attempts)"
+    return f"gives up after {in_hours(seconds)}{attempts}"
+
+
+def in_hours(seconds: float) -> str:
+    """Days, hours or minutes, whichever reads well: ``5 d``, ``24.5 h``, ``90 min``."""
+    if seconds >= DAY and seconds % DAY == 0:
+        return f"{seconds / DAY:g} d"
+    if seconds >= 7200:
+        return f"{round(seconds / 3600, 2):g} h"
+    return f"{round(seconds / 60, 2):g} min" if seconds >= 60 else written_span(seconds)
+
+
+def warnings(settings: Settings, now: datetime.datetime) -> list[str]:
+    """Sentences about what works and may still not be meant. ``now`` in UTC, with its zone."""
+    gateway = settings.gateway
+    found = []
+    if "." not in gateway.hostname:
+        found.append(f"[gateway] hostname {gateway.hostname} has no dot: others will not take it for a host name")
+    if not settings.domains:
+        found.append("there is no [domain …] section: all mail is refused")
+    postmaster = gateway.postmaster.rpartition("@")[2]
+    if settings.domains and postmaster not in settings.domains:
+        found.append(f"[gateway] postmaster {gateway.postmaster}: there is no [domain {postmaster}] to deliver it by")
+    if settings.smtp.max_message_size < SMALLEST_LIMIT:
+        found.append("[smtp] max_message_size is below 64KB, which RFC 5321 4.5.3.1.7 asks every server to take")
+    try:
+        shown = certificate.examine(settings.tls)
+    except certificate.Unusable:
+        shown = None
+    if shown:
+        found += shown.warnings(gateway.hostname, now)
+        if certificate.exposed(settings.tls):
+            found.append(f"[tls] private_key {settings.tls.private_key or shown.path} can be read by everybody here")
+    for domain in settings.domains.values():
+        found += _of_domain(domain, settings)
+    return found
+
+
+def _of_domain(domain: DomainSettings, settings: Settings) -> list[str]:
+    found = []
+    seconds = gives_up_after(domain.retry, domain.lifetime)
+    if seconds < ADVISED_PATIENCE:
+        end = "is held for an operator" if domain.when_exhausted == "hold" else "is undeliverable"
+        found.append(
+            f"[domain {domain.name}] mail {end} after {in_hours(seconds)} without its primary; "
+            f"RFC 5321 4.5.4.1 advises 4 to 5 days, for example retry = 15/30/60/90/240* with lifetime = 5d"
+        )
+    ours = _listened(settings)
+    for host in domain.primary:
+        if host.address in ("localhost", "127.0.0.1", "::1", settings.gateway.hostname) and host.port in ours:
+            found.append(f"[domain {domain.name}] primary {host} is this gateway itself: mail would go in a circle")
+    if domain.mode == "backup" and domain.handover == "spool":
+        found.append(f"[domain {domain.name}] handover = spool: refusals by the primary become notices, or held mail")
+    return found
+
+
+def _listened(settings: Settings) -> set[int]:
+    """Ports of ``listen``, where they can be read off."""
+    ports = set()
+    for endpoint in settings.gateway.listen:
+        for part in endpoint.split(":")[1:3]:
+            if part.isdigit():
+                ports.add(int(part))
+                break
+    return ports
