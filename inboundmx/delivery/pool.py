@@ -1,0 +1,368 @@
+"""Connections to one host, kept open and shared out: live mail first, then what the spool holds.
+
+Knows how many connections there may be, who waits for one, and how long a message takes. Does not know what a message
+is, nor what an answer to it means.
+
+A free connection is taken at once, the most recently used first. Below the cap one more is opened for the message that
+found none. Else a live message joins the line only when it would probably be served within LINE_SECONDS, and leaves it
+after that; what the spool holds waits behind it and never takes the last two connections.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
+
+from inboundmx.delivery.health import Breaker, Suspicion, as_refused
+from inboundmx.delivery.line import Line
+from inboundmx.model.custody import Host
+from inboundmx.ports import Chance, Clock, Connection, Refused, Transmitter
+
+LINE_SECONDS = 0.2
+# While a stranger waits a host has so long for connect, banner and EHLO; else RFC 5321 4.5.3.2.1's time.
+LIVE_CONNECT_SECONDS = 5.0
+CONNECT_SECONDS = 300.0
+# An idle connection costs the host a process or a thread, and most hosts close it after some minutes anyway.
+IDLE_SECONDS = 30.0
+# A busy one is renewed now and then, so that a host that balances or drains its connections gets its way.
+KEPT_SECONDS = 300.0
+KEPT_MESSAGES = 500
+# How long a cap learned from a host's "too many connections" holds.
+LEARNED_SECONDS = 600.0
+# Connections that only live mail may use.
+RESERVED = 2
+# What one measurement of the service time is worth in the moving average.
+WEIGHT = 0.1
+
+STOPPING = Refused("abandoned", "connect", None, "stopping")
+
+
+class Budget:
+    """How many connections there may be in all. A pool that finds it spent takes another's idle one, or is called when
+    one comes free."""
+
+    def __init__(self, limit: Callable[[], int]) -> None:
+        self._limit = limit
+        self._used = 0
+        self._pools: list[Pool] = []
+        self._refused: dict[Pool, None] = {}
+
+    def enter(self, pool: Pool) -> None:
+        self._pools.append(pool)
+
+    def leave(self, pool: Pool) -> None:
+        self._pools.remove(pool)
+        self._refused.pop(pool, None)
+
+    def take(self, pool: Pool) -> bool:
+        if self._used >= self._limit() and not any(other.spare_one() for other in self._pools if other is not pool):
+            self._refused[pool] = None
+            return False
+        self._used += 1
+        return True
+
+    def give(self) -> None:
+        self._used -= 1
+        if self._refused and self._used < self._limit():
+            pool = next(iter(self._refused))
+            del self._refused[pool]
+            pool.grow()
+
+    def moved(self) -> None:
+        """One was given up for a pool that takes it now."""
+        self._used -= 1
+
+
+class Kept:
+    """A connection with its history. ``messages`` is 0 on a fresh one."""
+
+    __slots__ = ("connection", "live", "messages", "opened_at")
+
+    def __init__(self, connection: Connection, opened_at: float) -> None:
+        self.connection = connection
+        self.opened_at = opened_at
+        self.messages = 0
+        self.live = True
+
+
+Got = Kept | Refused | None
+
+
+class Pool:
+    """``cap`` is the most connections; ``came_back`` is told when the host answers again after it had been left alone,
+    ``tripped`` when and why it is. ``source`` is the local address to call from."""
+
+    def __init__(
+        self,
+        host: Host,
+        tls: str,
+        transmitter: Transmitter,
+        clock: Clock,
+        chance: Chance,
+        budget: Budget,
+        cap: Callable[[], int],
+        came_back: Callable[[Pool], object],
+        tripped: Callable[[Pool, Refused], object],
+        source: str = "",
+    ) -> None:
+        self.host = host
+        self.tls = tls
+        self.suspicion = Suspicion()
+        self.service_seconds = 0.0
+        self._transmitter = transmitter
+        self._clock = clock
+        self._budget = budget
+        self._cap = cap
+        self._learned = (0, 0.0)
+        self._came_back = came_back
+        self._source = source
+        self._idle: Line[Kept] = Line(clock, IDLE_SECONDS, self._close)
+        self._line: Line[Deferred[Got]] = Line(clock, LINE_SECONDS, self._too_long)
+        # Those a connection is being opened for: they may wait as long as that takes, and are served first.
+        self._awaited: dict[Deferred[Got], None] = {}
+        self._backlog: deque[Deferred[Got]] = deque()
+        self._backlog_busy = 0
+        # How much of the backlog goes out at once: it begins with one and doubles; None: as much as there is room for.
+        self._allowance: int | None = 1
+        self._busy = 0
+        self._opening: dict[Deferred[Connection], bool] = {}
+        self._closed = False
+        self.breaker = Breaker(
+            clock, chance, lambda: self._connect(CONNECT_SECONDS), self._back, lambda refused: tripped(self, refused)
+        )
+        budget.enter(self)
+
+    # --- asking for a connection --------------------------------------------------------------------------------------
+
+    @property
+    def down(self) -> bool:
+        return self.breaker.open or self._closed
+
+    @property
+    def cap(self) -> int:
+        learned, until = self._learned
+        cap = self._cap()
+        return min(cap, learned) if learned and self._clock.monotonic() < until else cap
+
+    def take(self) -> Kept | None:
+        """A free connection for live mail, at once or not at all."""
+        kept = self._free()
+        if kept is not None:
+            self._busy += 1
+            kept.live = True
+        return kept
+
+    def join(self) -> Deferred[Got] | None:
+        """For live mail that found none free. None: it would wait too long. Fires with a connection, with Refused when
+        none can be had, or with None when it waited too long. May be cancelled."""
+        total = self._busy + len(self._idle) + len(self._opening)
+        if len(self._opening) <= len(self._awaited) and total < self.cap and self._budget.take(self):
+            waiting: Deferred[Got] = Deferred(self._awaited_leaves)
+            self._awaited[waiting] = None
+            self._open(live=True)
+            return waiting
+        waiters = len(self._line) + len(self._awaited)
+        if not total or (waiters + 1) * self.service_seconds > LINE_SECONDS * total:
+            return None
+        waiting = Deferred(self._line.leave)
+        self._line.join(waiting)
+        return waiting
+
+    def wait(self) -> Deferred[Got]:
+        """For what the spool holds: fires with a connection, or with Refused. May be cancelled."""
+        if self.down:
+            return succeed(self.breaker.refused or STOPPING)
+        waiting: Deferred[Got] = Deferred(self._backlog_leaves)
+        self._backlog.append(waiting)
+        if self._backlog_may():
+            kept = self._free()
+            if kept is not None:
+                self._serve(kept)
+                return waiting
+        self.grow()
+        return waiting
+
+    # --- giving it back -----------------------------------------------------------------------------------------------
+
+    def give_back(self, kept: Kept, seconds: float | None) -> None:
+        """After a transmission of so many ``seconds``; None: it was not used, or did not end well."""
+        self._busy -= 1
+        kept.messages += 1
+        if not kept.live:
+            self._backlog_busy -= 1
+        if seconds is not None:
+            before = self.service_seconds
+            self.service_seconds = before + WEIGHT * (seconds - before) if before else seconds
+            if not kept.live and self._allowance is not None:
+                self._allowance = min(self._allowance + 1, max(1, self._cap() // 2))
+        if self._backlog_busy == 0 and not self._backlog and not self.breaker.open:
+            self._allowance = None
+        old = kept.messages >= KEPT_MESSAGES or self._clock.monotonic() - kept.opened_at >= KEPT_SECONDS
+        if kept.connection.usable and not old and not self._closed:
+            self._serve(kept)
+            return
+        kept.connection.close()
+        self._budget.give()
+        self.grow()
+
+    def refused(self, refused: Refused) -> None:
+        """A fresh connection did not come about, or was closed before it had taken a message."""
+        others = self._busy + len(self._idle)
+        if not others:
+            self.trip(refused)
+            return
+        if refused.reply is not None and refused.reply.code == 421:
+            # The host talks to us, only not over one connection more.
+            self._learned = (others, self._clock.monotonic() + LEARNED_SECONDS)
+        self._turn_away(refused)
+
+    def trip(self, refused: Refused) -> None:
+        """The host is to be left alone for now: whoever waits for it goes elsewhere."""
+        self.breaker.trip(refused)
+        self._allowance = 1
+        self._learned = (0, 0.0)
+        waiting = [*self._awaited, *self._line, *self._backlog]
+        self._awaited.clear()
+        self._line.close()
+        self._backlog.clear()
+        for waiter in waiting:
+            waiter.callback(refused)
+
+    def spare_one(self) -> bool:
+        """Closes the connection idle longest, because another host needs one more."""
+        kept = self._idle.oldest()
+        if kept is None:
+            return False
+        kept.connection.close()
+        self._budget.moved()
+        return True
+
+    def grow(self) -> None:
+        """Opens what those who wait need, as far as there is room."""
+        if self.down:
+            return
+        while True:
+            live = len(self._line) + len(self._awaited)
+            behind = min(len(self._backlog), max(0, self._backlog_limit() - self._backlog_busy))
+            total = self._busy + len(self._idle) + len(self._opening)
+            if len(self._opening) >= live + behind or total >= self.cap or not self._budget.take(self):
+                return
+            self._open(live=live > 0)
+
+    def close(self) -> None:
+        """Nobody is served any more. What is in transmission goes on, and is closed when it is given back."""
+        self._closed = True
+        self.breaker.close()
+        for opening in tuple(self._opening):
+            opening.cancel()
+        while (kept := self._idle.oldest()) is not None:
+            self._close(kept)
+        self._idle.close()
+        self.trip(STOPPING)
+        self._budget.leave(self)
+
+    def status(self) -> Mapping[str, object]:
+        return {
+            "state": self.breaker.state,
+            "last_error": self.breaker.last_error,
+            "connections": self._busy + len(self._idle),
+            "busy": self._busy,
+            "opening": len(self._opening),
+            "waiting": len(self._line) + len(self._awaited),
+            "backlog_waiting": len(self._backlog),
+            "service_seconds": round(self.service_seconds, 6),
+        }
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _backlog_limit(self) -> int:
+        room = max(1, self.cap - RESERVED)
+        return room if self._allowance is None else min(room, self._allowance)
+
+    def _backlog_may(self) -> bool:
+        return self._backlog_busy < self._backlog_limit()
+
+    def _free(self) -> Kept | None:
+        while (kept := self._idle.newest()) is not None:
+            if kept.connection.usable:
+                return kept
+            self._close(kept)
+        return None
+
+    def _serve(self, kept: Kept) -> None:
+        """A free connection: to the live, then to the backlog, else it is kept."""
+        waiter: Deferred[Got] | None = None
+        if self._awaited:
+            waiter = next(iter(self._awaited))
+            del self._awaited[waiter]
+        elif len(self._line):
+            waiter = self._line.oldest()
+        kept.live = waiter is not None
+        if waiter is None and self._backlog and self._backlog_may():
+            waiter = self._backlog.popleft()
+            self._backlog_busy += 1
+        if waiter is None:
+            self._idle.join(kept)
+            return
+        self._busy += 1
+        waiter.callback(kept)
+
+    def _connect(self, seconds: float) -> Deferred[Connection]:
+        return self._transmitter.connect(self.host, tls=self.tls, seconds=seconds, source=self._source)
+
+    def _open(self, live: bool) -> None:
+        opening = self._connect(LIVE_CONNECT_SECONDS if live else CONNECT_SECONDS)
+        self._opening[opening] = live
+        opening.addCallbacks(self._opened, self._not_opened, (opening,), {}, (opening, live), {})
+
+    def _opened(self, connection: Connection, opening: Deferred[Connection]) -> None:
+        del self._opening[opening]
+        if self._closed:
+            connection.close()
+            self._budget.give()
+            return
+        self._serve(Kept(connection, self._clock.monotonic()))
+
+    def _not_opened(self, failure: Failure, opening: Deferred[Connection], live: bool) -> None:
+        del self._opening[opening]
+        refused = as_refused(failure)
+        self._budget.give()
+        if self._closed:
+            return
+        if live and refused.trouble == "timeout":
+            # Our clock was short, not the host slow beyond what is allowed: only this one goes elsewhere.
+            self._turn_away(refused)
+        else:
+            self.refused(refused)
+
+    def _turn_away(self, refused: Refused) -> None:
+        if self._awaited:
+            waiter = next(iter(self._awaited))
+            del self._awaited[waiter]
+            waiter.callback(refused)
+        self.grow()
+
+    def _back(self, connection: Connection) -> None:
+        """The probe found the host there: its connection is the first of the new ones."""
+        if self._closed or not self._budget.take(self):
+            connection.close()
+        else:
+            self._serve(Kept(connection, self._clock.monotonic()))
+        self._came_back(self)
+
+    def _close(self, kept: Kept) -> None:
+        kept.connection.close()
+        self._budget.give()
+
+    def _too_long(self, waiter: Deferred[Got]) -> None:
+        waiter.callback(None)
+
+    def _awaited_leaves(self, waiter: Deferred[Got]) -> None:
+        self._awaited.pop(waiter, None)
+
+    def _backlog_leaves(self, waiter: Deferred[Got]) -> None:
+        if waiter in self._backlog:
+            self._backlog.remove(waiter)

@@ -1,0 +1,275 @@
+"""Handing over while the stranger waits: which host, what an answer means, and the one clock."""
+
+import pytest
+from delivery_fakes import (
+    ANN,
+    BOB,
+    FIRST,
+    OK,
+    REFUSED,
+    SECOND,
+    FakeChance,
+    FakeClock,
+    FakeJournal,
+    FakeTransmitter,
+    domain,
+    parcel,
+    route,
+    run,
+    settings,
+)
+
+from inboundmx.delivery.courier import Courier, passed_on
+from inboundmx.model.custody import Phase
+from inboundmx.model.reply import Reply
+from inboundmx.ports import Refused
+
+GREYLISTED = Reply(450, "4.2.0", "later")
+UNKNOWN = Reply(550, "5.1.1", "nobody of that name")
+
+
+class World:
+    def __init__(self, *domains, **delivery):
+        self.clock = FakeClock()
+        self.transmitter = FakeTransmitter(self.clock)
+        self.journal = FakeJournal()
+        self.back = []
+        self.settings = settings(*domains, **delivery)
+        self.courier = Courier(
+            self.transmitter, lambda: self.settings, self.clock, FakeChance(), self.journal, self.back.append
+        )
+
+    def hand_over(self, *recipients, hosts=(FIRST,), id="message1"):
+        return run(self.courier.hand_over(parcel(*recipients, id=id), route(*hosts)))[0]
+
+    def warm(self, host=FIRST):
+        """A kept connection that has carried a message."""
+        got = self.hand_over(hosts=(host,))
+        self.transmitter.last.answer(OK)
+        assert got[0].kind == "delivered"
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def test_the_primary_has_it(world):
+    got = world.hand_over()
+    assert world.transmitter.last.seconds == (10.0, 600.0)
+    assert not got
+    world.transmitter.last.answer(OK)
+    assert (got[0].kind, got[0].host, got[0].reply) == ("delivered", FIRST, OK)
+
+
+def test_a_kept_connection_is_used_again(world):
+    for _ in range(5):
+        world.warm()
+    assert len(world.transmitter.connections) == 1
+
+
+@pytest.mark.parametrize("phase", [Phase.MAIL, Phase.RECIPIENT, Phase.DATA, Phase.DOT])
+def test_a_definite_refusal_never_fails_over(world, phase):
+    got = world.hand_over(hosts=(FIRST, SECOND))
+    world.transmitter.last.answer(Reply(550, "", "no\nwith lines\x1b[2J"), phase=phase)
+    assert got[0].kind == "refused"
+    assert got[0].reply.code == 550
+    assert got[0].reply.enhanced == ("5.1.1" if phase is Phase.RECIPIENT else "5.0.0")
+    assert got[0].reply.text == "no with lines [2J"
+    assert len(world.transmitter.asked) == 1
+
+
+def test_a_live_primary_s_4xx_is_deferred(world):
+    got = world.hand_over(hosts=(FIRST, SECOND))
+    world.transmitter.last.answer(GREYLISTED, phase=Phase.RECIPIENT)
+    assert (got[0].kind, got[0].reply) == ("deferred", GREYLISTED)
+    assert len(world.transmitter.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("replies", "kind"),
+    [
+        ((OK, OK), "delivered"),
+        ((OK, UNKNOWN), "postponed"),
+        ((UNKNOWN, GREYLISTED), "postponed"),
+        ((UNKNOWN, UNKNOWN), "refused"),
+        ((GREYLISTED, GREYLISTED), "deferred"),
+    ],
+)
+def test_several_recipients(world, replies, kind):
+    got = world.hand_over(ANN, BOB)
+    assert world.transmitter.last.parcel.all_or_nothing
+    world.transmitter.last.answer(*replies, phase=Phase.RECIPIENT)
+    assert got[0].kind == kind
+
+
+def test_the_next_primary_after_a_failed_connect_and_the_first_is_left_alone(world):
+    world.transmitter.hosts[FIRST] = REFUSED
+    for turn in range(3):
+        got = world.hand_over(hosts=(FIRST, SECOND))
+        world.transmitter.last.answer(OK)
+        assert (got[0].kind, got[0].host) == ("delivered", SECOND), turn
+    assert [host for host, *_ in world.transmitter.asked] == [FIRST, SECOND]
+    assert world.journal.named("host_down") == [("host_down", "")]
+
+
+def test_all_primaries_down_postpones_at_once(world):
+    world.transmitter.hosts[FIRST] = REFUSED
+    assert world.hand_over()[0].kind == "postponed"
+    got = world.hand_over()
+    assert got[0].kind == "postponed"
+    assert "no connection" in got[0].detail
+    assert len(world.transmitter.asked) == 1
+
+
+def test_421_before_the_body_goes_to_the_next_primary(world):
+    got = world.hand_over(hosts=(FIRST, SECOND))
+    world.transmitter.last.lose(reply=Reply(421, "4.3.2", "closing"))
+    assert not got
+    world.transmitter.last.answer(OK)
+    assert (got[0].kind, got[0].host) == ("delivered", SECOND)
+
+
+def test_421_at_the_dot_is_the_primary_s_answer(world):
+    got = world.hand_over(hosts=(FIRST, SECOND))
+    world.transmitter.last.answer(Reply(421, "4.3.2", "closing"), keep=False)
+    assert got[0].kind == "deferred"
+
+
+def test_a_host_that_rejects_us_is_no_answer_to_the_message(world):
+    world.transmitter.hosts[FIRST] = Refused("rejects_us", "greeting", Reply(554, "5.7.1", "go away"), "rejected")
+    got = world.hand_over(hosts=(FIRST, SECOND))
+    assert got[0].kind == "postponed"
+    assert [host for host, *_ in world.transmitter.asked] == [FIRST]
+    assert ("rejects_us", "error") in [(event, level) for event, _, _, level in world.journal.events]
+
+
+def test_530_in_mid_session_postpones_and_leaves_the_host_alone(world):
+    got = world.hand_over()
+    world.transmitter.last.answer(Reply(451, "4.4.0", "530"), phase=Phase.MAIL, trouble="rejects_us", keep=False)
+    assert got[0].kind == "postponed"
+    assert world.courier.pool(FIRST, "opportunistic").down
+
+
+def test_a_stale_connection_is_replaced_by_a_fresh_one(world):
+    world.warm()
+    got = world.hand_over()
+    world.transmitter.last.lose()
+    assert not got
+    world.transmitter.last.answer(OK)
+    assert got[0].kind == "delivered"
+    assert len(world.transmitter.connections) == 2
+
+
+def test_a_fresh_connection_lost_is_not_replaced(world):
+    got = world.hand_over(hosts=(FIRST, SECOND))
+    world.transmitter.last.lose()
+    assert got[0].kind == "postponed"
+    assert len(world.transmitter.connections) == 1
+
+
+def test_lost_after_the_dot_is_uncertain_and_known_at_once(world):
+    world.warm()
+    got = world.hand_over()
+    world.transmitter.last.dot_sent = True
+    world.transmitter.last.lose(phase=Phase.DOT, dot_sent=True)
+    assert got[0].kind == "uncertain"
+    assert got[0].late.result.trouble == "lost"
+    assert len(world.transmitter.connections) == 1
+
+
+def test_the_deadline_before_the_dot_abandons(world):
+    got = world.hand_over()
+    world.clock.advance(29.9)
+    assert not got
+    world.clock.advance(0.2)
+    assert (got[0].kind, got[0].detail) == ("postponed", "deadline")
+    assert not world.transmitter.live()
+
+
+def test_the_deadline_after_the_dot_leaves_it_claimed_by_a_late_answer(world):
+    got = world.hand_over()
+    world.transmitter.last.dot_sent = True
+    world.clock.advance(30.1)
+    assert got[0].kind == "uncertain"
+    late = []
+    got[0].late.addCallback(late.append)
+    assert not late
+    world.clock.advance(100)
+    world.transmitter.last.answer(OK)
+    assert late[0].delivered
+    # The connection serves others again.
+    world.warm()
+    assert len(world.transmitter.connections) == 1
+
+
+def test_the_deadline_is_the_domain_s():
+    world = World(domain(handover_deadline=2.0))
+    world.transmitter.hosts[FIRST] = "silent"
+    got = world.hand_over()
+    world.clock.advance(2.1)
+    assert (got[0].kind, got[0].detail) == ("postponed", "deadline")
+
+
+def test_a_silent_host_costs_five_seconds_and_is_not_thought_down(world):
+    world.transmitter.hosts[FIRST] = "silent"
+    got = world.hand_over(hosts=(FIRST, SECOND))
+    world.clock.advance(4.9)
+    assert not world.transmitter.sent
+    world.clock.advance(0.2)
+    world.transmitter.last.answer(OK)
+    assert (got[0].kind, got[0].host) == ("delivered", SECOND)
+    assert not world.courier.pool(FIRST, "opportunistic").down
+
+
+def test_a_stranger_who_hangs_up_stops_what_is_not_sent(world):
+    _, waiting = run(world.courier.hand_over(parcel(), route()))
+    waiting.addErrback(lambda _: None)
+    waiting.cancel()
+    assert world.transmitter.last.done.called
+    assert not world.transmitter.live()
+
+
+def test_hurry_ends_the_waiting(world):
+    before, after = world.hand_over(id="one"), world.hand_over(id="two")
+    world.transmitter.sent[1].dot_sent = True
+    world.courier.hurry()
+    assert (before[0].kind, after[0].kind) == ("postponed", "uncertain")
+    assert world.hand_over()[0].kind == "postponed"
+
+
+def test_twenty_same_refusals_are_ours(world):
+    refusal = Reply(550, "5.7.1", "you are listed")
+    kinds = []
+    for _ in range(21):
+        got = world.hand_over()
+        world.transmitter.last.answer(refusal)
+        kinds.append(got[0].kind)
+    assert kinds == ["refused"] * 19 + ["postponed"] * 2
+    assert world.journal.named("rejects_us") == [("rejects_us", "")]
+    world.transmitter.hosts[FIRST] = "up"
+    world.clock.advance(40)
+    world.warm()
+    got = world.hand_over()
+    world.transmitter.last.answer(refusal)
+    assert got[0].kind == "refused"
+
+
+def test_different_refusals_are_the_messages_own(world):
+    for turn in range(60):
+        got = world.hand_over()
+        world.transmitter.last.answer(Reply(550, f"5.7.{turn % 2}", "no"))
+        assert got[0].kind == "refused"
+
+
+@pytest.mark.parametrize(
+    ("reply", "phase", "expected"),
+    [
+        (Reply(552, "", "full"), Phase.RECIPIENT, "552 5.2.2 full"),
+        (Reply(554, "5.7.1", "a\tb\u2028c"), Phase.DOT, "554 5.7.1 a b c"),
+        (Reply(550, "", "\x00"), Phase.MAIL, "550 5.0.0 refused by the mail server"),
+        (Reply(450, "", "x" * 1000), Phase.DOT, "450 4.0.0 " + "x" * 400),
+    ],
+)
+def test_what_a_stranger_hears(reply, phase, expected):
+    assert str(passed_on(reply, phase)) == expected
