@@ -1,0 +1,263 @@
+"""The control socket: a line of JSON asks for an operation, lines of JSON answer.
+
+Knows who may ask, how much, and for how long. Does not know what an operation does; ``app.operations`` does.
+
+A request is ``{"operation": "spool.list", "arguments": {...}}``; the answer is ``{"row": {...}}`` as often as needed,
+then ``{"end": true}`` or ``{"error": "a sentence", "usage": true when the request is at fault}``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IPullProducer
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from inboundmx.app.operations import NotUnderstood, Operations
+from inboundmx.cli.asking import REQUEST_LIMIT, SOCKET_NAME, socket_address, user_name
+from inboundmx.ports import Unavailable
+
+MAX_CONNECTIONS = 20
+IDLE_SECONDS = 60.0
+STOP_SECONDS = 5.0
+# Rows written before mail gets its turn again.
+_ROWS_AT_ONCE = 100
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+_log = Logger()
+
+
+class AlreadyRunning(Exception):
+    """Another gateway answers at the control socket of this data folder."""
+
+
+@implementer(IPullProducer)
+class _Rows:
+    """Writes the rows of an answer as fast as they are read."""
+
+    def __init__(self, connection: ControlConnection, rows: Iterator[dict[str, Any]]) -> None:
+        self._connection = connection
+        self._rows = rows
+
+    def resumeProducing(self) -> None:
+        lines = []
+        ended = False
+        try:
+            for _ in range(_ROWS_AT_ONCE):
+                lines.append(_encode({"row": next(self._rows)}))
+        except StopIteration:
+            lines.append(_encode({"end": True}))
+            ended = True
+        except Exception:  # noqa: BLE001 - whatever a row was made of, the asker is told and the log knows
+            lines.append(_fault())
+            ended = True
+        self._connection.write_lines(lines)
+        if ended:
+            self._connection.answered()
+
+    def stopProducing(self) -> None:
+        self._rows = iter(())
+
+
+class ControlConnection(LineReceiver):
+    """One asker. A second request waits unread until the first is answered."""
+
+    # Twisted leaves these without types.
+    pauseProducing: Any
+    resumeProducing: Any
+
+    delimiter = b"\n"
+    MAX_LENGTH = REQUEST_LIMIT
+    factory: ControlFactory
+    transport: Any
+    connected: Any
+
+    def connectionMade(self) -> None:
+        self._idle: Any = None
+        self._uid = _peer_uid(self.transport)
+        self.factory.connections.add(self)
+        if len(self.factory.connections) > MAX_CONNECTIONS:
+            self._say_no("too many commands are running; try again in a moment")
+            self.transport.loseConnection()
+        elif self._uid not in (None, 0, os.geteuid()):
+            self._say_no("only root and the user of the gateway may ask")
+            self.transport.loseConnection()
+        else:
+            self._wait()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self._wait_no_more()
+        self.factory.connections.discard(self)
+
+    def _wait(self) -> None:
+        self._idle = self.factory.clock.callLater(IDLE_SECONDS, self.transport.loseConnection)
+
+    def _wait_no_more(self) -> None:
+        if self._idle is not None and self._idle.active():
+            self._idle.cancel()
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._say_no(f"a request has at most {REQUEST_LIMIT} octets", usage=True)
+        self.transport.loseConnection()
+
+    def lineReceived(self, line: bytes) -> None:
+        try:
+            request = json.loads(line)
+            operation, arguments = request["operation"], request.get("arguments") or {}
+            behind = request.get("on_behalf_of") or ""
+            if not isinstance(operation, str) or not isinstance(arguments, dict) or not isinstance(behind, str):
+                raise ValueError
+        except (ValueError, KeyError, TypeError, RecursionError, AttributeError):
+            self._say_no("a request is one line of JSON with an operation and its arguments", usage=True)
+            return
+        self.pauseProducing()
+        self._wait_no_more()
+        answer = Deferred.fromCoroutine(self.factory.operations.perform(operation, arguments, self._asker(behind)))
+        self.factory.underway.add(answer)
+        # Not cancelled when the asker goes away: what was begun is finished, and recorded.
+        answer.addBoth(self._forget, answer)
+        answer.addCallbacks(self._tell, self._refuse)
+        answer.addErrback(lambda failure: _log.failure("control socket", failure))
+
+    def _forget(self, result: Any, answer: Deferred[Any]) -> Any:
+        self.factory.underway.discard(answer)
+        return result
+
+    def _asker(self, behind: str) -> str:
+        if self._uid is None:
+            return "unknown"
+        user = user_name(self._uid)
+        # Only root's word is taken for who stands behind it.
+        return f"{behind[:64]} through {user}" if behind and self._uid == 0 else user
+
+    def _tell(self, rows: Iterable[dict[str, Any]]) -> None:
+        if self.connected:
+            self.transport.registerProducer(_Rows(self, iter(rows)), False)
+
+    def _refuse(self, failure: Failure) -> None:
+        if isinstance(failure.value, NotUnderstood):
+            self._say_no(str(failure.value), usage=True)
+        elif isinstance(failure.value, Unavailable):
+            self._say_no(f"not done: {failure.value}; try again later")
+        else:
+            self.write_lines([_fault(failure)])
+        self._next()
+
+    def write_lines(self, lines: list[str]) -> None:
+        if self.connected:
+            self.transport.write("".join(line + "\n" for line in lines).encode("ascii"))
+
+    def _say_no(self, sentence: str, usage: bool = False) -> None:
+        self.write_lines([_encode({"error": sentence, "usage": usage})])
+
+    def answered(self) -> None:
+        self.transport.unregisterProducer()
+        self._next()
+
+    def _next(self) -> None:
+        if self.connected:
+            self._wait()
+            self.resumeProducing()
+
+
+def _fault(failure: Failure | None = None) -> str:
+    _log.failure("an operation failed", failure)
+    return _encode({"error": "the gateway failed to do this; its log says why"})
+
+
+class ControlFactory(ServerFactory):
+    protocol: Any = ControlConnection
+    noisy = False
+
+    def __init__(self, operations: Operations, clock: Any) -> None:
+        self.operations = operations
+        self.clock = clock
+        self.connections: set[ControlConnection] = set()
+        self.underway: set[Deferred[Any]] = set()
+
+
+class ControlSocket(Service):
+    """``DATA/control.sock`` while the service runs. Starting raises AlreadyRunning, or OSError.
+
+    To be started after privileges are dropped, so that the socket is the gateway user's own.
+    """
+
+    def __init__(self, data: Path, operations: Operations, reactor: Any) -> None:
+        self._path = data / SOCKET_NAME
+        self._reactor: Any = reactor
+        self._port: Any = None
+        self._named = contextlib.ExitStack()
+        self.factory = ControlFactory(operations, reactor)
+
+    def startService(self) -> None:
+        make_way(self._path)
+        with contextlib.ExitStack() as named:
+            # Twisted removes the file by this name in the end, so the name must last as long.
+            address = named.enter_context(socket_address(self._path))
+            self._port = self._reactor.listenUNIX(address, self.factory, backlog=MAX_CONNECTIONS, mode=0o600)
+            self._named = named.pop_all()
+        begin: Any = super().startService
+        begin()
+
+    def stopService(self) -> Deferred[Any]:
+        """What is being done is finished first, within a few seconds."""
+        end: Any = super().stopService
+        end()
+        waiting: list[Deferred[Any]] = []
+        if self._port is not None:
+            waiting.append(Deferred.fromCoroutine(self._stop_listening(self._port)))
+            self._port = None
+        for answer in tuple(self.factory.underway):
+            ended: Deferred[None] = Deferred()
+            answer.addBoth(_pass_on, ended)
+            answer.addTimeout(STOP_SECONDS, self._reactor)
+            waiting.append(ended)
+        return DeferredList(waiting, consumeErrors=True).addCallback(lambda _: self._hang_up())
+
+    async def _stop_listening(self, port: Any) -> None:
+        with self._named, contextlib.suppress(FileNotFoundError):
+            await port.stopListening()
+
+    def _hang_up(self) -> None:
+        for connection in tuple(self.factory.connections):
+            connection.transport.loseConnection()
+
+
+def _pass_on(result: Any, ended: Deferred[None]) -> Any:
+    ended.callback(None)
+    return result
+
+
+def make_way(path: Path) -> None:
+    """Removes a socket that a dead process left behind. Raises AlreadyRunning when a living one answers."""
+    with socket_address(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(address)
+        except FileNotFoundError:
+            return
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        else:
+            raise AlreadyRunning(f"another gateway is running with this data folder: it answers at {path}")
+
+
+def _peer_uid(transport: Any) -> int | None:
+    """None where the other side is no process: in memory."""
+    peer = getattr(transport, "socket", None)
+    if peer is None:
+        return None
+    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return int(uid)

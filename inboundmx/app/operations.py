@@ -1,0 +1,395 @@
+"""What an operator may ask of the spool and the quarantine, live and on the files of a stopped gateway alike.
+
+Knows which entries a query means, what may be done with them, and that each change is recorded with who asked for it.
+Does not know a socket, a file or a terminal: arguments and answers are values that JSON can write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import idna
+
+from inboundmx.model.address import written
+from inboundmx.model.custody import Change, SpoolEntry, SpoolRecipient, State, Status
+from inboundmx.model.message import HEADER_LIMIT, Body, Message
+from inboundmx.model.settings import Settings
+from inboundmx.ports import Clock, Damaged, Journal, Spool, Unavailable
+
+# Entries changed by one commit: a query that means a million of them must not become one huge transaction.
+BATCH = 500
+# Octets of the body that ``show`` tells; the header section is told whole.
+BODY_HEAD = 4096
+
+Row = dict[str, Any]
+
+
+class NotUnderstood(Exception):
+    """The request itself is wrong; the text is a sentence for the operator."""
+
+
+class DeliveryService(Protocol):
+    """The part of the delivery loop that operators touch."""
+
+    def changed(self, ids: Sequence[str]) -> None:
+        """These entries are not what they were, or are gone."""
+
+    def force(self, ids: Sequence[str]) -> None:
+        """Tries these entries now, whatever their schedule and their primary's health say."""
+
+    def status(self) -> Any:
+        """The health of each primary, as JSON can write it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which entries are meant: any of ``ids`` (an entry's own or the one the stranger was told), and all else that is
+    given. Empty means everything; ``older`` counts seconds since reception."""
+
+    ids: frozenset[str] = frozenset()
+    domain: str = ""
+    recipient: str = ""
+    sender: str | None = None
+    state: str = ""
+    older: float | None = None
+
+    @property
+    def empty(self) -> bool:
+        return self == Selection()
+
+    def means(self, entry: SpoolEntry, now: float) -> bool:
+        if self.ids and entry.id not in self.ids and entry.message_id not in self.ids:
+            return False
+        if self.state and entry.state.value != self.state:
+            return False
+        if self.older is not None and now - entry.received_at < self.older:
+            return False
+        if self.sender is not None and not _fits(self.sender, written(entry.sender)):
+            return False
+        if self.domain and self.domain != entry.domain and not any(
+            recipient.address.domain == self.domain for recipient in entry.recipients
+        ):
+            return False
+        return not self.recipient or any(_fits(self.recipient, str(r.address)) for r in entry.recipients)
+
+
+def _fits(wanted: str, address: str) -> bool:
+    """Addresses compared without case; a leading ``*@`` or ``@`` means a whole domain."""
+    wanted, address = wanted.lower(), address.lower()
+    if wanted.startswith(("*@", "@")):
+        return bool(address) and address.rpartition("@")[2] == wanted.rpartition("@")[2]
+    return wanted == address
+
+
+def selection(arguments: Mapping[str, Any]) -> Selection:
+    """Raises NotUnderstood on what no query can hold."""
+    known = {"ids", "domain", "recipient", "sender", "state", "older", "dry_run"}
+    if unknown := sorted(set(arguments) - known):
+        raise NotUnderstood(f"a query has no {unknown[0]!r}")
+    ids, older = arguments.get("ids") or [], arguments.get("older")
+    if not isinstance(ids, list) or not all(isinstance(id, str) and id for id in ids):
+        raise NotUnderstood("ids must be a list of words")
+    if older is not None and (isinstance(older, bool) or not isinstance(older, int | float)):
+        raise NotUnderstood("older must be a number of seconds")
+    texts: dict[str, str | None] = {}
+    for name in ("domain", "recipient", "sender", "state"):
+        texts[name] = arguments.get(name)
+        if texts[name] is not None and not isinstance(texts[name], str):
+            raise NotUnderstood(f"{name} must be text")
+    state = texts["state"] or ""
+    if state and state not in set(State):
+        raise NotUnderstood(f"no state is called {state!r}: it is one of {', '.join(State)}")
+    sender = texts["sender"]
+    return Selection(
+        frozenset(id.lower() for id in ids),
+        _a_label((texts["domain"] or "").lower().rstrip(".")),
+        texts["recipient"] or "",
+        "" if sender == "<>" else sender,
+        state,
+        older,
+    )
+
+
+def _a_label(domain: str) -> str:
+    """Entries know domains as A-labels; an operator may write what people read."""
+    if domain.isascii():
+        return domain
+    try:
+        return idna.encode(domain, uts46=True).decode("ascii")
+    except idna.IDNAError as error:
+        raise NotUnderstood(f"{domain!r} is no domain name: {error}") from error
+
+
+class Operations:
+    """``deliveries`` is None when the gateway is stopped. ``facts`` adds to ``status`` what only the assembly knows:
+    workers and connections."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        deliveries: DeliveryService | None,
+        journal: Journal,
+        clock: Clock,
+        settings: Settings,
+        facts: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
+        self._spool = spool
+        self._deliveries = deliveries
+        self._journal = journal
+        self._clock = clock
+        self.settings = settings
+        self._facts = facts
+
+    async def perform(self, operation: str, arguments: Mapping[str, Any], asked_by: str) -> Iterable[Row]:
+        """``operation`` is a noun and a verb, ``spool.list``. The rows may be made while they are read.
+
+        Raises NotUnderstood for what cannot be asked, and Unavailable when the disk says so.
+        """
+        self._journal.record("asked", "", {"operation": operation, "asked_by": asked_by, **arguments}, level="debug")
+        if operation == "status":
+            return [self.status()]
+        noun, _, verb = operation.partition(".")
+        if noun not in ("spool", "quarantine"):
+            raise NotUnderstood(f"no operation is called {operation!r}")
+        quarantine = noun == "quarantine"
+        dry_run = bool(arguments.get("dry_run"))
+        query = selection(arguments)
+        if verb == "list":
+            return self.list(query, quarantine)
+        if verb == "show":
+            return await self.show(query, quarantine, asked_by)
+        if verb in ("release", "delete") or (verb == "force" and not quarantine):
+            if query.empty:
+                raise NotUnderstood(f"{noun} {verb} needs ids or a query; nothing was done")
+            change = {"release": self.release, "delete": self.delete, "force": self.force}[verb]
+            return await change(query, quarantine, asked_by, dry_run)
+        raise NotUnderstood(f"no operation is called {operation!r}")
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def list(self, query: Selection, quarantine: bool = False) -> Iterator[Row]:
+        """The oldest first."""
+        now = self._clock.now()
+        return (self._row(entry, now) for entry in self._meant(query, quarantine))
+
+    def _row(self, entry: SpoolEntry, now: float) -> Row:
+        """An entry as ``spool list --json`` promises it: every key, always."""
+        domain = self.settings.domain(entry.domain)
+        return {
+            "id": entry.id,
+            "sender": None if entry.sender is None else str(entry.sender),
+            "recipients": [_recipient(recipient) for recipient in entry.recipients],
+            "size": entry.size,
+            "state": entry.state.value,
+            "priority": entry.priority,
+            "attempts": entry.attempts,
+            "next_attempt_at": entry.next_attempt_at,
+            "age_seconds": max(0.0, round(now - entry.received_at, 3)),
+            "domain": entry.domain or None,
+            "route": None if domain is None else " ".join(map(str, domain.primary)) or None,
+        }
+
+    async def show(self, query: Selection, quarantine: bool, asked_by: str) -> Iterable[Row]:
+        """Metadata, header fields and the beginning of the body. Only by id: mail is read one at a time."""
+        if not query.ids:
+            raise NotUnderstood("show needs ids")
+        told = []
+        for entry in self._meant(query, quarantine):
+            # Someone read a person's mail: that is on record like any change.
+            self._journal.record("shown", entry.message_id, {"entry": entry.id, "asked_by": asked_by})
+            told.append(self._row(entry, self._clock.now()) | _metadata(entry) | await self._content(entry))
+        return told
+
+    async def _content(self, entry: SpoolEntry) -> Row:
+        try:
+            content = await self._spool.content(entry.id)
+        except Damaged as error:
+            return {"headers": [], "body_head": "", "body_cut": False, "damaged": str(error) or "damaged"}
+        except (KeyError, Unavailable) as error:
+            return {"headers": [], "body_head": "", "body_cut": False, "damaged": f"cannot be read: {error}"}
+        head = content.prefix + content.body.head[content.skip : content.skip + HEADER_LIMIT + BODY_HEAD]
+        message = Message(entry.message_id, Body(len(head), head, None, b""))
+        fields = message.fields
+        end = message.header_end + 2 if fields or not message.header_end else 0
+        return {
+            "headers": [[head[f.start : f.end].partition(b":")[0].strip().decode("ascii"), f.text()] for f in fields],
+            "body_head": _readable(head[end : end + BODY_HEAD]),
+            "body_cut": content.size > end + BODY_HEAD,
+            "damaged": None,
+        }
+
+    def status(self) -> Row:
+        """One process. ``spool`` counts entries by state; ``primaries`` is empty when the gateway is stopped."""
+        states = {state.value: 0 for state in State}
+        octets = 0
+        now = oldest = self._clock.now()
+        for entry in self._spool.entries():
+            states[entry.state.value] += 1
+            octets += entry.size
+            oldest = min(oldest, entry.received_at)
+        return {
+            "running": self._deliveries is not None,
+            "spool": states,
+            "spool_octets": octets,
+            "oldest_seconds": max(0.0, round(now - oldest, 3)),
+            "free_octets": self._spool.free_octets(),
+            "primaries": self._deliveries.status() if self._deliveries is not None else [],
+            "settings": self.settings.fingerprint,
+            **self._facts(),
+        }
+
+    # --- changing -----------------------------------------------------------------------------------------------------
+
+    async def force(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Row]:
+        """Makes the next attempt now. Only of what is delivered at all: ACTIVE."""
+
+        def due(entry: SpoolEntry, now: float) -> SpoolEntry | str:
+            if entry.state is not State.ACTIVE:
+                return f"is {entry.state.value}; release it first"
+            return replace(entry, next_attempt_at=now)
+
+        return await self._change(query, quarantine, asked_by, dry_run, "forced", due)
+
+    async def release(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Row]:
+        """Sends on what a level's action or a lost delivery had stopped, by a schedule begun anew."""
+
+        def freed(entry: SpoolEntry, now: float) -> SpoolEntry | str:
+            if entry.state is State.ACTIVE:
+                return "is not held"
+            if entry.state is State.QUARANTINED and not quarantine:
+                return "is quarantined; use quarantine release"
+            return replace(
+                entry,
+                state=State.ACTIVE,
+                cause="",
+                next_attempt_at=now,
+                expires_at=None,
+                slots_used=0,
+                recipients=tuple(
+                    replace(recipient, status=Status.PENDING) if recipient.status is Status.FAILED else recipient
+                    for recipient in entry.recipients
+                ),
+            )
+
+        return await self._change(query, quarantine, asked_by, dry_run, "released", freed)
+
+    async def delete(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Row]:
+        """Gone for good; nobody is notified."""
+        return await self._change(query, quarantine, asked_by, dry_run, "deleted", lambda entry, now: None)
+
+    async def _change(
+        self,
+        query: Selection,
+        quarantine: bool,
+        asked_by: str,
+        dry_run: bool,
+        event: str,
+        become: Callable[[SpoolEntry, float], SpoolEntry | str | None],
+    ) -> Iterable[Row]:
+        """``become`` says what an entry turns into: another, nothing, or a reason why it stays as it is."""
+        meant = [entry.id for entry in self._meant(query, quarantine)]
+        told: list[Row] = []
+        for start in range(0, len(meant), BATCH):
+            now = self._clock.now()
+            before: list[SpoolEntry] = []
+            update: list[SpoolEntry] = []
+            remove: list[str] = []
+            for id in meant[start : start + BATCH]:
+                # Looked at again: the commits before this one took their time, and mail goes on meanwhile.
+                entry = self._spool.entry(id)
+                if entry is None or not query.means(entry, now):
+                    continue
+                after = become(entry, now)
+                if isinstance(after, str):
+                    # Who names an entry hears why it stays; a query means those it can be done to.
+                    if query.ids:
+                        told.append(_outcome(entry, "skipped", after))
+                    continue
+                told.append(_outcome(entry, event, "" if not dry_run else "dry run: nothing was done"))
+                before.append(entry)
+                if after is None:
+                    remove.append(entry.id)
+                else:
+                    update.append(after)
+            if dry_run or not before:
+                continue
+            trouble = ""
+            try:
+                await self._spool.commit(Change(update=tuple(update), remove=tuple(remove)))
+            except Unavailable as error:
+                trouble = error.reason
+                raise
+            finally:
+                # A change that could not be written is remembered until it can be, so it is on record either way.
+                for entry in before:
+                    self._journal.record(event, entry.message_id, _audit(entry, asked_by, trouble))
+                if self._deliveries is not None:
+                    self._deliveries.changed([entry.id for entry in before])
+            if self._deliveries is not None and event == "forced":
+                self._deliveries.force([entry.id for entry in before])
+        return told
+
+    def _meant(self, query: Selection, quarantine: bool) -> Sequence[SpoolEntry]:
+        now = self._clock.now()
+        entries: Iterable[SpoolEntry] = self._spool.entries()
+        if quarantine:
+            entries = (entry for entry in entries if entry.state is State.QUARANTINED)
+        return sorted((e for e in entries if query.means(e, now)), key=lambda entry: (entry.received_at, entry.id))
+
+
+def _recipient(recipient: SpoolRecipient) -> Row:
+    return {
+        "address": str(recipient.address),
+        "status": recipient.status.value,
+        "attempts": recipient.attempts,
+        "last_reply": recipient.last_reply or None,
+    }
+
+
+def _metadata(entry: SpoolEntry) -> Row:
+    return {
+        "message_id": entry.message_id,
+        "cause": entry.cause or None,
+        "received_at": entry.received_at,
+        "expires_at": entry.expires_at,
+        "level": entry.level,
+        "peer_ip": entry.peer_ip or None,
+        "hello": entry.hello or None,
+        "notice": entry.notice,
+        "may_notify": entry.may_notify,
+        "eight_bit": entry.eight_bit,
+        "utf8": entry.utf8,
+    }
+
+
+def _outcome(entry: SpoolEntry, outcome: str, reason: str) -> Row:
+    return {
+        "id": entry.id,
+        "message_id": entry.message_id,
+        "sender": None if entry.sender is None else str(entry.sender),
+        "recipients": [str(recipient.address) for recipient in entry.recipients],
+        "state": entry.state.value,
+        "outcome": outcome,
+        "reason": reason or None,
+    }
+
+
+def _audit(entry: SpoolEntry, asked_by: str, trouble: str) -> Row:
+    fields = {
+        "entry": entry.id,
+        "asked_by": asked_by,
+        "was": entry.state.value,
+        "cause": entry.cause,
+        "sender": written(entry.sender),
+        "recipients": [str(recipient.address) for recipient in entry.recipients],
+        "size": entry.size,
+    }
+    return fields | {"not_written_yet": trouble} if trouble else fields
+
+
+def _readable(octets: bytes) -> str:
+    """Text for a terminal: whatever could move its cursor or change its colours is replaced."""
+    text = octets.decode("utf-8", "replace").replace("\r\n", "\n")
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" for sign in text)

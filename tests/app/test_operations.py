@@ -1,0 +1,366 @@
+"""What operators may ask: which entries a query means, what becomes of them, and who is on record for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+
+from inboundmx.app.operations import BODY_HEAD, NotUnderstood, Operations, selection
+from inboundmx.model.address import Address
+from inboundmx.model.custody import Change, Content, Host, SpoolEntry, SpoolRecipient, State, Status
+from inboundmx.model.message import Body
+from inboundmx.model.settings import DomainSettings, GatewaySettings, Settings
+from inboundmx.ports import Damaged, StorageFull
+
+NOW = 1_700_000_000.0
+
+
+def entry(id: str, **facts: Any) -> SpoolEntry:
+    made = SpoolEntry(
+        id=id,
+        message_id="m" + id,
+        body_id=id,
+        received_at=NOW - 3600,
+        sender=Address("Ann", "sender.example"),
+        recipients=(SpoolRecipient(Address("bob", "a.test")),),
+        size=1000,
+        domain="a.test",
+        next_attempt_at=NOW + 600,
+    )
+    return replace(made, **facts)
+
+
+QUARANTINED: dict[str, Any] = {
+    "state": State.QUARANTINED,
+    "next_attempt_at": None,
+    "cause": "level",
+    "expires_at": NOW + 86400,
+}
+
+
+class FakeSpool:
+    def __init__(self, *entries: SpoolEntry) -> None:
+        self.kept = {e.id: e for e in entries}
+        self.commits: list[Change] = []
+        self.bodies: dict[str, bytes] = {}
+        self.failure: Exception | None = None
+
+    def entries(self) -> list[SpoolEntry]:
+        return list(self.kept.values())
+
+    def entry(self, id: str) -> SpoolEntry | None:
+        return self.kept.get(id)
+
+    def commit(self, change: Change) -> Deferred[None]:
+        if self.failure:
+            return fail(self.failure)
+        self.commits.append(change)
+        for e in change.update:
+            self.kept[e.id] = e
+        for id in change.remove:
+            del self.kept[id]
+        return succeed(None)
+
+    def remove_soon(self, id: str) -> None:
+        raise AssertionError("an operator's change is committed")
+
+    def content(self, id: str) -> Deferred[Content]:
+        if self.failure:
+            return fail(self.failure)
+        octets = self.bodies[id]
+        return succeed(Content(b"X-Spam-Level: NONE\r\n", 5, Body(len(octets), octets, None, b"")))
+
+    def free_octets(self) -> int:
+        return 12345
+
+
+class FakeDeliveries:
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, list[str]]] = []
+
+    def changed(self, ids: Any) -> None:
+        self.calls.append(("changed", list(ids)))
+
+    def force(self, ids: Any) -> None:
+        self.calls.append(("force", list(ids)))
+
+    def status(self) -> list[dict[str, str]]:
+        return [{"host": "127.0.0.1:25", "state": "closed"}]
+
+
+class FakeJournal:
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, dict[str, Any], str]] = []
+
+    def record(self, event: str, id: str, fields: Any, *, level: str = "info") -> None:
+        self.rows.append((event, id, dict(fields), level))
+
+
+class FakeClock:
+    def now(self) -> float:
+        return NOW
+
+
+SETTINGS = Settings(
+    gateway=GatewaySettings(),
+    domains={"a.test": DomainSettings("a.test", primary=(Host("192.0.2.10"), Host("2001:db8::1", 2525)))},
+    fingerprint="f00",
+)
+
+
+class Desk:
+    """Operations over fakes; ``ask`` gives what JSON would carry."""
+
+    def __init__(self, *entries: SpoolEntry, live: bool = True) -> None:
+        self.spool = FakeSpool(*entries)
+        self.deliveries = FakeDeliveries() if live else None
+        self.journal = FakeJournal()
+        self.operations = Operations(self.spool, self.deliveries, self.journal, FakeClock(), SETTINGS)  # type: ignore[arg-type]
+
+    def ask(self, operation: str, **arguments: Any) -> list[dict[str, Any]]:
+        coroutine = self.operations.perform(operation, arguments, "ann (uid 7)")
+        try:
+            coroutine.send(None)
+        except StopIteration as stop:
+            return json.loads(json.dumps(list(stop.value)))  # type: ignore[no-any-return]
+        raise AssertionError("nothing here waits")
+
+    def events(self) -> list[tuple[str, str]]:
+        return [(event, id) for event, id, _, level in self.journal.rows if level == "info"]
+
+
+def ids(rows: list[dict[str, Any]]) -> list[str]:
+    return [row["id"] for row in rows]
+
+
+def test_list_gives_every_promised_key() -> None:
+    reply = SpoolRecipient(Address("carl", "a.test"), Status.DELIVERED, 2, "250 2.0.0 ok")
+    desk = Desk(
+        entry("e1", sender=None, recipients=(SpoolRecipient(Address("bob", "a.test")), reply), attempts=2),
+        entry("e2", domain="gone.test", state=State.HELD, next_attempt_at=None, received_at=NOW - 10),
+    )
+    first, second = desk.ask("spool.list")
+    assert first == {
+        "id": "e1",
+        "sender": None,
+        "recipients": [
+            {"address": "bob@a.test", "status": "pending", "attempts": 0, "last_reply": None},
+            {"address": "carl@a.test", "status": "delivered", "attempts": 2, "last_reply": "250 2.0.0 ok"},
+        ],
+        "size": 1000,
+        "state": "active",
+        "priority": 5,
+        "attempts": 2,
+        "next_attempt_at": NOW + 600,
+        "age_seconds": 3600.0,
+        "domain": "a.test",
+        "route": "192.0.2.10:25 [2001:db8::1]:2525",
+    }
+    assert set(second) == set(first)
+    assert (second["route"], second["next_attempt_at"], second["state"]) == (None, None, "held")
+
+
+MANY = (
+    entry("e1"),
+    entry("e2", received_at=NOW - 10, sender=None),
+    entry("e3", **QUARANTINED, sender=Address("zoe", "bad.example")),
+    entry("e4", domain="b.test", recipients=(SpoolRecipient(Address("Dora", "b.test")),), received_at=NOW - 7200),
+    entry("e5", state=State.HELD, next_attempt_at=None, domain="xn--bcher-kva.example"),
+)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({}, ["e4", "e1", "e3", "e5", "e2"]),
+        ({"ids": ["e2", "me1"]}, ["e1", "e2"]),
+        ({"ids": ["E2"]}, ["e2"]),
+        ({"ids": ["nosuch"]}, []),
+        ({"domain": "B.TEST."}, ["e4"]),
+        ({"domain": "bücher.example"}, ["e5"]),
+        ({"recipient": "dora@B.test"}, ["e4"]),
+        ({"recipient": "*@b.test"}, ["e4"]),
+        ({"recipient": "dor@b.test"}, []),
+        ({"sender": "<>"}, ["e2"]),
+        ({"sender": "@bad.example"}, ["e3"]),
+        ({"sender": "*@sub.bad.example"}, []),
+        ({"state": "held"}, ["e5"]),
+        ({"older": 3600}, ["e4", "e1", "e3", "e5"]),
+        ({"older": 3600.5}, ["e4"]),
+        ({"state": "active", "older": 60, "sender": "ann@sender.example"}, ["e4", "e1"]),
+    ],
+)
+def test_a_query_means(query: dict[str, Any], expected: list[str]) -> None:
+    assert ids(Desk(*MANY).ask("spool.list", **query)) == expected
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"ids": "e1"},
+        {"ids": [1]},
+        {"ids": [""]},
+        {"older": "5m"},
+        {"older": True},
+        {"state": "lost"},
+        {"domain": 5},
+        {"sender": ["a"]},
+        {"colour": "red"},
+        {"domain": "ü..example"},
+    ],
+)
+def test_a_query_that_makes_no_sense_is_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(NotUnderstood):
+        selection(arguments)
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        ("spool.burn", {"ids": ["e1"]}),
+        ("cellar.list", {}),
+        ("quarantine.force", {"ids": ["e3"]}),
+        ("spool.delete", {}),
+        ("spool.delete", {"dry_run": True}),
+        ("spool.release", {"ids": []}),
+        ("spool.show", {"domain": "a.test"}),
+        ("", {}),
+    ],
+)
+def test_what_cannot_be_asked_changes_nothing(operation: str, arguments: dict[str, Any]) -> None:
+    desk = Desk(*MANY)
+    with pytest.raises(NotUnderstood):
+        desk.ask(operation, **arguments)
+    assert not desk.spool.commits and not desk.events()
+
+
+def test_delete_commits_records_who_asked_and_tells_the_delivery_loop() -> None:
+    desk = Desk(*MANY)
+    (row,) = desk.ask("spool.delete", ids=["e1"])
+    assert (row["id"], row["outcome"], row["reason"]) == ("e1", "deleted", None)
+    assert "e1" not in desk.spool.kept and len(desk.spool.kept) == 4
+    event, id, fields, level = desk.journal.rows[-1]
+    assert (event, id, level) == ("deleted", "me1", "info")
+    assert (fields["entry"], fields["asked_by"], fields["was"]) == ("e1", "ann (uid 7)", "active")
+    assert desk.deliveries is not None and desk.deliveries.calls == [("changed", ["e1"])]
+
+
+@pytest.mark.parametrize("operation", ["spool.delete", "spool.release", "spool.force", "quarantine.release"])
+def test_a_dry_run_tells_and_does_nothing(operation: str) -> None:
+    desk = Desk(*MANY)
+    told = desk.ask(operation, older=0, dry_run=True)
+    assert told and all(row["reason"] == "dry run: nothing was done" for row in told)
+    assert not desk.spool.commits and not desk.events()
+    assert desk.deliveries is not None and not desk.deliveries.calls
+
+
+def test_quarantine_sees_only_what_is_quarantined() -> None:
+    desk = Desk(*MANY)
+    assert ids(desk.ask("quarantine.list")) == ["e3"]
+    assert desk.ask("quarantine.delete", ids=["e1"]) == []
+    assert not desk.spool.commits
+
+
+def test_quarantine_release_sends_on_by_a_schedule_begun_anew() -> None:
+    desk = Desk(entry("e3", **QUARANTINED, slots_used=4))
+    (row,) = desk.ask("quarantine.release", ids=["e3"])
+    after = desk.spool.kept["e3"]
+    assert row["outcome"] == "released"
+    assert (after.state, after.next_attempt_at, after.cause, after.expires_at, after.slots_used) == (
+        State.ACTIVE, NOW, "", None, 0,
+    )
+    assert desk.events() == [("released", "me3")]
+
+
+def test_spool_release_makes_failed_recipients_pending_and_leaves_delivered_ones() -> None:
+    recipients = tuple(
+        SpoolRecipient(Address(status.value, "a.test"), status) for status in (Status.FAILED, Status.DELIVERED)
+    )
+    desk = Desk(entry("e5", state=State.HELD, next_attempt_at=None, cause="undeliverable", recipients=recipients))
+    desk.ask("spool.release", ids=["e5"])
+    assert [r.status for r in desk.spool.kept["e5"].recipients] == [Status.PENDING, Status.DELIVERED]
+
+
+@pytest.mark.parametrize(
+    ("operation", "id", "reason"),
+    [
+        ("spool.release", "e1", "is not held"),
+        ("spool.release", "e3", "is quarantined; use quarantine release"),
+        ("spool.force", "e5", "is held; release it first"),
+    ],
+)
+def test_who_names_an_entry_hears_why_it_stays(operation: str, id: str, reason: str) -> None:
+    desk = Desk(*MANY)
+    (row,) = desk.ask(operation, ids=[id])
+    assert (row["outcome"], row["reason"]) == ("skipped", reason)
+    assert not desk.spool.commits
+
+
+def test_a_query_means_only_what_it_can_be_done_to() -> None:
+    desk = Desk(*MANY)
+    assert ids(desk.ask("spool.release", older=0)) == ["e5"]
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_force_makes_due_now(live: bool) -> None:
+    desk = Desk(*MANY, live=live)
+    desk.ask("spool.force", ids=["e1"])
+    assert desk.spool.kept["e1"].next_attempt_at == NOW
+    if desk.deliveries is not None:
+        assert desk.deliveries.calls == [("changed", ["e1"]), ("force", ["e1"])]
+
+
+def test_a_failing_disk_is_told_and_on_record() -> None:
+    desk = Desk(*MANY)
+    desk.spool.failure = StorageFull("disk full")
+    with pytest.raises(StorageFull):
+        desk.ask("spool.delete", ids=["e1"])
+    assert desk.journal.rows[-1][2]["not_written_yet"] == "disk full"
+    assert desk.deliveries is not None and desk.deliveries.calls == [("changed", ["e1"])]
+
+
+def test_many_entries_are_changed_in_several_commits() -> None:
+    desk = Desk(*(entry(f"e{number}") for number in range(1201)))
+    assert len(desk.ask("spool.delete", older=0)) == 1201
+    assert [len(change.remove) for change in desk.spool.commits] == [500, 500, 201]
+
+
+def test_show_gives_header_fields_and_a_bounded_printable_body_and_is_on_record() -> None:
+    desk = Desk(entry("e1", hello="mx.example", peer_ip="192.0.2.7"))
+    header = b"Subject: caf\xc3\xa9\r\n folded\r\nTo: b@a.test\r\n\r\n"
+    desk.spool.bodies["e1"] = b"skip\n" + header + b"red \x1b[31m\r\n" + b"x" * 9000
+    (row,) = desk.ask("spool.show", ids=["me1"])
+    assert row["headers"] == [["X-Spam-Level", "NONE"], ["Subject", "café folded"], ["To", "b@a.test"]]
+    assert row["body_head"].startswith("red \N{REPLACEMENT CHARACTER}[31m\nxxx")
+    assert (len(row["body_head"]), row["body_cut"]) == (BODY_HEAD - 1, True)
+    assert (row["message_id"], row["peer_ip"], row["damaged"]) == ("me1", "192.0.2.7", None)
+    assert desk.events() == [("shown", "me1")]
+
+
+@pytest.mark.parametrize("failure", [Damaged("hash is wrong"), StorageFull("disk full")])
+def test_show_tells_what_cannot_be_read(failure: Exception) -> None:
+    desk = Desk(entry("e1"))
+    desk.spool.failure = failure
+    (row,) = desk.ask("spool.show", ids=["e1"])
+    assert str(failure) in row["damaged"] and row["headers"] == []
+
+
+def test_status_counts_by_state() -> None:
+    (row,) = Desk(*MANY).ask("status")
+    assert row["spool"] == {"active": 3, "held": 1, "quarantined": 1, "expired": 0}
+    assert (row["running"], row["spool_octets"], row["oldest_seconds"]) == (True, 5000, 7200.0)
+    assert row["primaries"] == [{"host": "127.0.0.1:25", "state": "closed"}]
+    (stopped,) = Desk(live=False).ask("status")
+    assert (stopped["running"], stopped["primaries"], stopped["oldest_seconds"]) == (False, [], 0.0)
+
+
+def test_every_question_is_in_the_log_when_detail_is_asked_for() -> None:
+    desk = Desk(*MANY)
+    desk.ask("spool.list", domain="a.test")
+    assert desk.journal.rows == [
+        ("asked", "", {"operation": "spool.list", "asked_by": "ann (uid 7)", "domain": "a.test"}, "debug")
+    ]
