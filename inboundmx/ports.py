@@ -151,6 +151,8 @@ class Connection(Protocol):
     host: Host
     tls: str
     extensions: Mapping[str, str]
+    gone: Deferred[None]
+    """Fires once, when the connection has ended for good, whoever ended it."""
 
     @property
     def usable(self) -> bool:
@@ -160,7 +162,8 @@ class Connection(Protocol):
         """``answer_seconds`` bounds each wait for a reply, ``dot_seconds`` the one after the final dot."""
 
     def close(self) -> None:
-        """QUIT, without waiting for the answer. Idempotent."""
+        """QUIT, without waiting for the answer. Idempotent. With a parcel on its way: abandons it before the final
+        dot, waits for the answer after it."""
 
 
 class Refused(Exception):

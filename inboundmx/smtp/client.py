@@ -1,0 +1,236 @@
+"""Connections to servers we deliver to, opened up to the answer to EHLO or LHLO.
+
+Knows greetings, extensions and when encryption is wanted. Does not know which server is tried, nor who pays for it
+when none answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import TimeoutError as ConnectTimedOut
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from inboundmx.model.custody import Host, Phase
+from inboundmx.model.reply import Reply
+from inboundmx.ports import Clock, Connection, Refused
+from inboundmx.smtp.client_connection import SmtpConnection
+from inboundmx.smtp.client_tls import ClientContexts, ClientEncryption, is_ip
+
+_DETAILS = {
+    "refused": "no connection",
+    "timeout": "no answer in time",
+    "lost": "the connection was lost",
+    "garbage": "the answer was not understood",
+    "tls": "no encrypted connection as asked for",
+    "rejects_us": "the server refuses to talk to this gateway",
+}
+
+
+class SmtpTransmitter:
+    """``ports.Transmitter`` over TCP. ``connector``: the reactor (TCP, name resolver, time for its connects);
+    ``hostname``: our name in EHLO; ``folder``: what the paths of large bodies are relative to; ``trust_root``: whom
+    tls = verified trusts, the system's authorities when None."""
+
+    def __init__(
+        self, connector: Any, clock: Clock, hostname: str, folder: str, trust_root: Any = None
+    ) -> None:
+        self.connector = connector
+        self.clock = clock
+        self.hostname = hostname
+        self.folder = folder
+        self.contexts = ClientContexts(trust_root)
+
+    def connect(self, host: Host, *, tls: str, seconds: float, source: str = "") -> Deferred[Connection]:
+        return Opening(self, host, tls, seconds, source).done
+
+
+class _ConnectionFactory(Factory):
+    noisy = False
+
+    def __init__(self, build: Callable[[], SmtpConnection]) -> None:
+        self._build = build
+
+    def buildProtocol(self, addr: IAddress | None) -> SmtpConnection:
+        return self._build()
+
+
+class Opening:
+    """One connection on its way to being usable; a second one in the clear when encryption is opportunistic and the
+    first one's handshake failed. ``done`` fires with the Connection or fails with Refused."""
+
+    def __init__(self, transmitter: SmtpTransmitter, host: Host, tls: str, seconds: float, source: str) -> None:
+        self.done: Deferred[Connection] = Deferred(self._cancelled)
+        self._transmitter = transmitter
+        self._host = host
+        self._wanted = tls
+        self._seconds = seconds
+        self._source = source
+        self._finished = False
+        self._encryption: ClientEncryption | None = None
+        self._connection: SmtpConnection | None = None
+        self._timer = transmitter.clock.call_later(seconds, self._too_slow)
+        self._dial()
+
+    def _dial(self) -> None:
+        self._phase = Phase.CONNECT
+        self._next: Callable[[Reply], None] = self._after_banner
+        self._connection = None
+        self._dialing = self._endpoint().connect(_ConnectionFactory(self._build))
+        self._dialing.addErrback(self._unreachable)
+
+    def _endpoint(self) -> Any:
+        connector, address, port = self._transmitter.connector, self._host.address, self._host.port
+        # The endpoint's own limit only backs ours up.
+        limit = self._seconds + 1
+        bind = (self._source, 0) if self._source else None
+        if not is_ip(address):
+            return HostnameEndpoint(connector, address, port, timeout=limit, bindAddress=bind)
+        make = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
+        return make(connector, address, port, timeout=limit, bindAddress=bind)
+
+    def _build(self) -> SmtpConnection:
+        self._connection = SmtpConnection(self._host, self._transmitter.clock, self._transmitter.folder, self)
+        return self._connection
+
+    def _unreachable(self, failure: Failure) -> None:
+        self._refuse("timeout" if isinstance(failure.value, ConnectTimedOut) else "refused")
+
+    # --- called by the connection ---
+
+    def connected(self) -> None:
+        self._phase = Phase.GREETING
+
+    def heard(self, reply: Reply) -> None:
+        self._next(reply)
+
+    def secured(self) -> None:
+        assert self._connection is not None and self._encryption is not None
+        if not self._encryption.accepted():
+            self._refuse("tls")
+            return
+        self._connection.tls = self._encryption.described
+        self._say_hello()
+
+    def failed(self, trouble: str) -> None:
+        in_handshake = self._phase is Phase.TLS and self._encryption is not None
+        self._refuse("tls" if trouble == "lost" and in_handshake else trouble)
+
+    # --- step by step ---
+
+    def _send(self, command: str, then: Callable[[Reply], None]) -> None:
+        assert self._connection is not None
+        self._next = then
+        # The whole opening has one limit, kept by our own timer.
+        self._connection.send(command.encode("ascii") + b"\r\n", self._seconds + 1)
+
+    def _after_banner(self, reply: Reply) -> None:
+        if reply.code == 220:
+            self._say_hello()
+        else:
+            self._unwelcome(reply)
+
+    def _say_hello(self) -> None:
+        self._phase = Phase.HELLO
+        verb = "LHLO" if self._host.protocol == "lmtp" else "EHLO"
+        self._send(f"{verb} {self._transmitter.hostname}", self._after_hello)
+
+    def _after_hello(self, reply: Reply) -> None:
+        connection = self._connection
+        assert connection is not None
+        if reply.code == 250:
+            pairs = (line.partition(" ") for line in connection.heard_lines[1:])
+            connection.extensions = {keyword.upper(): parameters for keyword, _, parameters in pairs}
+            connection.pipelining = "PIPELINING" in connection.extensions
+            self._encrypt_or_go()
+        elif reply.code in (500, 502) and not connection.lmtp:
+            self._send(f"HELO {self._transmitter.hostname}", self._after_plain_hello)
+        else:
+            self._unwelcome(reply)
+
+    def _after_plain_hello(self, reply: Reply) -> None:
+        if reply.code == 250:
+            self._encrypt_or_go()
+        else:
+            self._unwelcome(reply)
+
+    def _encrypt_or_go(self) -> None:
+        connection = self._connection
+        assert connection is not None
+        if self._wanted == "none" or connection.tls:
+            self._ready()
+        elif "STARTTLS" in connection.extensions:
+            self._phase = Phase.TLS
+            self._send("STARTTLS", self._after_starttls)
+        elif self._wanted == "opportunistic":
+            self._ready()
+        else:
+            self._phase = Phase.TLS
+            self._refuse("tls")
+
+    def _after_starttls(self, reply: Reply) -> None:
+        assert self._connection is not None
+        if reply.code == 220:
+            verify = self._wanted == "verified"
+            self._encryption = ClientEncryption(self._transmitter.contexts, self._host.address, verify=verify)
+            self._connection.start_tls(self._encryption)
+        elif reply.temporary and reply.code != 421:
+            self._refuse("tls", reply)
+        else:
+            self._unwelcome(reply)
+
+    def _unwelcome(self, reply: Reply) -> None:
+        if reply.permanent:
+            self._refuse("rejects_us", reply)
+        else:
+            self._refuse("lost" if reply.temporary else "garbage", reply)
+
+    # --- the end ---
+
+    def _ready(self) -> None:
+        connection = self._connection
+        assert connection is not None
+        connection.release(self)
+        if not connection.usable:
+            self._refuse("garbage")
+            return
+        self._finish()
+        self.done.callback(connection)
+
+    def _too_slow(self) -> None:
+        self._refuse("timeout")
+
+    def _refuse(self, trouble: str, reply: Reply | None = None) -> None:
+        if self._finished:
+            return
+        if trouble == "tls" and self._wanted == "opportunistic":
+            self._hang_up()
+            self._wanted = "none"
+            self._encryption = None
+            self._dial()
+            return
+        self._finish()
+        if reply is not None and self._connection is not None:
+            self._connection.release(self, keep=False)
+        self._hang_up()
+        detail = _DETAILS[trouble] if reply is None else f"{_DETAILS[trouble]}: {reply}"
+        self.done.errback(Refused(trouble, self._phase.value, reply, detail))
+
+    def _cancelled(self, _: Deferred[Connection]) -> None:
+        self._finish()
+        self._hang_up()
+
+    def _finish(self) -> None:
+        self._finished = True
+        self._timer.cancel()
+
+    def _hang_up(self) -> None:
+        """Whatever there is of a connection is torn down without a word."""
+        self._dialing.cancel()
+        if self._connection is not None:
+            self._connection.discard()

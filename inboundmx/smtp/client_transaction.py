@@ -1,0 +1,314 @@
+"""One mail transaction as the client of a server: MAIL, RCPT, DATA, content, the final dot (RFC 5321, RFC 2033).
+
+Knows what may be sent in one write, and what each answer means for each recipient. Does not know how the connection
+came about, nor what is done about an outcome.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+
+from inboundmx.model.address import written
+from inboundmx.model.custody import DeliveryAttempt, Parcel, Phase
+from inboundmx.model.reply import Reply
+from inboundmx.smtp.client_content import LargeContent, small_content
+
+if TYPE_CHECKING:
+    from inboundmx.smtp.client_connection import SmtpConnection
+
+# Answers that speak of us and not of the mail: no mail accepted here, authentication or encryption wanted.
+REJECTS_US = frozenset({521, 530, 535, 538})
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+_OWN_WORDS = {
+    "timeout": ("4.4.2", "the mail server did not answer in time"),
+    "lost": ("4.4.2", "the connection to the mail server was lost"),
+    "garbage": ("4.4.0", "the mail server's answer was not understood"),
+    "rejects_us": ("4.4.0", "the mail server refuses to talk to this gateway"),
+    "abandoned": ("4.4.7", "the mail server took too long"),
+    "damaged": ("4.3.0", "the stored content could not be read whole"),
+}
+
+
+def own_reply(trouble: str, host_reply: Reply | None = None) -> Reply:
+    """A 4xx of our own making for trouble on the way; the host's words, made harmless already, at its end."""
+    enhanced, sentence = _OWN_WORDS[trouble]
+    return Reply(451, enhanced, f"{sentence}: {host_reply}" if host_reply else sentence)
+
+
+class Transaction:
+    """``ports.Transmission``. ``done`` fires once and never fails; cancelling it abandons the transaction."""
+
+    __slots__ = (
+        "_accepted", "_answer_seconds", "_answers", "_asked", "_connection", "_data_asked", "_dot_seconds", "_finished",
+        "_large", "_next", "_parcel", "_phase", "_started_at", "done", "dot_sent",
+    )  # fmt: skip
+
+    def __init__(self, connection: SmtpConnection, parcel: Parcel, answer_seconds: float, dot_seconds: float) -> None:
+        self.done: Deferred[DeliveryAttempt] = Deferred(lambda _: self.abandon())
+        self.dot_sent = False
+        self._connection = connection
+        self._parcel = parcel
+        self._answer_seconds = answer_seconds
+        self._dot_seconds = dot_seconds
+        self._started_at = connection.clock.now()
+        self._phase = Phase.MAIL
+        self._next: Callable[[Reply], object] = self._after_mail
+        # What each recipient finally hears; None until that is certain.
+        self._answers: list[Reply | None] = [None] * len(parcel.recipients)
+        self._accepted: list[tuple[int, Reply]] = []
+        self._asked = 0
+        self._data_asked = False
+        self._large: LargeContent | None = None
+        self._finished = False
+
+    def start(self) -> None:
+        connection, recipients = self._connection, self._parcel.recipients
+        unfit = self._unfit()
+        if unfit is not None:
+            reply, trouble = unfit
+            self._answer_all(reply)
+            self._finish(trouble)
+            return
+        batch = [self._mail()]
+        if connection.pipelining:
+            batch.extend(f"RCPT TO:<{recipient}>" for recipient in recipients)
+            if len(recipients) == 1:
+                batch.append("DATA")
+                self._data_asked = True
+        if connection.transaction_open:
+            self._next = self._after_reset
+            if connection.pipelining:
+                batch.insert(0, "RSET")
+            else:
+                batch = ["RSET"]
+        self._send("\r\n".join(batch))
+
+    def abandon(self) -> None:
+        if not self._finished and not self.dot_sent:
+            self._connection.fail("abandoned")
+
+    # --- called by the connection ---
+
+    def heard(self, reply: Reply) -> None:
+        if reply.code == 421 or reply.code in REJECTS_US:
+            self._goodbye(reply)
+            return
+        self._connection.wait(self._answer_seconds)
+        self._next(reply)
+
+    def failed(self, trouble: str) -> None:
+        """The connection is of no more use."""
+        if self._large is not None:
+            self._large.stopProducing()
+        if self._certain:
+            trouble = ""
+        else:
+            self._answer_all(own_reply(trouble))
+        self._finish(trouble)
+
+    # --- the envelope ---
+
+    @property
+    def _certain(self) -> bool:
+        """Whether every recipient's outcome is known, so that what is still heard does not matter."""
+        return None not in self._answers
+
+    def _unfit(self) -> tuple[Reply, str] | None:
+        """Why this host cannot be given the parcel at all: an answer for all recipients and a word of trouble."""
+        parcel, extensions = self._parcel, self._connection.extensions
+        addresses = [written(parcel.sender), *map(str, parcel.recipients)]
+        if any(map(_CONTROL.search, addresses)):
+            return Reply(553, "5.1.3", "an address holds control characters"), "unable"
+        if self._needs_utf8(addresses) and "SMTPUTF8" not in extensions:
+            return Reply(553, "5.6.7", "the mail server does not take internationalized mail"), "unable"
+        limit = extensions.get("SIZE", "")
+        if limit.isdecimal() and 0 < int(limit) < parcel.content.size:
+            # The host's own answer for this message, given in advance (RFC 1870 6.1).
+            return Reply(552, "5.3.4", f"the mail server takes messages of up to {int(limit)} octets"), ""
+        return None
+
+    def _needs_utf8(self, addresses: list[str]) -> bool:
+        """RFC 6531 3.4: only when an address or the header section is not ASCII."""
+        if not all(map(str.isascii, addresses)):
+            return True
+        if not self._parcel.utf8:
+            return False
+        content = self._parcel.content
+        start = b"\r\n" + content.prefix + content.body.head[content.skip :]
+        return not start.partition(b"\r\n\r\n")[0].isascii()
+
+    def _mail(self) -> str:
+        parcel, extensions = self._parcel, self._connection.extensions
+        sender = written(parcel.sender)
+        words = [f"MAIL FROM:<{sender}>"]
+        if "SIZE" in extensions:
+            words.append(f"SIZE={parcel.content.size}")
+        if parcel.eight_bit and "8BITMIME" in extensions:
+            words.append("BODY=8BITMIME")
+        if "SMTPUTF8" in extensions and self._needs_utf8([sender, *map(str, parcel.recipients)]):
+            words.append("SMTPUTF8")
+        return " ".join(words)
+
+    def _send(self, command: str) -> None:
+        self._connection.send(command.encode() + b"\r\n", self._answer_seconds)
+
+    def _after_reset(self, reply: Reply) -> None:
+        if not 200 <= reply.code < 300:
+            self._connection.fail("garbage")
+            return
+        self._connection.transaction_open = False
+        self._next = self._after_mail
+        if not self._connection.pipelining:
+            self._send(self._mail())
+
+    def _after_mail(self, reply: Reply) -> None:
+        if 200 <= reply.code < 300:
+            self._connection.transaction_open = True
+        elif reply.code < 400:
+            self._connection.fail("garbage")
+            return
+        else:
+            self._answer_all(reply)
+        if self._connection.pipelining:
+            self._next = self._after_recipient
+        elif self._certain:
+            self._finish()
+        else:
+            self._next = self._after_recipient
+            self._phase = Phase.RECIPIENT
+            self._send(f"RCPT TO:<{self._parcel.recipients[0]}>")
+
+    def _after_recipient(self, reply: Reply) -> None:
+        if self._connection.transaction_open:
+            self._phase = Phase.RECIPIENT
+            if 200 <= reply.code < 300:
+                self._accepted.append((self._asked, reply))
+            elif reply.code < 400:
+                self._connection.fail("garbage")
+                return
+            else:
+                self._answers[self._asked] = reply
+        self._asked += 1
+        if self._asked < len(self._answers):
+            if not self._connection.pipelining:
+                self._send(f"RCPT TO:<{self._parcel.recipients[self._asked]}>")
+        elif self._data_asked:
+            self._next = self._after_data
+        elif self._certain or (self._parcel.all_or_nothing and len(self._accepted) < len(self._answers)):
+            # The next transaction on this connection begins with RSET.
+            for at, acceptance in self._accepted:
+                self._answers[at] = acceptance
+            self._finish()
+        else:
+            self._next = self._after_data
+            self._send("DATA")
+
+    # --- the content ---
+
+    def _after_data(self, reply: Reply) -> None:
+        if self._certain:
+            if reply.code == 354:
+                # Nobody to give the content to: an empty message, whose answer does not matter.
+                self._next = self._after_lone_dot
+                self._connection.send(b".\r\n", self._answer_seconds)
+            else:
+                self._finish()
+            return
+        self._phase = Phase.DATA
+        if reply.code == 354:
+            self._next = self._after_dot
+            self._send_content()
+        elif reply.code < 400:
+            self._connection.fail("garbage")
+        else:
+            self._answer_all(reply)
+            self._finish()
+
+    def _send_content(self) -> None:
+        connection, content = self._connection, self._parcel.content
+        if content.body.path is None:
+            self._send_end(small_content(content))
+            return
+        assert connection.transport is not None
+        self._large = LargeContent(
+            content,
+            os.path.join(connection.folder, content.body.path),
+            connection.transport,
+            progress=lambda: connection.wait(self._answer_seconds),
+            finished=lambda end: self._send_end([end]),
+            damaged=lambda: connection.fail("damaged"),
+        )
+        self._large.start()
+
+    def _send_end(self, pieces: list[bytes]) -> None:
+        if self._connection.silent:
+            self.dot_sent = True
+            self._phase = Phase.DOT
+        self._connection.send_all(pieces, self._dot_seconds)
+
+    def _after_lone_dot(self, reply: Reply) -> None:
+        self._connection.transaction_open = False
+        self._finish()
+
+    def _after_dot(self, reply: Reply) -> None:
+        if not self.dot_sent or 300 <= reply.code < 400:
+            # An answer before there was anything to answer is as wrong as one that makes no sense.
+            self._connection.fail("garbage")
+            return
+        if self._connection.lmtp:
+            at, _ = self._accepted.pop(0)
+            self._answers[at] = reply
+            if self._accepted:
+                self._connection.wait(self._dot_seconds)
+                return
+        else:
+            self._answer_all(reply)
+        self._connection.transaction_open = False
+        self._finish()
+
+    # --- the end ---
+
+    def _goodbye(self, reply: Reply) -> None:
+        """421, or an answer that refuses us: the connection ends. At the final dot a 421 answers the message too."""
+        if self._certain:
+            trouble = ""
+        elif reply.code != 421:
+            trouble = "rejects_us"
+            self._answer_all(own_reply(trouble, reply))
+        else:
+            trouble = "" if self.dot_sent else "lost"
+            self._answer_all(reply)
+        if self._large is not None and not self.dot_sent:
+            # QUIT would only be more content.
+            self._large.stopProducing()
+            self._connection.discard()
+        self._finish(trouble, keep=False)
+
+    def _answer_all(self, reply: Reply) -> None:
+        """For every recipient whose outcome is not certain yet."""
+        self._answers = [reply if answer is None else answer for answer in self._answers]
+
+    def _finish(self, trouble: str = "", *, keep: bool = True) -> None:
+        self._finished = True
+        connection = self._connection
+        connection.release(self, keep=keep)
+        pairs = zip(self._parcel.recipients, self._answers, strict=True)
+        self.done.callback(
+            DeliveryAttempt(
+                host=connection.host,
+                started_at=self._started_at,
+                ended_at=connection.clock.now(),
+                phase=self._phase,
+                replies=tuple((recipient, answer) for recipient, answer in pairs if answer is not None),
+                tls=connection.tls,
+                trouble=trouble,
+                dot_sent=self.dot_sent,
+            )
+        )
