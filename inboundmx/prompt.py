@@ -34,6 +34,11 @@ def _resume(coroutine: Coroutine[Any, Any, T], waiting: Any) -> Generator[Any, A
             return stop.value  # type: ignore[no-any-return]
 
 
+def resumed(coroutine: Coroutine[Any, Any, T], waiting: Any) -> Deferred[T]:
+    """The rest of a coroutine that was sent None once and is ``waiting`` for what it yielded."""
+    return Deferred.fromCoroutine(_resume(coroutine, waiting))
+
+
 def promptly(
     coroutine: Coroutine[Any, Any, T], done: Callable[[T], object], failed: Callable[[Failure], object]
 ) -> Deferred[Any] | None:
@@ -47,6 +52,6 @@ def promptly(
     except Exception:  # noqa: BLE001 - handed on whole
         failed(Failure())  # type: ignore[no-untyped-call]
         return None
-    deferred: Deferred[Any] = Deferred.fromCoroutine(_resume(coroutine, waiting))
+    deferred: Deferred[Any] = resumed(coroutine, waiting)
     deferred.addCallbacks(done, failed)
     return deferred

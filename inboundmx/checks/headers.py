@@ -1,6 +1,6 @@
 """Whether a header field is there, and says what the operator looks for (SmarterMail's Custom Headers).
 
-Knows fields, encoded words (RFC 2047) and how much text a pattern may be tried on. Does not know what a match is worth.
+Knows fields and encoded words (RFC 2047). Does not know what a match is worth.
 """
 
 from __future__ import annotations
@@ -8,10 +8,13 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, ClassVar
 
 from inboundmx.checks.api import Case, Option
+from inboundmx.checks.patterns import BoundedPattern
 from inboundmx.model.finding import Finding, Stage
+from inboundmx.model.message import Field
 from inboundmx.model.verdict import Weight
 
 # Octets of one field, and fields of one message, that are looked at: a stranger chooses both.
@@ -53,7 +56,11 @@ def _word(match: re.Match[str]) -> str:
 
 class Headers:
     """``match``: a field named ``header`` holds ``value`` (case aside), or ``pattern`` is found in it; with neither,
-    it is enough that the field is there. ``absent``: nothing of the kind."""
+    it is enough that the field is there. ``absent``: nothing of the kind.
+
+    Of a field the first 8 KB are looked at, of fields of one name the first 50; ``checks.patterns`` may look at less,
+    the more freely a pattern repeats.
+    """
 
     kind: ClassVar[str] = "headers"
     stage: ClassVar[Stage] = Stage.MESSAGE
@@ -76,23 +83,18 @@ class Headers:
         pattern = options.get("pattern", "")
         if pattern and self._value:
             raise ValueError("value and pattern are both given: choose one")
-        self._pattern = re.compile(pattern) if pattern else None
+        self._pattern = BoundedPattern(pattern) if pattern else None
 
     async def examine(self, case: Case) -> Finding:
         assert case.message is not None
-        seen = 0
-        for field in case.message.fields:
-            if field.name != self._name:
-                continue
-            text = decoded(field.value[:FIELD_LIMIT].replace(b"\r\n", b"").strip().decode("utf-8", "replace"))
-            if self._matches(text):
-                return Finding("match", f"{self._name} matches")
-            seen += 1
-            if seen == FIELDS_LIMIT:
-                break
-        return Finding("absent")
-
-    def _matches(self, text: str) -> bool:
+        named = (field for field in case.message.fields if field.name == self._name)
+        texts = (_text(field) for field in islice(named, FIELDS_LIMIT))
         if self._pattern is not None:
-            return self._pattern.search(text) is not None
-        return self._value in text.casefold()
+            found = self._pattern.found(texts)
+        else:
+            found = any(self._value in text.casefold() for text in texts)
+        return Finding("match", f"{self._name} matches") if found else Finding("absent")
+
+
+def _text(field: Field) -> str:
+    return decoded(field.value[:FIELD_LIMIT].replace(b"\r\n", b"").strip().decode("utf-8", "replace"))

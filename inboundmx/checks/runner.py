@@ -5,10 +5,10 @@ Knows tiers, deadlines and that a check may fail. Does not know any check, nor w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -18,23 +18,29 @@ from inboundmx.model.finding import CheckResult, Finding, Stage
 from inboundmx.model.settings import CheckSettings, Network
 from inboundmx.policy.ordering import Position, tiers
 from inboundmx.ports import Clock, Journal, Timer, Unavailable
-from inboundmx.prompt import promptly
+from inboundmx.prompt import resumed
 
 # Letters kept of what an error or a check says of itself.
 DETAIL_LIMIT = 300
 
-_TIMEOUT = "timeout"
+# What comes of a check whose time is over.
+_LATE = object()
 
 
 class _Planned(NamedTuple):
     """A check with what the runner asks of its settings, looked up once."""
 
     name: str
+    kind: str
     check: Check
     timeout: float
     skip_for: tuple[Network, ...]
     after: frozenset[str]
     outcomes: frozenset[str]
+
+
+# Place in the tier, the check, what came (a Finding, a Failure or _LATE), and the seconds it took.
+_Arrival = tuple[int, _Planned, Any, float]
 
 
 class Runner:
@@ -50,112 +56,132 @@ class Runner:
         self._journal = journal
         planned = {
             settings.name: _Planned(
-                settings.name, check, settings.timeout, settings.skip_for, check.after, check.outcomes | ALWAYS
+                settings.name,
+                check.kind,
+                check,
+                settings.timeout,
+                settings.skip_for,
+                check.after,
+                check.outcomes | ALWAYS,
             )
             for settings, check in checks
         }
-        positions = [Position(name, plan.check.kind, plan.check.stage, plan.after) for name, plan in planned.items()]
+        positions = [Position(name, plan.kind, plan.check.stage, plan.after) for name, plan in planned.items()]
         self._tiers = tuple(
             tuple(tuple(planned[name] for name in tier) for tier in tiers(stage, positions)) for stage in Stage
         )
 
     async def run(self, stage: Stage, case: Case) -> tuple[CheckResult, ...]:
         """The results of this stage's checks, one for each that was asked. ``case.results`` are those of the stages
-        before; a check sees, of these and of its own stage's, the ones of the kinds it names in ``after``.
+        before; a check with ``after`` sees, of these and of its own stage's, the ones of the kinds it names.
 
         Never fails because of a check. Cancelling it cancels the checks that have not finished.
         """
         results: list[CheckResult] = []
+        monotonic = self._clock.monotonic
         for planned in self._tiers[stage]:
-            tier = _Tier(self._clock, self._journal, stage, case)
-            tier.start(planned, (*case.results, *results))
-            if tier.pending:
-                await tier.finished()
-            results += [result for result in tier.results if result is not None]
+            known = (*case.results, *results)
+            waiting: _Waiting | None = None
+            asked: list[CheckResult | None] = []
+            started = monotonic()
+            for plan in planned:
+                if plan.skip_for and _within(case.session.peer_ip, plan.skip_for):
+                    continue
+                seen = _informed(case, known, plan.after) if plan.after else case
+                try:
+                    coroutine = plan.check.examine(seen)
+                    first = coroutine.send(None)
+                except StopIteration as stop:
+                    finding = self._found(plan, case, stop.value)
+                except Exception as error:  # noqa: BLE001 - a check may fail in any way; the INI weighs it
+                    finding = self._failed(plan, case, error)
+                else:
+                    if waiting is None:
+                        waiting = _Waiting(self._clock)
+                    waiting.add(len(asked), plan, started, resumed(coroutine, first))
+                    asked.append(None)
+                    started = monotonic()
+                    continue
+                ended = monotonic()
+                asked.append(CheckResult(plan.name, plan.kind, stage, finding, case.recipient, ended - started))
+                started = ended
+            if waiting is not None:
+                for place, plan, came, elapsed in await waiting.finished():
+                    if isinstance(came, Failure):
+                        finding = self._failed(plan, case, came.value)
+                    elif came is _LATE:
+                        finding = Finding("timeout", f"no answer within {plan.timeout:g} s")
+                    else:
+                        finding = self._found(plan, case, came)
+                    asked[place] = CheckResult(plan.name, plan.kind, stage, finding, case.recipient, elapsed)
+            results += [result for result in asked if result is not None]
         return tuple(results)
 
-
-class _Tier:
-    """Checks that run side by side: those that finish at once leave nothing behind; for the others there is one timer,
-    set to the nearest deadline."""
-
-    __slots__ = ("_case", "_clock", "_closed", "_done", "_journal", "_stage", "_timer", "pending", "results")
-
-    def __init__(self, clock: Clock, journal: Journal | None, stage: Stage, case: Case) -> None:
-        self._clock = clock
-        self._journal = journal
-        self._stage = stage
-        self._case = case
-        self._done: Deferred[None] | None = None
-        self._timer: Timer | None = None
-        self._closed = False
-        self.results: list[CheckResult | None] = []
-        # By place among the results: check, start, and the Deferred to cancel.
-        self.pending: dict[int, tuple[_Planned, float, Deferred[object]]] = {}
-
-    def start(self, planned: Iterable[_Planned], known: tuple[CheckResult, ...]) -> None:
-        case, results = self._case, self.results
-        started = self._clock.monotonic()
-        for plan in planned:
-            if plan.skip_for and _within(case.session.peer_ip, plan.skip_for):
-                continue
-            seen = case
-            if plan.after:
-                read = _of_kinds(known, plan.after, case)
-                seen = Case(case.session, case.envelope, case.recipient, case.message, read)
-            place = len(results)
-            results.append(None)
-            waiting = promptly(
-                plan.check.examine(seen),
-                partial(self._found, place, plan, started),
-                partial(self._failed, place, plan, started),
-            )
-            if waiting is not None and results[place] is None:
-                self.pending[place] = (plan, started, waiting)
-            started = self._clock.monotonic()
-
-    def finished(self) -> Deferred[None]:
-        """Fires when no check is pending any more. Cancelling it cancels them."""
-        self._done = Deferred(self._cancelled)
-        self._set_timer()
-        return self._done
-
-    def _found(self, place: int, plan: _Planned, started: float, finding: Finding) -> None:
-        if self._closed or self.results[place] is not None:
-            return
+    def _found(self, plan: _Planned, case: Case, finding: Any) -> Finding:
+        """What a check said, if it is one of its words; its detail made printable."""
         if not isinstance(finding, Finding) or finding.outcome not in plan.outcomes:
             said = finding.outcome if isinstance(finding, Finding) else type(finding).__name__
-            detail = printable(f"{said} is no outcome of {plan.check.kind}")
-            self._fault(plan, detail)
-            finding = Finding("error", detail)
-        elif len(finding.detail) > DETAIL_LIMIT or not finding.detail.isprintable():
-            finding = Finding(finding.outcome, printable(finding.detail), finding.authentication)
-        self._settle(place, plan, started, finding)
+            return self._fault(plan, case, printable(f"{said} is no outcome of {plan.kind}"), "")
+        if len(finding.detail) > DETAIL_LIMIT or not finding.detail.isprintable():
+            return Finding(finding.outcome, printable(finding.detail), finding.authentication)
+        return finding
 
-    def _failed(self, place: int, plan: _Planned, started: float, failure: Failure) -> None:
-        if self._closed or self.results[place] is not None:
-            return
-        error = failure.value
+    def _failed(self, plan: _Planned, case: Case, error: BaseException | None) -> Finding:
         if isinstance(error, Unavailable):
-            detail = printable(error.reason)
-        else:
-            detail = printable(f"{type(error).__name__}: {failure.getErrorMessage()}".removesuffix(": "))
-            self._fault(plan, f"{detail} ({_place_of(error)})")
-        self._settle(place, plan, started, Finding("error", detail))
+            return Finding("error", printable(error.reason))
+        try:
+            said = str(error)
+        except Exception:  # noqa: BLE001 - an error that cannot even be written
+            said = ""
+        detail = printable(f"{type(error).__name__}: {said}".removesuffix(": "))
+        return self._fault(plan, case, detail, _place_of(error))
 
-    def _settle(self, place: int, plan: _Planned, started: float, finding: Finding) -> None:
-        """Keeps the one finding for a place; what a cancelled check says later is not heard."""
-        self.results[place] = CheckResult(
-            plan.name, plan.check.kind, self._stage, finding, self._case.recipient, self._clock.monotonic() - started
-        )
-        self.pending.pop(place, None)
-        if not self.pending and self._done is not None:
-            done, self._done = self._done, None
+    def _fault(self, plan: _Planned, case: Case, detail: str, where: str) -> Finding:
+        if self._journal is not None:
+            fields = {"check": plan.name, "kind": plan.kind, "detail": detail, "where": where}
+            self._journal.record("check_failed", case.session.id, fields, level="error")
+        return Finding("error", detail)
+
+
+class _Waiting:
+    """The checks of a tier that did not finish at once: one timer, set to the nearest deadline."""
+
+    __slots__ = ("_came", "_clock", "_done", "_pending", "_timer")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._timer: Timer | None = None
+        self._done: Deferred[list[_Arrival]] | None = None
+        self._came: list[_Arrival] = []
+        # By place in the tier: check, start, and the Deferred to cancel.
+        self._pending: dict[int, tuple[_Planned, float, Deferred[Any]]] = {}
+
+    def add(self, place: int, plan: _Planned, started: float, rest: Deferred[Any]) -> None:
+        self._pending[place] = (plan, started, rest)
+        rest.addBoth(self._arrived, place)
+
+    def finished(self) -> Deferred[list[_Arrival]]:
+        """Fires with what came of each, when none is pending any more. Cancelling it cancels them."""
+        done = self._done = Deferred(self._cancelled)
+        if self._pending:
+            self._set_timer()
+        else:
+            done.callback(self._came)
+        return done
+
+    def _arrived(self, came: Any, place: int) -> None:
+        """The first thing to come for a place counts; what a cancelled check says later is not heard."""
+        pending = self._pending.pop(place, None)
+        if pending is None:
+            return
+        plan, started, _ = pending
+        self._came.append((place, plan, came, self._clock.monotonic() - started))
+        if not self._pending and self._done is not None:
             self._stop_timer()
-            done.callback(None)
+            self._done.callback(self._came)
 
     def _set_timer(self) -> None:
-        nearest = min(started + plan.timeout for plan, started, _ in self.pending.values())
+        nearest = min(started + plan.timeout for plan, started, _ in self._pending.values())
         self._timer = self._clock.call_later(max(0.0, nearest - self._clock.monotonic()), self._expire)
 
     def _stop_timer(self) -> None:
@@ -166,28 +192,20 @@ class _Tier:
     def _expire(self) -> None:
         self._timer = None
         now = self._clock.monotonic()
-        late = [place for place, (plan, started, _) in self.pending.items() if started + plan.timeout <= now]
-        for place in late:
-            if place not in self.pending:
-                continue  # cancelling another one ended it
-            plan, started, waiting = self.pending[place]
-            self._settle(place, plan, started, Finding(_TIMEOUT, f"no answer within {plan.timeout:g} s"))
-            waiting.cancel()
-        if self.pending:
+        late = [
+            (place, rest) for place, (plan, started, rest) in self._pending.items() if started + plan.timeout <= now
+        ]
+        for place, rest in late:
+            self._arrived(_LATE, place)
+            rest.cancel()
+        if self._pending:
             self._set_timer()
 
-    def _cancelled(self, _: Deferred[None]) -> None:
-        self._closed = True
-        self._done = None
+    def _cancelled(self, _: Deferred[list[_Arrival]]) -> None:
         self._stop_timer()
-        pending, self.pending = self.pending, {}
-        for _plan, _started, waiting in pending.values():
-            waiting.cancel()
-
-    def _fault(self, plan: _Planned, detail: str) -> None:
-        if self._journal is not None:
-            fields = {"check": plan.name, "kind": plan.check.kind, "detail": printable(detail)}
-            self._journal.record("check_failed", self._case.session.id, fields, level="error")
+        pending, self._pending = self._pending, {}
+        for _plan, _started, rest in pending.values():
+            rest.cancel()
 
 
 def printable(text: str) -> str:
@@ -205,11 +223,11 @@ def _place_of(error: BaseException | None) -> str:
     return f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"
 
 
-def _of_kinds(known: tuple[CheckResult, ...], kinds: frozenset[str], case: Case) -> tuple[CheckResult, ...]:
-    """What a check is told: results that hold for all recipients, and those of the recipient it is asked about."""
-    return tuple(
-        result for result in known if result.kind in kinds and result.recipient in (None, case.recipient)
-    )
+def _informed(case: Case, known: tuple[CheckResult, ...], kinds: frozenset[str]) -> Case:
+    """The case with the results a check reads: those that hold for all recipients or for the one it is asked about."""
+    recipient = case.recipient
+    read = [result for result in known if result.kind in kinds and result.recipient in (None, recipient)]
+    return Case(case.session, case.envelope, recipient, case.message, tuple(read))
 
 
 @lru_cache(maxsize=1024)

@@ -7,6 +7,7 @@ word.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from math import fsum
 
 from inboundmx.model.finding import CheckResult
@@ -17,6 +18,9 @@ from inboundmx.model.verdict import Forced, Score, ScoreLine, Weight
 HEAVIEST = 1e9
 # Sums are rounded to so many digits: ten times 0.1 reaches a threshold of 1.
 DIGITS = 6
+
+# Names, words and weights come from the settings, so there are few different lines; the same ones are used again.
+_line = lru_cache(maxsize=4096)(ScoreLine)
 
 _NO_WEIGHTS: Mapping[tuple[str, str], Weight] = {}
 
@@ -43,7 +47,7 @@ def score(
             weight = 0.0 if settings is None else settings.weights.get(outcome, 0.0)
         filters = settings is None or "filtering" in settings.counts_for
         blocks = settings is not None and "blocking" in settings.counts_for
-        lines.append(ScoreLine(name, outcome, weight, filters, blocks))
+        lines.append(_line(name, outcome, weight, filters, blocks))
         if isinstance(weight, str):
             if not forced or (forced == "defer" and weight == "reject"):
                 forced, forced_by = weight, name

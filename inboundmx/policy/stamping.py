@@ -21,7 +21,7 @@ from inboundmx.model.finding import CheckResult
 from inboundmx.model.message import Message
 from inboundmx.model.session import Session
 from inboundmx.model.settings import GatewaySettings, Settings
-from inboundmx.model.verdict import Action, ScoreLine, Verdict, written_weight
+from inboundmx.model.verdict import Action, ScoreLine, Verdict, Weight, written_weight
 
 RECEIVED = "Received"
 AUTHENTICATION_RESULTS = "Authentication-Results"
@@ -176,9 +176,7 @@ def _checks(lines: Sequence[ScoreLine]) -> str:
     written: list[str] = []
     room = LINE_WISHED - len(SPAM_CHECKS) - 1
     for line in lines:
-        word = str(line)
-        if not word.isprintable() or len(word) > VALUE_LIMIT:
-            word = _NOT_PRINTABLE.sub("?", word[:VALUE_LIMIT])
+        word = _word(line.check, line.outcome, line.weight)
         room -= len(word) + 1
         if room < 0 and written:
             written.append("\r\n\t")
@@ -187,6 +185,11 @@ def _checks(lines: Sequence[ScoreLine]) -> str:
             written.append(" ")
         written.append(word)
     return "".join(written)
+
+
+@lru_cache(maxsize=4096)
+def _word(check: str, outcome: str, weight: Weight) -> str:
+    return _NOT_PRINTABLE.sub("?", str(ScoreLine(check, outcome, weight))[:VALUE_LIMIT])
 
 
 def _added(action: Action) -> bytes:
