@@ -1,0 +1,206 @@
+"""Bodies as files. Knows how a large body is written, synced, moved, checked and removed; does not know entries.
+
+A body on its way in is in memory up to SMALL_BODY octets, then in ``incoming/``. Only the spool's writer thread syncs
+it and moves it to ``bodies/``, before the row that speaks of it is committed. Paths are relative to the data folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Collection, Iterable
+
+from inboundmx.model.message import SMALL_BODY, Body
+from inboundmx.ports import Damaged, StorageFull, Unavailable
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_OURS = re.compile(r"[0-9a-z]{8,64}")
+_READ_OCTETS = 1024 * 1024
+
+
+def unavailable(error: OSError) -> Unavailable:
+    """What an error of the disk means to who wanted to write."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return StorageFull(reason) if error.errno in NO_ROOM else Unavailable(reason)
+
+
+def sync_folder(path: str) -> None:
+    """Makes names that were made, moved or removed in a folder last."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class BodyFiles:
+    """The two folders of one worker's spool. Called from threads: keeps nothing but names."""
+
+    def __init__(self, folder: str, data_folder: str) -> None:
+        self._data = data_folder
+        self._incoming = os.path.join(folder, "incoming")
+        self._bodies = os.path.join(folder, "bodies")
+
+    def prepare(self) -> None:
+        for folder in (self._incoming, self._bodies):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        sync_folder(os.path.dirname(self._bodies))
+
+    def incoming(self, name: str) -> str:
+        """The path under which a body of that name comes in."""
+        return os.path.relpath(os.path.join(self._incoming, name), self._data)
+
+    def absolute(self, path: str) -> str:
+        return os.path.join(self._data, path)
+
+    def keep(self, paths: Iterable[str]) -> dict[str, str]:
+        """Syncs incoming files and moves them to where they stay; from old path to new. One that is there already
+        (its message has another entry) stays. Raises OSError, with everything where it was."""
+        kept: dict[str, str] = {}
+        try:
+            for path in paths:
+                old = self.absolute(path)
+                new = os.path.join(self._bodies, os.path.basename(path))
+                if old != new:
+                    descriptor = os.open(old, os.O_RDONLY)
+                    try:
+                        os.fsync(descriptor)
+                    finally:
+                        os.close(descriptor)
+                    os.rename(old, new)
+                    kept[path] = os.path.relpath(new, self._data)
+            if kept:
+                sync_folder(self._bodies)
+        except OSError:
+            self.give_back(kept)
+            raise
+        return kept
+
+    def give_back(self, kept: dict[str, str]) -> None:
+        """The rows were not committed: the files are their drafts' again."""
+        for old, new in kept.items():
+            with contextlib.suppress(OSError):
+                os.rename(self.absolute(new), self.absolute(old))
+
+    def remove(self, path: str) -> None:
+        # A file that cannot be removed now belongs to no row, and the next start sweeps it away.
+        with contextlib.suppress(OSError):
+            os.unlink(self.absolute(path))
+
+    def check(self, path: str, size: int, digest: bytes) -> Body:
+        """The body in a file, all of it read and its hash compared. Raises Damaged or Unavailable."""
+        seen = hashlib.sha256()
+        head = b""
+        octets = 0
+        try:
+            with open(self.absolute(path), "rb", buffering=0) as file:
+                while chunk := file.read(_READ_OCTETS):
+                    if not octets:
+                        head = chunk[:SMALL_BODY]
+                    octets += len(chunk)
+                    seen.update(chunk)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES):
+                raise unavailable(error) from error
+            raise Damaged(f"{path}: {os.strerror(error.errno or 0)}") from error
+        if octets != size or seen.digest() != digest:
+            raise Damaged(f"{path}: hash or length is wrong")
+        return Body(size, head, path, digest)
+
+    def sweep(self, known: Collection[str] | None) -> int:
+        """At the start, when nobody else can use the folder: removes what was coming in when we ended, and files
+        that no row speaks of (unless ``known`` is None: rows are missing). Only names such as we make are touched.
+        Returns how many went."""
+        removed = 0
+        for folder in (self._incoming, self._bodies):
+            if folder == self._bodies and known is None:
+                continue
+            with contextlib.suppress(OSError), os.scandir(folder) as found:
+                for item in found:
+                    path = os.path.relpath(item.path, self._data)
+                    if not _OURS.fullmatch(item.name) or item.is_dir(follow_symlinks=False):
+                        continue
+                    if folder == self._incoming or (known is not None and path not in known):
+                        with contextlib.suppress(OSError):
+                            os.unlink(item.path)
+                            removed += 1
+        return removed
+
+
+class FileDraft:
+    """A body on its way in (ports.Draft). The first SMALL_BODY octets stay in memory, all the rest is in the file."""
+
+    __slots__ = ("_absolute", "_chunks", "_descriptor", "_error", "_hash", "_head", "_path", "_size")
+
+    def __init__(self, path: str, absolute: str) -> None:
+        self._path = path
+        self._absolute = absolute
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._hash = hashlib.sha256()
+        self._head = b""
+        self._descriptor = -1
+        self._error: Unavailable | None = None
+
+    def write(self, chunk: bytes) -> None:
+        if self._error is not None:
+            return
+        self._hash.update(chunk)
+        self._size += len(chunk)
+        if self._descriptor >= 0:
+            self._store(chunk)
+            return
+        self._chunks.append(chunk)
+        if self._size > SMALL_BODY:
+            whole = b"".join(self._chunks)
+            self._chunks = []
+            self._head = whole[:SMALL_BODY]
+            self._store(whole)
+
+    def finish(self) -> Body:
+        if self._error is not None:
+            raise self._error
+        if self._descriptor < 0 and not self._head:
+            return Body(self._size, b"".join(self._chunks), None, self._hash.digest())
+        self._close()
+        return Body(self._size, self._head, self._path, self._hash.digest())
+
+    def discard(self) -> None:
+        self._chunks = []
+        if self._head:
+            self._close()
+            with contextlib.suppress(OSError):
+                os.unlink(self._absolute)
+
+    def _store(self, octets: bytes) -> None:
+        try:
+            if self._descriptor < 0:
+                self._descriptor = os.open(self._absolute, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            left = memoryview(octets)
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError as error:
+            self._error = unavailable(error)
+            self.discard()
+            raise self._error from error
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+class SpoolBodies:
+    """Where the bodies of new messages go (ports.Bodies): the folder of the spool that may come to hold them."""
+
+    def __init__(self, folder: str, data_folder: str) -> None:
+        self._files = BodyFiles(folder, data_folder)
+        self._files.prepare()
+
+    def draft(self, id: str) -> FileDraft:
+        path = self._files.incoming(id)
+        return FileDraft(path, self._files.absolute(path))

@@ -1,0 +1,442 @@
+"""The spool's file as the writer thread sees it. Knows SQL, transactions, syncs and what an error of the disk means;
+does not know Deferreds, timers or who asked.
+
+A failed sync says that octets which SQLite believes written may be gone, and a second sync would not say so again. So
+it condemns the file: nothing more is written to it, a new generation is begun and the old one read out into it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from inboundmx.model.custody import Change, Content, SpoolEntry
+from inboundmx.model.message import Body
+from inboundmx.ports import Damaged, StorageFull, Unavailable
+from inboundmx.spool import schema
+from inboundmx.spool.bodies import NO_ROOM, BodyFiles, unavailable
+from inboundmx.spool.recovery import Salvage, open_entries, salvage
+from inboundmx.spool.store import facts_of, facts_sum, sum_of
+
+CHECKPOINT_PAGES = 1000
+VACUUM_PAGES = 500
+# Free pages that are kept: a spool that breathes would give them back only to ask for them again.
+_SPARE_PAGES = 1000
+_RENEW_SECONDS = 5.0
+_PAGE = 4096
+
+_SYNC_FAILED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
+
+Note = tuple[str, Mapping[str, object]]
+
+
+class Condemned(Unavailable):
+    """This file can no longer be trusted with anything new."""
+
+
+class Busy(Unavailable):
+    """Somebody else, a program of the operator's, has locked the file."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """``owed``: changes that could not be written earlier, in a transaction of their own before the others."""
+
+    owed: Sequence[Change] = ()
+    changes: Sequence[Change] = ()
+    vacuum: bool = False
+
+
+@dataclass(slots=True)
+class Result:
+    """``errors`` has one for each of the batch's changes, None: it is on the disk for good. ``notes`` are errors to be
+    journalled. ``slack``: a vacuum would still find something to give back."""
+
+    errors: list[Unavailable | None] = field(default_factory=list)
+    owed_error: Unavailable | None = None
+    notes: list[Note] = field(default_factory=list)
+    slack: bool = False
+
+
+class SpoolFile:
+    """``open`` once, then ``execute`` batches in one thread. ``path`` may be read from any thread."""
+
+    def __init__(self, folder: str, files: BodyFiles, now: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self._folder = folder
+        self._files = files
+        self._now = now
+        self._monotonic = monotonic
+        self._generation = 0
+        self._connection: sqlite3.Connection | None = None
+        self._condemned = ""
+        self._renewed_at = float("-inf")
+        self._log_pages = 0
+        self.path = ""
+
+    # --- opening ------------------------------------------------------------------------------------------------------
+
+    def open(self, notes: list[Note]) -> list[SpoolEntry]:
+        """The entries of the live file, which is made when absent and replaced when damaged. Raises Newer, Unavailable
+        or OSError."""
+        self._generation, path = schema.live_file(self._folder)
+        whole = True
+        if path is None:
+            self._generation = 1
+            self.path = schema.begin(self._folder, 1, lambda new: None)
+            self._connection = schema.connect(self.path)
+            entries = []
+        else:
+            self.path = path
+            if not os.access(path, os.R_OK | os.W_OK):
+                os.chmod(path, 0o600)
+            schema.refuse_newer(path)
+            try:
+                if os.path.getsize(path) == 0:
+                    raise Damaged("the file is empty")
+                self._connection = schema.connect(path)
+                entries = open_entries(self._connection)
+            except (sqlite3.Error, Damaged) as error:
+                meant = self._meaning(error)
+                if not isinstance(error, Damaged) and not isinstance(meant, Condemned):
+                    raise meant from error
+                whole = self._renew("damaged", str(error), notes)
+                assert self._connection is not None
+                entries = open_entries(self._connection)
+        assert self._connection is not None
+        known = {p for (p,) in self._connection.execute("SELECT path FROM body WHERE path IS NOT NULL")}
+        self._tidy(notes)
+        self._files.sweep(known if whole else None)
+        return entries
+
+    def _tidy(self, notes: list[Note]) -> None:
+        """Half-made generations go; older ones that were not set aside before we ended are now."""
+        for name in os.listdir(self._folder):
+            path = os.path.join(self._folder, name)
+            if name.startswith("spool") and name.endswith(".part"):
+                schema.remove_file(path)
+        for generation in range(1, self._generation):
+            path = schema.path_of(self._folder, generation)
+            if os.path.lexists(path):
+                aside = schema.set_aside(path, "condemned", self._now())
+                notes.append(("spool_recovered", {"what": f"{path} had been replaced", "done": f"renamed {aside}"}))
+
+    def close(self) -> None:
+        """Checkpoints and closes. A condemned file is not synced again: SQLite does so only when the last connection
+        closes, and one that reads only cannot."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        with contextlib.ExitStack() as later:
+            if self._condemned:
+                reader = later.enter_context(contextlib.closing(schema.connect_to_read(self.path)))
+                with contextlib.suppress(sqlite3.Error):
+                    reader.execute("SELECT 1 FROM entry LIMIT 1").fetchall()
+            else:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            connection.close()
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def execute(self, batch: Batch) -> Result:
+        result = Result()
+        if self._condemned:
+            refusal = self._begin_again(result.notes)
+            if refusal is not None:
+                result.owed_error = refusal
+                result.errors = [refusal] * len(batch.changes)
+                return result
+        if batch.owed:
+            result.owed_error = self._attempt(batch.owed, result)
+        if batch.changes:
+            error = None if self._condemned else self._attempt(batch.changes, result)
+            if self._condemned:
+                error = error or Condemned(self._condemned)
+            if error is not None and type(error) is Unavailable and len(batch.changes) > 1:
+                # It may be the fault of one: the others need not suffer for it.
+                result.errors = [self._attempt([change], result) for change in batch.changes]
+            else:
+                result.errors = [error] * len(batch.changes)
+        if batch.vacuum and not self._condemned:
+            self._vacuum(result)
+        return result
+
+    def _attempt(self, changes: Sequence[Change], result: Result) -> Unavailable | None:
+        """One transaction, then the clean-up that only follows a commit."""
+        if self._condemned:
+            return Condemned(self._condemned)
+        try:
+            removed = self._commit(changes)
+        except (sqlite3.Error, OSError, ValueError, TypeError, Unavailable) as error:
+            meant = self._meaning(error)
+            if isinstance(meant, Condemned):
+                self._condemn(meant, result.notes)
+            return meant
+        for path in removed:
+            self._files.remove(path)
+        if self._log_pages >= CHECKPOINT_PAGES:
+            self._checkpoint(result)
+        return None
+
+    def _commit(self, changes: Sequence[Change]) -> list[str]:
+        """All changes in one synced transaction. Returns the paths of bodies that nothing speaks of any more."""
+        connection = self._connection
+        assert connection is not None
+        large = {d.content.body.path: None for c in changes for d in c.add if d.content.body.path is not None}
+        kept = self._files.keep(large) if large else {}
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            removed = self._write(connection, changes, kept)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            self._files.give_back(kept)
+            raise
+        return removed
+
+    def _write(self, connection: sqlite3.Connection, changes: Sequence[Change], kept: Mapping[str, str]) -> list[str]:
+        bodies: dict[str, tuple[object, ...]] = {}
+        added: list[tuple[object, ...]] = []
+        updated: list[tuple[object, ...]] = []
+        gone: list[str] = []
+        octets = 0
+        for change in changes:
+            for deposit in change.add:
+                entry, content = deposit.entry, deposit.content
+                body = content.body
+                if entry.body_id not in bodies:
+                    if body.path is None:
+                        bodies[entry.body_id] = (entry.body_id, body.size, body.digest, None, body.head)
+                        octets += body.size
+                    else:
+                        path = kept.get(body.path, body.path)
+                        bodies[entry.body_id] = (entry.body_id, body.size, body.digest, path, None)
+                facts = facts_of(entry)
+                state, due = entry.state.value, entry.next_attempt_at
+                prefix, skip = content.prefix, content.skip
+                octets += len(prefix) + len(facts)
+                added.append((
+                    entry.id, entry.body_id, state, due, facts, facts_sum(entry.id, entry.body_id, state, due, facts),
+                    skip, sum_of(str(skip), prefix), prefix,
+                ))  # fmt: skip
+            for entry in change.update:
+                facts = facts_of(entry)
+                state, due = entry.state.value, entry.next_attempt_at
+                updated.append(
+                    (state, due, facts, facts_sum(entry.id, entry.body_id, state, due, facts), entry.id)
+                )
+            gone.extend(change.remove)
+        if added:
+            connection.executemany("INSERT OR IGNORE INTO body VALUES (?, ?, ?, ?, ?)", bodies.values())
+            connection.executemany("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", added)
+        if updated:
+            connection.executemany(
+                "UPDATE entry SET state = ?, next_attempt_at = ?, facts = ?, facts_sum = ? WHERE id = ?", updated
+            )
+        self._log_pages += octets // _PAGE + 2 * (len(added) + len(updated) + len(gone)) + 6
+        return self._remove(connection, gone) if gone else []
+
+    def _remove(self, connection: sqlite3.Connection, gone: Sequence[str]) -> list[str]:
+        """Entries, and the bodies of which they were the last."""
+        bodies: set[str] = set()
+        for some in _parts(gone):
+            marks = ",".join("?" * len(some))
+            found = connection.execute(f"DELETE FROM entry WHERE id IN ({marks}) RETURNING body_id", some)
+            bodies.update(body for (body,) in found)
+        paths: list[str] = []
+        for some in _parts(list(bodies)):
+            marks = ",".join("?" * len(some))
+            found = connection.execute(
+                f"DELETE FROM body WHERE id IN ({marks})"
+                " AND NOT EXISTS (SELECT 1 FROM entry WHERE entry.body_id = body.id) RETURNING path",
+                some,
+            )
+            paths.extend(path for (path,) in found if path is not None)
+        return paths
+
+    def _checkpoint(self, result: Result) -> None:
+        assert self._connection is not None
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._log_pages = 0
+        except sqlite3.Error as error:
+            # What was committed is safe in the log; a checkpoint that found no room is tried again.
+            meant = self._meaning(error)
+            if isinstance(meant, Condemned):
+                self._condemn(meant, result.notes)
+
+    def _vacuum(self, result: Result) -> None:
+        """Gives a few hundred free pages back to the disk."""
+        assert self._connection is not None
+        try:
+            (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+            if free > _SPARE_PAGES:
+                self._connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                result.slack = free - VACUUM_PAGES > _SPARE_PAGES
+        except sqlite3.Error as error:
+            meant = self._meaning(error)
+            if isinstance(meant, Condemned):
+                self._condemn(meant, result.notes)
+
+    # --- when the disk says no ----------------------------------------------------------------------------------------
+
+    def _meaning(self, error: Exception) -> Unavailable:
+        if isinstance(error, Unavailable):
+            return error
+        if isinstance(error, OSError):
+            return unavailable(error)
+        if not isinstance(error, sqlite3.Error):
+            return Unavailable(f"{type(error).__name__}: {error}")
+        code = getattr(error, "sqlite_errorcode", None) or 0
+        primary = code & 0xFF
+        if primary == sqlite3.SQLITE_FULL:
+            return StorageFull("no room on the disk")
+        if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return Busy("another program has locked the spool file")
+        if primary == sqlite3.SQLITE_IOERR and code not in _SYNC_FAILED and self._no_room():
+            return StorageFull("no room on the disk")
+        if primary in (
+            sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_CORRUPT,
+            sqlite3.SQLITE_NOTADB,
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_READONLY,
+            sqlite3.SQLITE_ERROR,
+        ):
+            return Condemned(f"{error} ({getattr(error, 'sqlite_errorname', 'unknown')})")
+        return Unavailable(f"{error} ({getattr(error, 'sqlite_errorname', 'unknown')})")
+
+    def _no_room(self) -> bool:
+        """SQLite does not say which error of the system it met: a quota, for one, is only found by trying."""
+        probe = os.path.join(self._folder, "probe")
+        try:
+            descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            try:
+                os.write(descriptor, bytes(4 * _PAGE))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            return error.errno in NO_ROOM
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(probe)
+        return False
+
+    def _condemn(self, why: Condemned, notes: list[Note]) -> None:
+        self._condemned = why.reason
+        notes.append(
+            ("spool_condemned", {"what": f"{self.path}: {why.reason}", "done": "answered 451, a new file begins"})
+        )
+
+    def _begin_again(self, notes: list[Note]) -> Unavailable | None:
+        """Replaces a condemned file, but does not hammer a disk that refuses."""
+        if self._monotonic() - self._renewed_at < _RENEW_SECONDS:
+            return Condemned(self._condemned)
+        self._renewed_at = self._monotonic()
+        try:
+            self._renew("condemned", self._condemned, notes)
+        except (sqlite3.Error, OSError) as error:
+            meant = self._meaning(error)
+            return meant if isinstance(meant, StorageFull) else Condemned(self._condemned)
+        self._renewed_at = float("-inf")
+        return None
+
+    def _renew(self, word: str, why: str, notes: list[Note]) -> bool:
+        """Begins the next generation with all that is readable of this one. Whether that was all of it."""
+        report = Salvage()
+        old_path, old_connection = self.path, self._connection
+
+        def fill(new: sqlite3.Connection) -> None:
+            with contextlib.closing(schema.connect_to_read(old_path)) as source:
+                salvage(source, new, report)
+
+        path = schema.begin(self._folder, self._generation + 1, fill)
+        connection = schema.connect(path)
+        self._generation += 1
+        self.path, self._connection, self._condemned, self._log_pages = path, connection, "", 0
+        aside = schema.set_aside(old_path, word, self._now())
+        if old_connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                old_connection.close()
+        lost = f", {report.lost} not readable" if report.lost else ""
+        notes.append((
+            f"spool_{word}",
+            {
+                "what": f"{old_path}: {why}",
+                "done": f"set aside as {aside}; {report.entries} entries recovered{lost}; {path} begun",
+                "recovered": report.entries,
+                "lost": report.lost,
+            },
+        ))  # fmt: skip
+        return report.whole
+
+
+class SpoolReader:
+    """Reads contents, in a thread of its own, so that a large body does not hold up commits."""
+
+    def __init__(self, file: SpoolFile, files: BodyFiles) -> None:
+        self._file = file
+        self._files = files
+        self._path = ""
+        self._connection: sqlite3.Connection | None = None
+
+    def execute(self, ids: Sequence[str]) -> list[Content | Exception]:
+        return [self._read(id) for id in ids]
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    def _read(self, id: str) -> Content | Exception:
+        try:
+            if self._path != self._file.path or self._connection is None:
+                self.close()
+                self._path = self._file.path
+                self._connection = schema.connect_to_read(self._path)
+            row = self._connection.execute(
+                "SELECT e.prefix, e.skip, e.prefix_sum, b.size, b.digest, b.path, b.data"
+                " FROM entry AS e LEFT JOIN body AS b ON b.id = e.body_id WHERE e.id = ?",
+                (id,),
+            ).fetchone()
+            return self._content(id, row)
+        except (Damaged, Unavailable) as error:
+            return error
+        except (TypeError, ValueError, AttributeError) as error:
+            # A damaged row need not even hold values of the right kind.
+            return Damaged(f"entry {id}: {error}")
+        except sqlite3.Error as error:
+            if (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in (
+                sqlite3.SQLITE_BUSY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_CANTOPEN,
+            ):  # fmt: skip
+                return Unavailable(str(error))
+            return Damaged(f"entry {id}: {error}")
+
+    def _content(self, id: str, row: tuple | None) -> Content:  # type: ignore[type-arg]
+        if row is None or row[3] is None:
+            raise Damaged(f"entry {id}: what was stored is gone")
+        prefix, skip, prefix_sum, size, digest, path, data = row
+        if sum_of(str(skip), prefix) != prefix_sum:
+            raise Damaged(f"entry {id}: its headers are altered")
+        if path is not None:
+            return Content(prefix, skip, self._files.check(path, size, digest))
+        if data is None or len(data) != size or hashlib.sha256(data).digest() != digest:
+            raise Damaged(f"entry {id}: its body is altered")
+        return Content(prefix, skip, Body(size, data, None, digest))
+
+
+def _parts(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Few lengths, so that few statements are ever prepared: hundreds, then tens, then single ones."""
+    at = 0
+    for length in (256, 16, 1):
+        while len(items) - at >= length:
+            yield items[at : at + length]
+            at += length

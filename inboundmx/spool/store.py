@@ -1,0 +1,94 @@
+"""How an entry is written down. Knows the JSON of an entry, its version and its check sum; does not know a file.
+
+Every store keeps an entry's ``id``, ``body_id``, ``state`` and ``next_attempt_at`` as columns, to be asked for, and the
+rest of it, its *facts*, as JSON that people can read.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import zlib
+
+from inboundmx.model.address import Address
+from inboundmx.model.custody import SpoolEntry, SpoolRecipient, State, Status
+from inboundmx.ports import Damaged
+
+FACTS_VERSION = 1
+
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+def facts_of(entry: SpoolEntry) -> str:
+    """The facts as ASCII JSON."""
+    sender = entry.sender
+    return _encode(
+        {
+            "v": FACTS_VERSION,
+            "message_id": entry.message_id,
+            "received_at": entry.received_at,
+            "sender": None if sender is None else (sender.local, sender.domain),
+            "recipients": [
+                (r.address.local, r.address.domain, r.status.value, r.attempts, r.last_reply) for r in entry.recipients
+            ],
+            "size": entry.size,
+            "domain": entry.domain,
+            "priority": entry.priority,
+            "cause": entry.cause,
+            "attempts": entry.attempts,
+            "slots_used": entry.slots_used,
+            "expires_at": entry.expires_at,
+            "eight_bit": entry.eight_bit,
+            "utf8": entry.utf8,
+            "may_notify": entry.may_notify,
+            "delay_notified": entry.delay_notified,
+            "notice": entry.notice,
+            "level": entry.level,
+            "peer_ip": entry.peer_ip,
+            "hello": entry.hello,
+        }
+    )
+
+
+def sum_of(*parts: bytes | str) -> int:
+    """CRC-32 of the parts: tells a row that the disk has altered from a good one, so that an altered recipient or
+    header is never acted upon. (The body has a SHA-256 of its own.)"""
+    value = 0
+    for part in parts:
+        value = zlib.crc32(part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass"), value)
+    return value
+
+
+def facts_sum(id: str, body_id: str, state: str, next_attempt_at: float | None, facts: str) -> int:
+    """The sum kept beside the facts; the columns are in it."""
+    return sum_of(id, body_id, state, repr(next_attempt_at), facts)
+
+
+def entry_of(id: str, body_id: str, state: str, next_attempt_at: float | None, facts: str, sum: int) -> SpoolEntry:
+    """The entry again. Raises Damaged when the sum is wrong or the facts are not what ``facts_of`` wrote."""
+    try:
+        if facts_sum(id, body_id, state, next_attempt_at, facts) != sum:
+            raise Damaged(f"entry {id!s:.40}: check sum is wrong")
+        read = json.loads(facts)
+        if read.pop("v") != FACTS_VERSION:
+            raise Damaged(f"entry {id:.40}: facts of an unknown version")
+        sender = read.pop("sender")
+        recipients = tuple(
+            SpoolRecipient(Address(local, sys.intern(domain)), Status(status), attempts, last_reply)
+            for local, domain, status, attempts, last_reply in read.pop("recipients")
+        )
+        for name in ("domain", "level", "cause"):
+            read[name] = sys.intern(read[name])
+        if read["message_id"] == id:
+            read["message_id"] = id
+        return SpoolEntry(
+            id=id,
+            body_id=id if body_id == id else body_id,
+            state=State(state),
+            next_attempt_at=next_attempt_at,
+            sender=None if sender is None else Address(*sender),
+            recipients=recipients,
+            **read,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Damaged(f"entry {id!s:.40}: {error}") from error
