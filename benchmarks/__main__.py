@@ -1,0 +1,133 @@
+"""Runs the scenarios, prints a table, or JSON with ``--json``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.peers import NotHere, Ours, Peer, Postfix
+from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Effort, Figures, Scenario, forward, measure
+
+MAKERS: dict[str, Callable[[Path], Peer]] = {
+    "postfix": Postfix,
+    "cut-through": lambda folder: Ours(folder, "cut-through"),
+    "spool": lambda folder: Ours(folder, "spool"),
+}
+# Divided so that more than 1 is better for us.
+HIGHER_IS_BETTER = ("rate", "accepted_rate")
+LOWER_IS_BETTER = ("cpu_ms", "mail_p50_ms", "mail_p99_ms", "dot_p50_ms")
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def ratios(ours: list[Figures], theirs: list[Figures]) -> dict[str, dict[str, float]]:
+    """Repeat by repeat: median, lowest, highest."""
+    found = {}
+    for name in (*HIGHER_IS_BETTER, *LOWER_IS_BETTER):
+        pairs = [
+            (mine[name], other[name])
+            for mine, other in zip(ours, theirs, strict=True)
+            if mine.get(name) and other.get(name)
+        ]
+        if pairs:
+            each = [mine / other if name in HIGHER_IS_BETTER else other / mine for mine, other in pairs]
+            found[name] = {"median": median(each), "lowest": min(each), "highest": max(each)}
+    return found
+
+
+def run(scenario: Scenario, peers: dict[str, Peer], effort: Effort) -> dict[str, object]:
+    """All peers of a scenario, one after the other, as often as the effort says."""
+    measured: dict[str, list[Figures]] = {name: [] for name in scenario.peers if name in peers}
+    for repeat in range(effort.repeats):
+        # Taking turns at going first.
+        names = list(measured) if repeat % 2 == 0 else list(reversed(measured))
+        for name in names:
+            measured[name].append(measure(scenario, peers[name], effort))
+            print(".", end="", file=sys.stderr, flush=True)
+    result: dict[str, object] = {
+        "scenario": scenario.name,
+        "what": scenario.what,
+        "figures": {
+            name: {key: median([figures[key] for figures in every]) for key in every[0]}
+            for name, every in measured.items()
+        },
+        "every": measured,
+    }
+    if "postfix" in measured:
+        result["ratios"] = {
+            name: ratios(every, measured["postfix"]) for name, every in measured.items() if name != "postfix"
+        }
+    return result
+
+
+def show(result: dict[str, object]) -> None:
+    figures, compared = result["figures"], result.get("ratios", {})
+    assert isinstance(figures, dict)
+    assert isinstance(compared, dict)
+    print(f"\n{result['scenario']}: {result['what']}")
+    columns = list(dict.fromkeys(key for values in figures.values() for key in values))
+    print(f"  {'':12}" + "".join(f"{column:>15}" for column in columns))
+    for name, values in figures.items():
+        print(f"  {name:12}" + "".join(f"{values.get(column, float('nan')):15.2f}" for column in columns))
+    for name, found in compared.items():
+        told = ", ".join(
+            f"{key} {spread['median']:.2f} ({spread['lowest']:.2f}-{spread['highest']:.2f})"
+            for key, spread in found.items()
+        )
+        print(f"  {name} / postfix, more is better for us: {told}")
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    arguments.add_argument("--quick", action="store_true", help="fewer messages and repeats: under a minute")
+    names = [scenario.name for scenario in SCENARIOS]
+    arguments.add_argument("--scenario", action="append", choices=names, help="only this one; may be given again")
+    arguments.add_argument("--repeats", type=int, help="how often each pair is measured")
+    arguments.add_argument("--peer", action="append", choices=list(MAKERS), help="only this one; may be given again")
+    arguments.add_argument("--json", action="store_true", help="figures as JSON, every repeat included")
+    args = arguments.parse_args()
+    effort = QUICK if args.quick else FULL
+    if args.repeats:
+        effort = Effort(effort.scale, args.repeats)
+    chosen = [scenario for scenario in SCENARIOS if not args.scenario or scenario.name in args.scenario]
+    wanted = [name for name in MAKERS if any(name in scenario.peers for scenario in chosen)]
+    wanted = [name for name in wanted if not args.peer or name in args.peer]
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 16384), hard))
+    folder = Path(tempfile.mkdtemp(prefix="inboundmx-benchmarks-"))
+    folder.chmod(0o755)
+    peers: dict[str, Peer] = {}
+    results = []
+    try:
+        for name in wanted:
+            try:
+                peers[name] = MAKERS[name](folder / name)
+            except NotHere as reason:
+                print(f"without {name}: {reason}", file=sys.stderr)
+        for peer in peers.values():
+            forward(peer, 5, 100)
+        for scenario in chosen:
+            if any(name in peers for name in scenario.peers):
+                results.append(run(scenario, peers, effort))
+                if not args.json:
+                    show(results[-1])
+    finally:
+        for peer in peers.values():
+            peer.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+    if args.json:
+        print(json.dumps(results, indent=1))
+    return 0 if peers else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

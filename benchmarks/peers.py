@@ -1,0 +1,206 @@
+"""Who is measured: the product, and Debian's Postfix as it is shipped, each in a folder of its own on loopback.
+
+Knows how they are started and stopped, and where their mail goes: an ``smtp-sink`` each. Nothing of the machine's own
+mail set-up is read for values or changed; port 25 is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks import proc
+
+DOMAIN = "here.example"
+LARGEST = 64 * 2**20
+
+
+class NotHere(Exception):
+    """A peer that cannot be measured on this machine; the text says what it would take."""
+
+
+def program(name: str, package: str) -> str:
+    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if path is None:
+        raise NotHere(f"{name} is not installed: apt-get install {package}")
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_banner(port: int, name: str, log: Path, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection(("127.0.0.1", port), 1.0) as probe:
+                if probe.recv(4)[:3] == b"220":
+                    probe.sendall(b"QUIT\r\n")
+                    return
+        except OSError:
+            time.sleep(0.01)
+    said = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+    raise NotHere(f"{name} did not greet within {seconds:g} s\n{said}")
+
+
+class Sink:
+    """smtp-sink, with its running count of messages."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self._log = folder / "sink.log"
+        user = ["-u", "nobody"] if os.geteuid() == 0 else []
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [program("smtp-sink", "postfix"), "-c", *user, f"127.0.0.1:{self.port}", "1000"],
+                cwd="/",
+                stdout=log,
+                stderr=log,
+            )
+        wait_for_banner(self.port, "smtp-sink", self._log)
+
+    def count(self) -> int:
+        with self._log.open("rb") as log:
+            log.seek(max(0, self._log.stat().st_size - 200))
+            found = re.findall(rb"mesg=(\d+)", log.read())
+        return int(found[-1]) if found else 0
+
+    def wait_for(self, count: int, seconds: float = 60.0) -> bool:
+        """Until so many messages have come, or no more of them do for ``seconds``."""
+        last, moved = self.count(), time.monotonic()
+        while last < count:
+            time.sleep(0.002)
+            if (now := self.count()) != last:
+                last, moved = now, time.monotonic()
+            elif time.monotonic() - moved > seconds:
+                return False
+        return True
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Peer:
+    """A server on ``port`` that forwards here.example to its own sink; ``pid`` is the root of its processes."""
+
+    name: str
+    pid: int
+    port: int
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)
+        self.folder = folder
+        self.sink = Sink(folder)
+        self.port = free_port()
+
+    def cpu_seconds(self) -> float:
+        return proc.cpu_seconds(self.pid)
+
+    def stop(self) -> None:
+        self.sink.stop()
+
+
+class Ours(Peer):
+    def __init__(self, folder: Path, handover: str) -> None:
+        super().__init__(folder)
+        self.name = handover
+        config = folder / "inboundmx.ini"
+        config.write_text(
+            f"""
+[gateway]
+hostname = mx.gateway.example
+listen = tcp:{self.port}:interface=127.0.0.1:backlog=1024
+data = {folder}/data
+workers = 0
+[smtp]
+max_connections = 10000
+max_connections_per_ip = 10000
+max_message_size = 64MB
+[log]
+to = {folder}/gateway.log
+[delivery]
+handover = {handover}
+[domain {DOMAIN}]
+primary = 127.0.0.1:{self.sink.port}
+"""
+        )
+        log = folder / "output"
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "inboundmx", "--config", str(config), "run"], stdout=output, stderr=output
+            )
+        self.pid = self._process.pid
+        wait_for_banner(self.port, "inboundmx", log)
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        super().stop()
+
+
+class Postfix(Peer):
+    """Debian's own master.cf, but for the port it listens on; main.cf says only where, and for whom."""
+
+    name = "postfix"
+
+    def __init__(self, folder: Path) -> None:
+        if os.geteuid() != 0:
+            raise NotHere("Postfix can be started by root only: run the benchmarks as root to compare with it")
+        self._postfix = program("postfix", "postfix")
+        shipped = Path("/etc/postfix/master.cf.proto")
+        if not shipped.exists():
+            raise NotHere(f"{shipped} is not there: this needs Debian's postfix package")
+        super().__init__(folder)
+        self._config = folder / "etc"
+        for path in (self._config, folder / "queue", folder / "data"):
+            path.mkdir()
+        shutil.chown(folder / "data", "postfix")
+        (self._config / "master.cf").write_text(
+            re.sub(r"(?m)^smtp(\s+inet\s)", rf"127.0.0.1:{self.port}\1", shipped.read_text())
+        )
+        (self._config / "main.cf").write_text(
+            f"""
+compatibility_level = 3.6
+queue_directory = {folder}/queue
+data_directory = {folder}/data
+maillog_file = {folder}/mail.log
+maillog_file_prefixes = {folder}
+myhostname = mx.gateway.example
+mydestination =
+mynetworks = 192.0.2.0/24
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+relay_domains = {DOMAIN}
+relayhost = [127.0.0.1]:{self.sink.port}
+smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
+smtpd_client_event_limit_exceptions = 127.0.0.0/8
+message_size_limit = {LARGEST}
+"""
+        )
+        started = subprocess.run(
+            [self._postfix, "-c", str(self._config), "start"], capture_output=True, text=True, check=False
+        )
+        if started.returncode != 0:
+            raise NotHere(f"Postfix did not start: {started.stdout}{started.stderr}")
+        wait_for_banner(self.port, "postfix", folder / "mail.log")
+        self.pid = int((folder / "queue" / "pid" / "master.pid").read_text())
+
+    def stop(self) -> None:
+        subprocess.run([self._postfix, "-c", str(self._config), "stop"], capture_output=True, check=False)
+        super().stop()
