@@ -54,7 +54,8 @@ def bare_number(gateway: Gateway) -> str:
 
 
 def no_such_certificate(gateway: Gateway) -> str:
-    gateway.configure(domain(25) + "[tls]\ncertificate = /nonexistent/fullchain.pem\nprivate_key = /nonexistent/k.pem\n")
+    tls = "certificate = /nonexistent/fullchain.pem\nprivate_key = /nonexistent/key.pem"
+    gateway.configure(f"{domain(25)}[tls]\n{tls}\n")
     return "/nonexistent/fullchain.pem"
 
 
