@@ -1,0 +1,265 @@
+"""The gateway, plugged together: one Twisted service made of all the parts.
+
+Knows who is built from what, in which order things start and stop, and how new settings are swapped in. Does not know
+how any part does its work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.error import CannotListenError
+from twisted.logger import globalLogPublisher
+
+from inboundmx.app.control import AlreadyRunning, ControlSocket
+from inboundmx.app.listening import CurrentCertificate, listen
+from inboundmx.app.maillog import FaultObserver, LineWriter, MailLog, line_writer
+from inboundmx.app.operations import Operations
+from inboundmx.app.settings import BadSettings, load
+from inboundmx.checks.registry import KINDS
+from inboundmx.checks.runner import Runner
+from inboundmx.delivery.courier import Courier
+from inboundmx.delivery.service import DeliveryService
+from inboundmx.intake.acceptance import Acceptance
+from inboundmx.intake.conversation import GatewayReception, Plan
+from inboundmx.model.settings import Settings
+from inboundmx.net.chance import SystemChance
+from inboundmx.net.clock import ReactorClock
+from inboundmx.ports import Clock, Journal, Unavailable
+from inboundmx.smtp.client import SmtpTransmitter
+from inboundmx.smtp.server import SmtpServerFactory
+from inboundmx.smtp.tls import server_options
+from inboundmx.spool.bodies import SpoolBodies
+from inboundmx.spool.sqlite import SqliteSpool
+from inboundmx.storage.ledger import Ledger
+
+# The one process there is; more workers will each have their own number, and with it their own spool and ledger.
+WORKER = "0"
+# A stop takes ten seconds at most: messages on their way in, then deliveries, then the disk.
+DRAIN_SECONDS = 5.0
+# Keys of [gateway] that cannot change while sockets and files are open.
+FIXED = ("listen", "data", "user", "workers")
+
+
+class CannotStart(Exception):
+    """Something that a setting names is not as it should be. ``problems``: one sentence each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+    def tell(self) -> None:
+        for problem in self.problems:
+            print(f"inboundmx: {problem}", file=sys.stderr)  # noqa: T201 - nobody else is there to tell
+
+
+def plan_of(settings: Settings, clock: Clock, journal: Journal) -> Plan:
+    """Raises ValueError when checks wait for one another."""
+    checks = [(check, KINDS[check.kind](check.options)) for check in settings.checks]
+    return Plan(settings, Runner(checks, clock, journal), {check.name: check for check in settings.checks})
+
+
+class GatewayService(Service):
+    """One process. ``privilegedStartService`` does what root may be needed for (binding, the key, the log, the data
+    folder's owner); ``startService`` gives the privileges up and begins; both raise CannotStart."""
+
+    name: Any = "inboundmx"
+
+    def __init__(self, settings: Settings, reactor: Any, config: str | None = None) -> None:
+        self.settings = settings
+        self._config = config
+        self._reactor = reactor
+        self._clock = ReactorClock(reactor)
+        self._chance = SystemChance()
+        self._certificate = CurrentCertificate()
+        self._ports: list[Any] = []
+        self._data = Path(settings.gateway.data)
+        self._folder = self._data / "spool" / WORKER
+        self._log: MailLog | None = None
+        # Built once privileges are gone; nobody is heard before the reactor runs, and so not before this is set.
+        self._factory = SmtpServerFactory(None, self._clock, self._chance, settings)  # type: ignore[arg-type]
+
+    # --- starting -----------------------------------------------------------------------------------------------------
+
+    def privilegedStartService(self) -> None:
+        gateway = self.settings.gateway
+        try:
+            self._take_certificate(self.settings)
+            writer = line_writer(self.settings.log)
+        except (ValueError, OSError) as trouble:
+            raise CannotStart([str(trouble)]) from trouble
+        self._writer: LineWriter = writer
+        self._make_folder()
+        for endpoint in gateway.listen:
+            try:
+                self._ports += listen(self._reactor, endpoint, self._factory, self._certificate)
+            except CannotListenError as trouble:
+                self._close_ports()
+                reason = getattr(trouble.socketError, "strerror", None) or trouble.socketError
+                raise CannotStart([f"cannot listen on {endpoint}: {reason}{_hint(trouble)}"]) from trouble
+            except (OSError, ValueError) as trouble:
+                self._close_ports()
+                raise CannotStart([f"cannot listen on {endpoint}: {trouble}"]) from trouble
+
+    def startService(self) -> None:
+        try:
+            self._become_user()
+            self._build()
+        except Unavailable as trouble:
+            self._close_ports()
+            raise CannotStart([trouble.reason]) from trouble
+        except (AlreadyRunning, OSError, ValueError) as trouble:
+            self._close_ports()
+            raise CannotStart([str(trouble)]) from trouble
+        super().startService()  # type: ignore[no-untyped-call]
+        with contextlib.suppress(ValueError):  # Not the main thread: whoever runs us there has other means.
+            signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
+        self._journal.record(
+            "started", "", {"listen": [str(port.getHost()) for port in self._ports], "pid": os.getpid(),
+                            "settings": self.settings.fingerprint},
+        )  # fmt: skip
+
+    def _build(self) -> None:
+        settings, clock, chance, reactor = self.settings, self._clock, self._chance, self._reactor
+        from_thread = reactor.callFromThread
+        self._log = journal = MailLog(settings.log, clock, self._writer, None)
+        self._journal = journal
+        observer: Any = FaultObserver(journal)
+        globalLogPublisher.addObserver(observer)
+        self._observer = observer
+        self._ledger = Ledger(
+            str(self._data),
+            WORKER,
+            keep=settings.log.keep,
+            keep_size=settings.log.keep_size,
+            clock=clock,
+            report=lambda event, fields: journal.record(event, "", fields, level="error"),
+            from_thread=from_thread,
+        )
+        journal.keep_in(self._ledger)
+        self._spool = SqliteSpool.open(
+            str(self._folder), str(self._data), clock=clock, journal=journal, from_thread=from_thread
+        )
+        bodies = SpoolBodies(str(self._folder), str(self._data))
+        transmitter = SmtpTransmitter(reactor, clock, settings.gateway.hostname, str(self._data))
+        courier = Courier(transmitter, lambda: self.settings, clock, chance, journal)
+        self._deliveries = DeliveryService(self._spool, courier, lambda: self.settings, clock, chance, journal)
+        self._spool.written_late = self._deliveries.deposited
+        acceptance = Acceptance(courier, self._spool, self._deliveries, journal, clock, chance)
+        self._reception = GatewayReception(
+            plan_of(settings, clock, journal), acceptance, self._spool, bodies, journal, clock, chance
+        )
+        self._operations = Operations(self._spool, self._deliveries, journal, clock, settings, self._facts)
+        self._control = ControlSocket(self._data, self._operations, reactor)
+        self._control.startService()
+        self._factory.reception = self._reception
+        self._deliveries.start()
+
+    def _take_certificate(self, settings: Settings) -> None:
+        options = server_options(settings.tls)
+        self._certificate.options = options
+        self._factory.tls_options = options
+
+    def _make_folder(self) -> None:
+        gateway = self.settings.gateway
+        try:
+            self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if gateway.user and os.geteuid() == 0:
+                user = pwd.getpwnam(gateway.user)
+                for place in (self._data, self._data / "spool", self._folder):
+                    os.chown(place, user.pw_uid, user.pw_gid)
+        except KeyError:
+            raise CannotStart([f"[gateway] user: there is no user {gateway.user}"]) from None
+        except OSError as trouble:
+            raise CannotStart([f"the data folder {self._data} cannot be used: {trouble.strerror}"]) from trouble
+
+    def _become_user(self) -> None:
+        """For good: the saved ids go as well, so there is no way back."""
+        name = self.settings.gateway.user
+        if not name or os.geteuid() != 0:
+            return
+        user = pwd.getpwnam(name)
+        os.initgroups(name, user.pw_gid)
+        os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+        os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Reads the INI anew and swaps the whole, or keeps the old settings and says why."""
+        try:
+            settings = load(self._config) if self._config else self.settings
+            changed = [key for key in FIXED if getattr(settings.gateway, key) != getattr(self.settings.gateway, key)]
+            if changed:
+                raise ValueError(f"[gateway] {', '.join(changed)}: needs a restart")
+            plan = plan_of(settings, self._clock, self._journal)
+            self._take_certificate(settings)
+        except BadSettings as bad:
+            problems = [str(problem) for problem in bad.problems]
+        except (ValueError, OSError) as trouble:
+            problems = [str(trouble)]
+        else:
+            self.settings = settings
+            self._factory.settings = settings
+            self._reception.plan = plan
+            self._operations.settings = settings
+            assert self._log is not None
+            self._log.configure(settings.log)
+            self._journal.record("reloaded", "", {"settings": settings.fingerprint})
+            return
+        self._journal.record(
+            "reload_refused", "", {"problems": problems, "kept": self.settings.fingerprint}, level="error"
+        )
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {
+            "workers": [{"worker": WORKER, "pid": os.getpid(), "connections": len(self._factory.connections)}],
+            "connections": len(self._factory.connections),
+        }
+
+    # --- stopping -----------------------------------------------------------------------------------------------------
+
+    def stopService(self) -> Deferred[Any]:
+        """In reverse order, each awaited: strangers, then deliveries, then what keeps mail and the reasons for it."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._log is None:
+            await self._close_ports()
+            return
+        self._journal.record("stopping", "", {})
+        await self._close_ports()
+        await self._factory.drain(DRAIN_SECONDS)
+        await self._control.stopService()
+        await self._deliveries.stop()
+        await self._spool.close()
+        self._journal.record("stopped", "", {})
+        await self._ledger.close()
+        globalLogPublisher.removeObserver(self._observer)
+        self._log.close()
+
+    def _close_ports(self) -> Deferred[Any]:
+        ports, self._ports = self._ports, []
+        if not ports:
+            return succeed(None)
+        return DeferredList([port.stopListening() or succeed(None) for port in ports], consumeErrors=True)
+
+
+def _hint(trouble: CannotListenError) -> str:
+    number = getattr(trouble.socketError, "errno", None)
+    if number == 98:
+        return f"; another program listens there, see: ss -ltnp 'sport = :{trouble.port}'"
+    if number == 13:
+        return "; ports below 1024 need root or the capability to bind them, see docs/install.md"
+    return ""

@@ -1,0 +1,52 @@
+"""The gateway as a process: from an INI file to a running reactor and an exit status.
+
+Knows what stops a start (exit status 2) and how an operator is told. Does not know what the service is made of.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from inboundmx.app.assemble import CannotStart, GatewayService
+from inboundmx.app.checking import problems_at_start
+from inboundmx.app.settings import BadSettings, load
+
+DEFAULT_CONFIG = os.environ.get("INBOUNDMX_CONFIG", "/etc/inboundmx.ini")
+
+__all__ = ["DEFAULT_CONFIG", "CannotStart", "prepare", "run"]
+
+
+def prepare(config: str) -> GatewayService:
+    """The service that an INI describes, not yet started. Raises CannotStart with all that is wrong."""
+    from twisted.internet import reactor
+
+    try:
+        settings = load(config)
+    except BadSettings as bad:
+        raise CannotStart([str(problem) for problem in bad.problems]) from bad
+    problems = problems_at_start(settings)
+    if problems:
+        raise CannotStart(problems)
+    return GatewayService(settings, reactor, config)
+
+
+def run(config: str | None) -> int:
+    """Runs the gateway in the foreground until SIGTERM or SIGINT. 0: stopped as asked; 1: a fault; 2: cannot start."""
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    try:
+        service = prepare(config or DEFAULT_CONFIG)
+        service.privilegedStartService()
+        service.startService()
+    except CannotStart as trouble:
+        trouble.tell()
+        return 2
+    except Exception as fault:  # noqa: BLE001 - the last place that can tell an operator
+        print(f"inboundmx: {type(fault).__name__}: {fault}", file=sys.stderr)  # noqa: T201
+        return 1
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
+    return 0

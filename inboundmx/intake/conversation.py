@@ -1,0 +1,256 @@
+"""The story of one connection: at each stage checks are run, judged, and answered.
+
+Knows which stage comes when and what is remembered between them. Does not know sockets (``smtp`` asks), nor what
+becomes of an accepted message (``acceptance`` does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from inboundmx.checks.api import Case
+from inboundmx.checks.runner import Runner
+from inboundmx.intake.acceptance import Acceptance
+from inboundmx.model.address import Address, written
+from inboundmx.model.envelope import Envelope
+from inboundmx.model.finding import CheckResult, Stage
+from inboundmx.model.identity import TOKEN_LENGTH, make_id
+from inboundmx.model.message import HEADER_LIMIT, Body, Message
+from inboundmx.model.reply import Reply
+from inboundmx.model.session import Session
+from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
+from inboundmx.policy.judging import judge_early
+from inboundmx.policy.routing import accepts, bare_postmaster, postmaster, refusal
+from inboundmx.policy.scoring import score
+from inboundmx.policy.stamping import count_received
+from inboundmx.ports import Bodies, Chance, Clock, Draft, Journal, Spool
+
+# Below this much room on the disk (and twice the declared size) no transaction begins: 452 4.3.1.
+DISK_RESERVE = 2**20
+_OK = Reply(250, "2.1.0", "sender ok")
+_RECIPIENT_OK = Reply(250, "2.1.5", "recipient ok")
+_GO_ON = Reply(354, "", "end with a line that holds only a dot")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one set of settings makes of reception. A reload swaps it whole; a running connection keeps its own."""
+
+    settings: Settings
+    runner: Runner
+    checks: Mapping[str, CheckSettings]
+
+
+class GatewayReception:
+    """``ports.Reception``: makes a conversation for each connection."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        acceptance: Acceptance,
+        spool: Spool,
+        bodies: Bodies,
+        journal: Journal,
+        clock: Clock,
+        chance: Chance,
+    ) -> None:
+        self.plan = plan
+        self.acceptance = acceptance
+        self.spool = spool
+        self.bodies = bodies
+        self.journal = journal
+        self.clock = clock
+        self.chance = chance
+
+    def conversation(self, session: Session) -> GatewayConversation:
+        return GatewayConversation(self, session)
+
+
+class GatewayConversation:
+    """``ports.Conversation``. ``_id``, with which a refusal ends, is the session's until MAIL, then the transaction's."""
+
+    __slots__ = (
+        "_accepted",
+        "_draft",
+        "_envelope",
+        "_gate",
+        "_id",
+        "_plan",
+        "_results",
+        "_session",
+        "_session_results",
+    )
+
+    def __init__(self, gate: GatewayReception, session: Session) -> None:
+        self._gate = gate
+        self._plan = gate.plan
+        self._session = session
+        self._session_results: tuple[CheckResult, ...] = ()
+        self._results: tuple[CheckResult, ...] = ()
+        self._envelope: Envelope | None = None
+        self._accepted: dict[Address, DomainSettings] = {}
+        self._draft: Draft | None = None
+        self._id = session.id
+
+    # --- stages -------------------------------------------------------------------------------------------------------
+
+    async def connected(self) -> Reply:
+        self._gate.journal.record(
+            "connected", self._id, {"ip": self._session.peer_ip, "port": self._session.peer_port}, level="debug"
+        )
+        self._session_results = await self._run(Stage.CONNECT, Envelope(None))
+        refused = self._judged("connect", self._session_results)
+        if refused is not None:
+            return Reply(refused.code, refused.enhanced, refused.text, then_close=True)
+        return Reply(220, "", f"{self._plan.settings.gateway.hostname} ESMTP inboundmx")
+
+    async def hello(self, session: Session) -> Reply:
+        self._session = session
+        # A second EHLO (after STARTTLS) is judged by its own name, not by that of the first as well.
+        self._session_results = tuple(r for r in self._session_results if r.stage is Stage.CONNECT)
+        self._session_results += await self._run(Stage.HELLO, Envelope(None))
+        return self._judged("hello", self._session_results) or Reply(250, "", self._plan.settings.gateway.hostname)
+
+    async def mail(self, sender: Address | None, size: int | None, eight_bit: bool, utf8: bool) -> Reply:
+        gate = self._gate
+        self._id = make_id(gate.clock.now(), gate.chance.token(TOKEN_LENGTH))
+        envelope = Envelope(sender, (), size, eight_bit, utf8)
+        if gate.spool.free_octets() < max(2 * (size or 0), DISK_RESERVE):
+            return self._refuse("mail", Reply(452, "4.3.1", "no room on the disk, try again later"), envelope)
+        self._results = self._session_results + await self._run(Stage.SENDER, envelope)
+        refused = self._judged("mail", self._results, envelope)
+        if refused is not None:
+            return refused
+        self._envelope = envelope
+        return _OK
+
+    async def recipient(self, address: Address) -> Reply:
+        envelope = self._open_envelope()
+        settings = self._plan.settings
+        domain = accepts(address, settings)
+        if domain is None:
+            return self._refuse("rcpt", refusal(address), envelope, address)
+        recipient = (postmaster(settings) if bare_postmaster(address) else None) or address
+        results = await self._run(Stage.RECIPIENT, envelope, recipient)
+        refused = self._judged("rcpt", self._results + results, envelope, recipient, domain)
+        if refused is not None:
+            return refused
+        self._results += results
+        if recipient not in self._accepted:
+            self._accepted[recipient] = domain
+        return _RECIPIENT_OK
+
+    async def data(self) -> Reply:
+        return _GO_ON
+
+    def draft(self) -> Draft:
+        self._draft = self._gate.bodies.draft(self._id)
+        return self._draft
+
+    async def content(self, body: Body) -> Reply:
+        envelope = self._open_envelope()
+        envelope = Envelope(
+            envelope.sender, tuple(self._accepted), envelope.declared_size, envelope.eight_bit, envelope.utf8
+        )
+        message = Message(self._id, body)
+        if count_received(message) > self._plan.settings.smtp.max_hop_count:
+            return self._refuse("data", Reply(554, "5.4.6", "too many hops, this mail goes in circles"), envelope)
+        if message.header_end >= HEADER_LIMIT:
+            return self._refuse("data", Reply(554, "5.6.0", "the header section is too large"), envelope)
+        results = self._results + await self._run(Stage.MESSAGE, envelope, message=message)
+        reply, keeps_body = await self._gate.acceptance.accept(
+            self._plan.settings, self._plan.checks, self._session, envelope, self._accepted, message, results
+        )
+        if keeps_body:
+            # The spool took the body's file over; it is not ours to discard any more.
+            self._draft = None
+        return reply
+
+    # --- what the dialogue tells --------------------------------------------------------------------------------------
+
+    def refused(self, verb: str, reply: Reply) -> Reply:
+        return self._refuse(verb, reply, self._envelope)
+
+    def reset(self) -> None:
+        if self._draft is not None:
+            self._draft.discard()
+            self._draft = None
+        self._envelope = None
+        self._accepted = {}
+        self._results = ()
+        self._id = self._session.id
+
+    def closed(self, reason: str) -> None:
+        self.reset()
+        self._gate.journal.record("disconnected", self._session.id, {"reason": reason}, level="debug")
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    def _open_envelope(self) -> Envelope:
+        if self._envelope is None:
+            raise RuntimeError("asked about a recipient or content outside a transaction")
+        return self._envelope
+
+    async def _run(
+        self, stage: Stage, envelope: Envelope, recipient: Address | None = None, message: Message | None = None
+    ) -> tuple[CheckResult, ...]:
+        runner = self._plan.runner
+        if not runner.concerns(stage):
+            return ()
+        earlier = self._results if stage > Stage.HELLO else self._session_results
+        results = await runner.run(stage, Case(self._session, envelope, recipient, message, earlier))
+        if self._plan.settings.log.level == "debug":
+            for result in results:
+                self._gate.journal.record(
+                    "checked",
+                    self._id,
+                    {"check": result.check, "outcome": result.finding.outcome, "detail": result.finding.detail,
+                     "seconds": round(result.elapsed_seconds, 6)},
+                    level="debug",
+                )  # fmt: skip
+        return results
+
+    def _judged(
+        self,
+        verb: str,
+        results: tuple[CheckResult, ...],
+        envelope: Envelope | None = None,
+        recipient: Address | None = None,
+        domain: DomainSettings | None = None,
+    ) -> Reply | None:
+        """A refusal when what is known so far forces one, else None."""
+        if not results:
+            return None
+        settings = self._plan.settings
+        blocking = domain.blocking if domain is not None else settings.blocking
+        total = score(results, self._plan.checks, domain.weights if domain is not None else {})
+        verdict = judge_early(total, blocking.incoming_threshold)
+        if verdict is None or verdict.reply is None:
+            return None
+        checks = [[line.check, line.outcome, line.weight] for line in total.lines]
+        return self._refuse(verb, verdict.reply, envelope, recipient, {"checks": checks, "score": total.filtering,
+                                                                       "blocking": total.blocking})  # fmt: skip
+
+    def _refuse(
+        self,
+        verb: str,
+        reply: Reply,
+        envelope: Envelope | None = None,
+        recipient: Address | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> Reply:
+        fields: dict[str, Any] = {
+            "verb": verb, "reply": str(reply), "ip": self._session.peer_ip, "helo": self._session.hello,
+        }  # fmt: skip
+        if envelope is not None:
+            fields["sender"] = written(envelope.sender)
+        if recipient is not None:
+            fields["recipient"] = str(recipient)
+        if self._id != self._session.id:
+            fields["session"] = self._session.id
+        if more:
+            fields.update(more)
+        self._gate.journal.record("refused", self._id, fields)
+        return Reply(reply.code, reply.enhanced, f"{reply.text} {self._id}", reply.then_close)
