@@ -36,12 +36,14 @@ RINGS = {
     "inboundmx.cli": 3,
     "inboundmx.app": 4,
 }
-# Within ring 2 a package speaks to another through ports; these pairs are the ones that need more.
+# Packages of the same ring speak to each other through ports; these pairs are the ones that need more, and why.
 NEIGHBOURS = {
-    ("inboundmx.intake", "inboundmx.checks"),
+    ("inboundmx.intake", "inboundmx.checks"): "reception runs the checks",
+    ("inboundmx.spool", "inboundmx.storage"): "one kind of writer thread serves every SQLite file",
+    ("inboundmx.cli", "inboundmx.spool"): "commands work on the files of a gateway that is stopped",
+    ("inboundmx.cli", "inboundmx.storage"): "the same",
+    ("inboundmx.cli", "inboundmx.app"): "a face calls the composition: inboundmx run starts it",
 }
-# A face calls the composition: ``inboundmx run`` starts it.
-FACES = {("inboundmx.cli", "inboundmx.app")}
 # Deferred is a future, Failure an exception with its traceback: neither does I/O.
 FUTURES = {"twisted.internet.defer", "twisted.python.failure"}
 # Libraries without I/O of their own.
@@ -108,7 +110,7 @@ def wrong_neighbour(module: str, own: int, whole: str) -> list[str]:
     other = ring(whole)
     if pair[0] == pair[1] and (other <= own or own >= 3):
         return []
-    if pair in FACES | NEIGHBOURS or other < min(own, 3) or own == 4 or (own == other and own < 2):
+    if pair in NEIGHBOURS or other < min(own, 3) or own == 4 or (own == other and own < 2):
         return []
     return [f"{whole}: ring {own} may not import ring {other}"]
 
