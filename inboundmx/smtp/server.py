@@ -79,8 +79,8 @@ class SmtpServer(Protocol):
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self._deadline = 0.0
-        self._line_since = 0.0
-        self._content_since = 0.0
+        self._line_since: float | None = None
+        self._content_since: float | None = None
         self._peer_ip = ""
         self._turning = False
         self._ended = False
@@ -313,14 +313,15 @@ class SmtpServer(Protocol):
         now = self._factory.clock.monotonic()
         settings = self._settings.smtp
         deadline = now + settings.session_timeout
-        since_line = since_content = 0.0
+        since_line: float | None = None
+        since_content: float | None = None
         if dialogue.asking:
             deadline = now + QUESTION_SECONDS
         elif dialogue.reading_content:
-            since_content = self._content_since or now
+            since_content = now if self._content_since is None else self._content_since
             deadline = min(deadline, since_content + CONTENT_SECONDS)
         elif dialogue.line_begun or dialogue.begin_tls:
-            since_line = self._line_since or now
+            since_line = now if self._line_since is None else self._line_since
             seconds = settings.command_timeout
             if dialogue.in_transaction:
                 seconds = max(seconds, TRANSACTION_COMMAND_SECONDS)
@@ -353,7 +354,7 @@ class SmtpServer(Protocol):
             self._wait_until(self._factory.clock.monotonic() + CLOSING_SECONDS)
             waiting.cancel()
             return
-        dialogue.interrupt(_SLOW if self._line_since or self._content_since else _IDLE, "timeout")
+        dialogue.interrupt(_IDLE if self._line_since is None else _SLOW, "timeout")
         self._flush(dialogue)
 
     def _close(self) -> None:

@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock as TwistedClock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from inboundmx.model.message import Body
 from inboundmx.model.reply import Reply
@@ -193,12 +195,26 @@ class FakeChance:
 
 
 class Wire(StringTransport):
-    """A transport that closes when asked, and counts how often it was written to."""
+    """A transport that counts how often it was written to, and on which TLS begins without a handshake: the test calls
+    ``handshakeCompleted``."""
 
     def __init__(self, peer: Any = None, host: Any = None) -> None:
         super().__init__(None, host, peer)
         self.writes = 0
         self.aborted = False
+        self.started_tls = 0
+
+    def startTLS(self, options: Any) -> None:
+        self.started_tls += 1
+
+    def getHandle(self) -> Any:
+        return self
+
+    def get_protocol_version_name(self) -> str:
+        return "TLSv1.3"
+
+    def get_cipher_name(self) -> str:
+        return "TLS_AES_256_GCM_SHA384"
 
     def write(self, data: bytes) -> None:
         self.writes += 1
@@ -242,9 +258,6 @@ class Client:
         return self.wire.disconnecting or self.wire.aborted
 
     def hang_up(self) -> None:
-        from twisted.internet.error import ConnectionLost
-        from twisted.python.failure import Failure
-
         self.protocol.connectionLost(Failure(ConnectionLost()))
 
 
