@@ -38,7 +38,7 @@ class Entry:
     def said(self) -> str:
         """What was read, shortened to one line."""
         value = " ".join(self.value.split())
-        return f"[{self.section}] {self.key} = {value if len(value) <= 70 else value[:67] + '...'}"
+        return f"[{self.section}] {self.key} = {value if len(value) <= 70 else value[:67] + '...'}".rstrip()
 
     def problem(self, wrong: str) -> Problem:
         return Problem(self.file, self.line, f"{self.said}: {wrong}")

@@ -187,6 +187,8 @@ def endpoint(text: str) -> str:
     except OSError as error:
         raise Wrong(f"{text} names a file that cannot be read: {error.strerror or error}") from None
     except Exception as error:  # noqa: BLE001 - Twisted's parsers and its plugins raise whatever int() and ** do
+        if kind == "systemd" and isinstance(error, LookupError):
+            return text  # the descriptor it speaks of is there only when systemd starts us
         raise Wrong(f"{text} is no endpoint of Twisted's: {_plainly(error)}") from None
     # How Twisted keeps the port is its own business: asked for only where it is there.
     port = getattr(getattr(made, "_wrappedEndpoint", made), "_port", 0)

@@ -14,7 +14,8 @@ def nearest(word: str, valid: Iterable[str]) -> str:
     """The end of a sentence: "; did you mean X?", or the choice when nothing is near and it is short."""
     choice = sorted(valid)
     folded = {each.lower(): each for each in choice}
-    close = difflib.get_close_matches(word.lower(), folded, n=1)
+    spelt = any(sign.isalpha() for sign in word)  # of numbers, none is a slip of another
+    close = difflib.get_close_matches(word.lower(), folded, n=1) if spelt else []
     if close:
         return f"; did you mean {folded[close[0]]}?"
     return f"; one of: {', '.join(choice)}" if 0 < len(choice) <= 12 else ""

@@ -1,0 +1,50 @@
+"""The shipped INI and the reference say what the program says."""
+
+from pathlib import Path
+
+import pytest
+
+from inboundmx.app import reference
+from inboundmx.app.settings import load
+
+SHIPPED = reference.ROOT / reference.INI
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [(reference.INI, reference.shipped_ini()), (reference.MANUAL, reference.manual())],
+    ids=["etc/inboundmx.ini", "docs/reference.md"],
+)
+def test_the_file_is_as_generated(path: Path, text: str) -> None:
+    assert (reference.ROOT / path).read_text(encoding="utf-8") == text, "run python -m inboundmx.app.reference"
+
+
+def test_the_shipped_file_loads_and_is_the_defaults(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.ini"
+    empty.write_text("")
+    assert load(str(SHIPPED)) == load(str(empty))
+
+
+def test_the_examples_in_the_shipped_file_load_when_their_sign_is_taken_away(tmp_path: Path) -> None:
+    lines = SHIPPED.read_text(encoding="utf-8").splitlines()
+    live = tmp_path / "live.ini"
+    live.write_text("\n".join(line[1:] if line[:1] == "#" and line[1:2] != " " else line for line in lines))
+    settings = load(str(live))
+    assert list(settings.domains) == ["example.com"]
+    assert [check.name for check in settings.checks] == ["offers"]
+    assert settings.domains["example.com"].weights == {("offers", "match"): 5.0}
+
+
+def test_check_finds_a_file_that_is_out_of_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reference, "ROOT", tmp_path)
+    for folder in ("etc", "docs"):
+        (tmp_path / folder).mkdir()
+    assert reference.main(["--check"]) == 1
+    assert capsys.readouterr().out == "out of date: etc/inboundmx.ini docs/reference.md\n"
+    assert reference.main([]) == 0
+    assert reference.main(["--check"]) == 0
+    (tmp_path / reference.INI).write_text("[smtp]\n")
+    assert reference.main(["--check"]) == 1
+    assert capsys.readouterr().out.endswith("out of date: etc/inboundmx.ini\n")

@@ -1,0 +1,407 @@
+"""The file as a whole: what it makes of the settings, and that everything wrong is said at once, each with its line."""
+
+import itertools
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from inboundmx.app.effective import as_ini, effective
+from inboundmx.app.settings import BadSettings, load
+from inboundmx.checks.api import Case, Option
+from inboundmx.model.custody import Host
+from inboundmx.model.finding import Finding, Stage
+from inboundmx.model.settings import (
+    BACKUP_RETRY,
+    DEFAULT_LEVELS,
+    FORWARD_RETRY,
+    MB,
+    DeliverySettings,
+    LevelSettings,
+    Retry,
+    Settings,
+    SmtpSettings,
+)
+from inboundmx.model.verdict import Action, Level
+
+
+class Weather:
+    """A kind of check with outcomes that decide, so that their weights are seen to be filled in."""
+
+    kind: ClassVar[str] = "weather"
+    stage: ClassVar[Stage] = Stage.CONNECT
+    outcomes: ClassVar[frozenset[str]] = frozenset({"sunny", "rain", "storm"})
+    after: ClassVar[frozenset[str]] = frozenset()
+    options: ClassVar[tuple[Option, ...]] = (
+        Option("place", "text", "", "where", required=True),
+        Option("patience", "span", 60.0, "how long"),
+    )
+    weights: ClassVar[dict[str, Any]] = {"storm": "reject", "error": "defer"}
+
+    def __init__(self, options: Any) -> None:
+        if options["place"] == "moon":
+            raise ValueError("place = moon has no weather")
+
+    async def examine(self, case: Case) -> Finding:
+        return Finding("sunny")
+
+
+KINDS: dict[str, Any] = {"weather": Weather}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def write(text: str, name: str = "in.ini") -> str:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def read(write: Any) -> Any:
+    return lambda text: load(write(text), KINDS)
+
+
+@pytest.fixture
+def wrong(write: Any, tmp_path: Path) -> Any:
+    """What is said of a file, the folder left out."""
+
+    def wrong(text: str) -> list[str]:
+        with pytest.raises(BadSettings) as raised:
+            load(write(text), KINDS)
+        return [str(problem).replace(f"{tmp_path}/", "") for problem in raised.value.problems]
+
+    return wrong
+
+
+def test_an_empty_file_is_all_defaults(read: Any) -> None:
+    settings = read("")
+    assert settings.smtp == SmtpSettings()
+    assert settings.delivery == DeliverySettings()
+    assert settings.levels == DEFAULT_LEVELS
+    assert settings.domains == {}
+    assert settings.checks == ()
+
+
+def test_names_that_are_left_out_follow_from_the_machine(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.getfqdn", lambda: "MX7.Example.net")
+    settings = read("")
+    assert settings.gateway.hostname == "mx7.example.net"
+    assert settings.gateway.postmaster == "postmaster@mx7.example.net"
+
+
+def test_a_machine_without_a_domain_keeps_its_own_name(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.getfqdn", lambda: "localhost")
+    monkeypatch.setattr("socket.gethostname", lambda: "mx7")
+    assert read("").gateway.hostname == "mx7"
+
+
+FULL = """
+[gateway]
+Hostname = mx1.example.net
+listen = tcp:2525:interface=127.0.0.1
+  tcp:2526
+data = data
+hostnames = 192.0.2.1=mx1.example.net
+addresses = 192.0.2.1-192.0.2.2
+workers = 0
+
+[smtp]
+max_message_size = 40MB
+banner_delay = 2s
+
+[log]
+to = log/mail.log
+format = text
+
+[delivery]
+lifetime = 3d
+tls = required
+
+[blocking]
+incoming_threshold = 50
+
+[level medium]
+action = quarantine
+[level high]
+threshold = 25
+
+[check sky]
+use = weather
+place = here
+patience = 90s
+weight.rain = 2.5
+counts_for = filtering blocking
+skip_for = 192.0.2.0/28
+
+[domain Bücher.Example]
+primary = 192.0.2.10 192.0.2.11:2525
+tls = verified
+retry = 5/10*
+level.low.threshold = 1
+level.low.action = tag "LOW:", header "X-Low: yes"
+blocking.incoming_threshold = 12.5
+weight.sky.rain = defer
+
+[domain backup.example]
+mode = backup
+primary = lmtp:127.0.0.1:24
+"""
+
+
+def test_a_full_file(read: Any, tmp_path: Path) -> None:
+    settings: Settings = read(FULL)
+    assert settings.gateway.hostname == "mx1.example.net"
+    assert settings.gateway.listen == ("tcp:2525:interface=127.0.0.1", "tcp:2526")
+    assert settings.gateway.data == str(tmp_path / "data")
+    assert settings.gateway.addresses == ("192.0.2.1", "192.0.2.2")
+    assert settings.gateway.workers == 0
+    assert settings.smtp.max_message_size == 40 * MB
+    assert settings.smtp.banner_delay == 2.0
+    assert settings.log.to == str(tmp_path / "log/mail.log")
+    assert settings.levels == (
+        LevelSettings(Level.NONE),
+        LevelSettings(Level.LOW, 10.0),
+        LevelSettings(Level.MEDIUM, 20.0, (Action("quarantine"),)),
+        LevelSettings(Level.HIGH, 25.0, (Action("reject"),)),
+    )
+
+
+def test_a_domain_says_its_own_and_takes_the_rest_from_everybody(read: Any) -> None:
+    settings: Settings = read(FULL)
+    domain = settings.domain("xn--bcher-kva.example")
+    assert domain is not None
+    assert domain.name == "xn--bcher-kva.example"
+    assert domain.primary == (Host("192.0.2.10"), Host("192.0.2.11", 2525))
+    assert domain.tls == "verified"
+    assert domain.retry == Retry((300.0, 600.0), repeat_last=True)
+    assert domain.lifetime == 3 * 86400.0
+    assert domain.when_exhausted == "bounce"
+    assert domain.levels[Level.LOW] == LevelSettings(
+        Level.LOW, 1.0, (Action("tag", "LOW:"), Action("header", "X-Low: yes"))
+    )
+    assert domain.levels[Level.MEDIUM] == settings.levels[Level.MEDIUM]
+    assert domain.blocking.incoming_threshold == 12.5
+    assert domain.weights == {("sky", "rain"): "defer"}
+
+
+def test_a_backup_domain_waits_and_then_holds(read: Any) -> None:
+    domain = read(FULL).domains["backup.example"]
+    assert (domain.retry, domain.when_exhausted) == (BACKUP_RETRY, "hold")
+    assert domain.tls == "required"
+    assert domain.blocking.incoming_threshold == 50.0
+
+
+def test_the_schedule_of_backup_gives_way_only_to_the_domain_itself(read: Any) -> None:
+    domains = read(
+        "[delivery]\nretry = 5\n[domain a.example]\nmode = backup\nprimary = 192.0.2.1\n"
+        "[domain b.example]\nmode = backup\nprimary = 192.0.2.1\nretry = 7\nwhen_exhausted = bounce\n"
+        "[domain c.example]\nprimary = 192.0.2.1\n"
+    ).domains
+    assert domains["a.example"].retry == BACKUP_RETRY
+    assert (domains["b.example"].retry, domains["b.example"].when_exhausted) == (Retry((420.0,)), "bounce")
+    assert domains["c.example"].retry == Retry((300.0,))
+
+
+def test_a_check_has_every_outcome_and_every_option(read: Any) -> None:
+    (check,) = read(FULL).checks
+    assert (check.name, check.kind) == ("sky", "weather")
+    assert check.weights == {
+        "sunny": 0.0, "rain": 2.5, "storm": "reject", "error": "defer", "timeout": 0.0,
+    }  # fmt: skip
+    assert check.options == {"place": "here", "patience": 90.0}
+    assert check.counts_for == {"filtering", "blocking"}
+    assert [str(network) for network in check.skip_for] == ["192.0.2.0/28"]
+
+
+def test_what_is_effective_reads_back_as_the_same(read: Any, write: Any) -> None:
+    text = "[check dear]\nuse = headers\nheader = Subject\nvalue = dear\nweight.match = -1.5\n"
+    first = load(write(FULL.replace("use = weather\nplace = here\npatience = 90s\nweight.rain = 2.5", text[13:])
+                 .replace("weight.sky.rain", "weight.sky.match")))  # fmt: skip
+    assert load(write(as_ini(effective(first)), "again.ini")) == first
+
+
+def test_the_fingerprint_follows_what_is_effective_alone(read: Any) -> None:
+    base = read(FULL).fingerprint
+    assert len(base) == 12
+    assert read("# a remark\n" + FULL.replace("40MB", "40960KB")).fingerprint == base
+    others = {
+        read(FULL.replace(old, new)).fingerprint
+        for old, new in (
+            ("40MB", "41MB"), ("weight.rain = 2.5", "weight.rain = 2.6"), ("weight.sky.rain = defer", ""),
+            ("place = here", "place = there"), ("counts_for = filtering blocking", ""),
+        )
+    }  # fmt: skip
+    assert len(others | {base}) == 6
+
+
+def test_files_are_included_and_read_in_order(read: Any, write: Any, tmp_path: Path) -> None:
+    write("[domain b.example]\nprimary = 192.0.2.2\n", "conf.d/b.ini")
+    write("[domain a.example]\nprimary = 192.0.2.1\n[tls]\ncertificate = x.pem\n", "conf.d/a.ini")
+    settings = read("[gateway]\ninclude = conf.d/*.ini\n")
+    assert list(settings.domains) == ["a.example", "b.example"]
+    assert settings.tls.certificate == str(tmp_path / "x.pem")
+
+
+def test_a_section_in_two_files_names_both(wrong: Any, write: Any, tmp_path: Path) -> None:
+    write("\n[smtp]\nmax_recipient = 5\n", "more.ini")
+    assert wrong("[gateway]\ninclude = more.ini\n[smtp]\n") == [
+        "more.ini:2: [smtp]: this section stands in in.ini:3 already; make them one",
+        "more.ini:3: [smtp] max_recipient = 5: there is no key max_recipient here; did you mean max_recipients?",
+    ]
+
+
+def test_an_included_file_that_is_missing(wrong: Any) -> None:
+    assert wrong("[gateway]\ninclude = more.ini conf.d/*.ini\n") == [
+        "in.ini:2: [gateway] include = more.ini conf.d/*.ini: there is no file more.ini"
+    ]
+
+
+HERE = "[domain a.example]\nprimary = 192.0.2.1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[dnss]\n", "in.ini:1: [dnss]: there is no such section; did you mean dns?"),
+        ("[Gateway]\n", "in.ini:1: [Gateway]: there is no such section; did you mean gateway?"),
+        ("[smtp one]\n", "in.ini:1: [smtp one]: takes no name; write [smtp]"),
+        ("[domain]\n", "in.ini:1: [domain]: needs a name: [domain NAME]"),
+        ("[greylisting]\nblock = 15m\n", "in.ini:1: [greylisting]: this section is not there yet; leave it out"),
+        ("[abuse connections]\n", "in.ini:1: [abuse connections]: this section is not there yet; leave it out"),
+        ("[outbound relay-a]\n", "in.ini:1: [outbound relay-a]: this section is not there yet; leave it out"),
+        ("[domain *]\n", "in.ini:1: [domain *]: a domain section for many domains is not there yet"),
+        ("[domain a_b.example]\n", "in.ini:1: [domain a_b.example]: a_b.example is no domain name: "
+         "'a_b' is no label of letters, digits and inner hyphens"),
+        ("[domain a.example]\n",
+         "in.ini:1: [domain a.example]: primary is missing: the real mail server of this domain"),
+        ("[domain a.example]\nprimary =\n",
+         "in.ini:1: [domain a.example]: primary is missing: the real mail server of this domain"),
+        (HERE + "[domain A.Example]\nprimary = 192.0.2.1\n",
+         "in.ini:3: [domain A.Example]: the domain a.example has a section already; make them one"),
+        ("[smtp]\nmax_conections = 10\n",
+         "in.ini:2: [smtp] max_conections = 10: there is no key max_conections here; did you mean max_connections?"),
+        ("[smtp]\nsession_timeout = 15\n",
+         "in.ini:2: [smtp] session_timeout = 15: a bare number has no unit; write 15m or 15s"),
+        ("[smtp]\nsession_timeout = 15m # long\n", "in.ini:2: [smtp] session_timeout = 15m # long: is no span; "
+         "write it like 90s, 15m, 24h or 36d (a comment stands on a line of its own)"),
+        ("[smtp]\nsession_timeout = 15m\n max_recipients = 5\n",
+         "in.ini:2: [smtp] session_timeout = 15m max_recipients = 5: is no span; "
+         "write it like 90s, 15m, 24h or 36d (an indented line continues the value before it)"),
+        ("[gateway]\ndata =\n", "in.ini:2: [gateway] data =: must not be empty"),
+        ("[gateway]\nlisten = ssl:465\n",
+         "in.ini:2: [gateway] listen = ssl:465: ssl:465 needs [tls] certificate, which is empty"),
+        ("[tls]\nminimum = 1.1\n", "in.ini:2: [tls] minimum = 1.1: 1.1 is not known here; one of: 1.2, 1.3"),
+        ("[relay]\nusers = file:/x\n", "in.ini:2: [relay] users = file:/x: this key is not there yet; leave it out"),
+        ("[level lo]\n", "in.ini:1: [level lo]: there is no level lo; did you mean low?"),
+        ("[level none]\nthreshold = 1\n",
+         "in.ini:2: [level none] threshold = 1: none is what remains below low and has no threshold"),
+        ("[level high]\nthreshold = 15\n",
+         "in.ini:2: [level high] threshold = 15: thresholds must ascend, and medium begins at 20, high at 15"),
+        ("[level low]\nthreshold = 25\n",
+         "in.ini:2: [level low] threshold = 25: thresholds must ascend, and low begins at 25, medium at 20"),
+        (HERE + "level.low.threshold = 99\n", "in.ini:3: [domain a.example] level.low.threshold = 99: "
+         "thresholds must ascend, and low begins at 99, medium at 20"),
+        (HERE + "level.lwo.threshold = 9\n", "in.ini:3: [domain a.example] level.lwo.threshold = 9: "
+         "there is no key level.lwo.threshold here; did you mean level.low.threshold?"),
+        (HERE + "level.low = 9\n", "in.ini:3: [domain a.example] level.low = 9: there is no key level.low here; "
+         "did you mean level.low.action?"),
+        (HERE + "blocking.incoming = 9\n", "in.ini:3: [domain a.example] blocking.incoming = 9: "
+         "there is no key blocking.incoming here; did you mean blocking.incoming_threshold?"),
+        (HERE + "greylisting = yes\n",
+         "in.ini:3: [domain a.example] greylisting = yes: greylisting is not there yet; write no"),
+        (HERE + "priority = 11\n", "in.ini:3: [domain a.example] priority = 11: must be a whole number from 1 to 10"),
+        (HERE + "retry = 60*\nlifetime = 30m\n", "in.ini:4: [domain a.example] lifetime = 30m: "
+         "lifetime 30m is over before the first wait of retry, 1h"),
+        ("[delivery]\nlifetime = 5m\n" + HERE + HERE.replace("a.", "b."), "in.ini:2: [delivery] lifetime = 5m: "
+         "lifetime 5m is over before the first wait of retry, 15m"),
+        ("[check x]\n", "in.ini:1: [check x]: use is missing: which kind of check; one of: weather"),
+        ("[check x]\nuse = wether\n", "in.ini:2: [check x] use = wether: "
+         "there is no kind of check wether; did you mean weather?"),
+        ("[check x]\nuse = spf\n", "in.ini:2: [check x] use = spf: the kind of check spf is not there yet"),
+        ("[check x.y]\nuse = weather\n", "in.ini:1: [check x.y]: x.y cannot be the name of a check: "
+         "letters, digits, - and _, at most 40"),
+        ("[check x]\nuse = weather\nplace = a\n[check X]\nuse = weather\nplace = b\n",
+         "in.ini:4: [check X]: a check named x stands here already"),
+        ("[check x]\nuse = weather\n", "in.ini:1: [check x]: place is missing: where"),
+        ("[check x]\nuse = weather\nplace = moon\n", "in.ini:1: [check x]: place = moon has no weather"),
+        ("[check x]\nuse = weather\nplace = a\npatience = 5\n",
+         "in.ini:4: [check x] patience = 5: a bare number has no unit; write 5m or 5s"),
+        ("[check x]\nuse = weather\nplace = a\nplaces = b\n",
+         "in.ini:4: [check x] places = b: there is no key places here; did you mean place?"),
+        ("[check x]\nuse = weather\nplace = a\nweight.rian = 5\n",
+         "in.ini:4: [check x] weight.rian = 5: the check has no outcome rian; did you mean rain?"),
+        ("[check x]\nuse = weather\nplace = a\nweight.rain = nan\n",
+         "in.ini:4: [check x] weight.rain = nan: is no weight; write a number, reject or defer"),
+        ("[check x]\nuse = weather\nplace = a\ncounts_for =\n",
+         "in.ini:4: [check x] counts_for =: needs filtering, blocking or both"),
+        (HERE + "weight.rain = 5\n",
+         "in.ini:3: [domain a.example] weight.rain = 5: in a domain a weight is written weight.CHECK.OUTCOME"),
+        (HERE + "weight.ski.rain = 5\n[check sky]\nuse = weather\nplace = a\n",
+         "in.ini:3: [domain a.example] weight.ski.rain = 5: there is no [check ski]; did you mean sky?"),
+        (HERE + "weight.sky.rian = 5\n[check sky]\nuse = weather\nplace = a\n",
+         "in.ini:3: [domain a.example] weight.sky.rian = 5: the check sky has no outcome rian; did you mean rain?"),
+    ],
+)  # fmt: skip
+def test_one_thing_wrong(wrong: Any, text: str, problem: str) -> None:
+    assert wrong(text) == [problem]
+
+
+def test_everything_wrong_is_said_at_once_in_order(wrong: Any) -> None:
+    said = wrong(
+        "[gateway]\n"
+        "hostname = mx_1.example\n"
+        "workers = 4\n"
+        "[smtp]\n"
+        "session_timeout = 15\n"
+        "max_message_size = 30\n"
+        "no equals sign\n"
+        "[smpt]\n"
+        "[delivery]\n"
+        "retry = 15m\n"
+        "tls = maybe\n"
+        "[level high]\n"
+        "action = rejct\n"
+        "[domain a.example]\n"
+        "recipients = callout\n"
+        "weight.x.y = 1\n"
+        "[domain a.example]\n"
+        "[check x]\n"
+        "use = dnsbl\n"
+        "[lists]\n"
+    )
+    lines = [int(line.split(":")[1]) for line in said]
+    assert lines == [2, 3, 5, 6, 7, 8, 10, 11, 13, 14, 15, 16, 17, 19, 20]
+
+
+def test_what_domains_say_of_a_check_that_is_wrong_is_not_called_unknown(wrong: Any) -> None:
+    said = wrong("[check x]\nuse = weather\nplace = a\nweight.rain = much\n" + HERE + "weight.x.rain = 3\n")
+    assert [line.split(":")[1] for line in said] == ["4"]
+
+
+def test_every_pair_of_levels_is_compared(wrong: Any) -> None:
+    for low, medium, high in itertools.permutations((1, 2, 3)):
+        if (low, medium, high) == (1, 2, 3):
+            continue
+        text = f"[level low]\nthreshold={low}\n[level medium]\nthreshold={medium}\n[level high]\nthreshold={high}\n"
+        assert all("thresholds must ascend" in line for line in wrong(text))
+
+
+@pytest.mark.parametrize("name", ["", "absent.ini", "broken.ini"])
+def test_a_file_that_cannot_be_read_is_one_plain_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "broken.ini").write_bytes(b"[smtp]\n\xff = 1\n")
+    with pytest.raises(BadSettings) as raised:
+        load(str(tmp_path / name))
+    path = str(tmp_path / name).rstrip("/")
+    assert str(raised.value) == {
+        "": f"{path}: is a folder, not a file",
+        "absent.ini": f"{path}: there is no such file; inboundmx init writes a first one",
+        "broken.ini": f"{path}:2: octet 0xff is not UTF-8; save the file as UTF-8",
+    }[name]
+
+
+def test_a_forward_domain_has_the_usual_schedule(read: Any) -> None:
+    assert read(HERE).domains["a.example"].retry == FORWARD_RETRY

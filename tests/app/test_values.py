@@ -1,0 +1,235 @@
+"""Each kind of value: what is read, what is refused and how that is said, and that what is written reads back."""
+
+import ipaddress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inboundmx.app.values import KINDS, kind
+from inboundmx.app.words import Wrong
+from inboundmx.model.custody import Host
+from inboundmx.model.settings import BACKUP_RETRY, FORWARD_RETRY, Retry
+from inboundmx.model.verdict import Action
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("span", "90s", 90.0),
+        ("span", "15m", 900.0),
+        ("span", "24h", 86400.0),
+        ("span", "36d", 36 * 86400.0),
+        ("span", "0s", 0.0),
+        ("span", "2.5s", 2.5),
+        ("size", "30MB", 30 * 2**20),
+        ("size", "256KB", 256 * 1024),
+        ("size", "1 gb", 2**30),
+        ("size", "100B", 100),
+        ("yes", "on", True),
+        ("yes", "False", False),
+        ("count", "1", 1),
+        ("priority", "10", 10),
+        ("number", "-2.5", -2.5),
+        ("number", "15", 15.0),
+        ("weight", "reject", "reject"),
+        ("weight", "defer", "defer"),
+        ("weight", "-3", -3.0),
+        ("retry", "10/10/10/1440", BACKUP_RETRY),
+        ("retry", "15/30/60/90/240*", FORWARD_RETRY),
+        ("retry", "0.5", Retry((30.0,))),
+        ("counts_for", "filtering blocking", frozenset({"filtering", "blocking"})),
+        ("hostname", "MX1.Example.NET.", "mx1.example.net"),
+        ("hostname", "büro.example", "xn--bro-hoa.example"),
+        ("hostname", "", ""),
+        ("mailbox", "Post.Master@Example.COM", "Post.Master@example.com"),
+        ("mailbox", '"a b"@example.com', '"a b"@example.com'),
+        ("pairs", "192.0.2.1=mx1.example.net 2001:DB8::1=mx2.example.org",
+         {"192.0.2.1": "mx1.example.net", "2001:db8::1": "mx2.example.org"}),
+        ("addresses", "192.0.2.9 192.0.2.1-192.0.2.3 2001:db8::/127",
+         ("192.0.2.9", "192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::", "2001:db8::1")),
+        ("networks", "192.0.2.0/28 192.0.2.20-192.0.2.21 2001:db8::1",
+         (ipaddress.ip_network("192.0.2.0/28"), ipaddress.ip_network("192.0.2.20/31"),
+          ipaddress.ip_network("2001:db8::1/128"))),
+        ("hosts", "192.0.2.10 192.0.2.11:2525\n[2001:db8::1]:26 [2001:db8::2] 2001:db8::3",
+         (Host("192.0.2.10"), Host("192.0.2.11", 2525), Host("2001:db8::1", 26), Host("2001:db8::2"),
+          Host("2001:db8::3"))),
+        ("hosts", "mail-a.example.com:587 MX.example", (Host("mail-a.example.com", 587), Host("mx.example"))),
+        ("hosts", "lmtp:127.0.0.1:24 lmtp:[::1]:24", (Host("127.0.0.1", 24, "lmtp"), Host("::1", 24, "lmtp"))),
+        ("hosts", "192.0.2.4/31", (Host("192.0.2.4"), Host("192.0.2.5"))),
+        ("hosts", "192.0.2.4-192.0.2.6", (Host("192.0.2.4"), Host("192.0.2.5"), Host("192.0.2.6"))),
+        ("actions", "deliver", (Action("deliver"),)),
+        ("actions", 'tag "SPAM-MED:", header "X-A:  b, c"',
+         (Action("tag", "SPAM-MED:"), Action("header", "X-A: b, c"))),
+        ("actions", 'reject "go away"', (Action("reject", "go away"),)),
+        ("actions", "redirect spam@Example.com", (Action("redirect", "spam@example.com"),)),
+        ("actions", 'tag "x" ,\nquarantine', (Action("tag", "x"), Action("quarantine"))),
+        ("endpoints", "tcp:25 tcp6:25:interface=\\:\\:1\nhaproxy:tcp:26",
+         ("tcp:25", "tcp6:25:interface=\\:\\:1", "haproxy:tcp:26")),
+        ("endpoints", "unix:/run/x systemd:domain=INET:index=0 ssl:465",
+         ("unix:/run/x", "systemd:domain=INET:index=0", "ssl:465")),
+        ("regex", r"^\[x\]", r"^\[x\]"),
+        ("word:a b", "b", "b"),
+    ],
+)  # fmt: skip
+def test_read_and_written(name: str, text: str, value: object) -> None:
+    read = kind(name).read(text)
+    assert read == value
+    assert kind(name).read(kind(name).write(read)) == read
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wrong"),
+    [
+        ("span", "15", "a bare number has no unit; write 15m or 15s"),
+        ("span", "", "is no span; write it like 90s, 15m, 24h or 36d"),
+        ("span", "-5m", "is no span; write it like 90s, 15m, 24h or 36d"),
+        ("span", "5 m", "is no span; write it like 90s, 15m, 24h or 36d"),
+        ("span", "5w", "w is no unit of time; one of: d, h, m, s"),
+        ("span", "5000d", "is longer than 3650d"),
+        ("limit", "0s", "must be more than 0s"),
+        ("size", "30", "a bare number has no unit; write 30MB or 30KB"),
+        ("size", "30M", "M is no unit of size; did you mean MB?"),
+        ("size", "lots", "is no size; write it like 30MB or 256KB"),
+        ("size", "0MB", "must be more than nothing and at most 1048576GB"),
+        ("yes", "ja", "is neither yes nor no (on, off, true, false)"),
+        ("count", "0", "must be a whole number from 1 to 1000000"),
+        ("count", "²", "must be a whole number from 1 to 1000000"),
+        ("priority", "11", "must be a whole number from 1 to 10"),
+        ("number", "nan", "is no number; write it like 15 or 2.5"),
+        ("number", "1e400", "is no number; write it like 15 or 2.5"),
+        ("weight", "inf", "is no weight; write a number, reject or defer"),
+        ("weight", "NaN", "is no weight; write a number, reject or defer"),
+        ("weight", "rejct", "is no weight; did you mean reject?; write a number, reject or defer"),
+        ("retry", "", "nothing is no number of minutes; write it like 10/10/10/1440 or 15/30*"),
+        ("retry", "10//10", "nothing is no number of minutes; write it like 10/10/10/1440 or 15/30*"),
+        ("retry", "10/0", "0 minutes between attempts: must be more than 0 and at most 3650 days"),
+        ("retry", "10*/20", "only the last wait may have a *"),
+        ("retry", "15m/30m",
+         "15m is no number of minutes; minutes are written without a unit; write it like 10/10/10/1440 or 15/30*"),
+        ("counts_for", "", "needs filtering, blocking or both"),
+        ("counts_for", "filterin", "filterin is not known here; did you mean filtering?"),
+        ("hostname", "mx_1.example", "mx_1.example is no domain name: "
+         "'mx_1' is no label of letters, digits and inner hyphens"),
+        ("hostname", "a..b", "a..b is no domain name: '' is no label of letters, digits and inner hyphens"),
+        ("hostname", "192.0.2.1", "192.0.2.1 is neither an IP address nor a domain name"),
+        ("mailbox", "postmaster", "postmaster is no mail address; write name@domain"),
+        ("mailbox", "a b@example.com", "a b before the @ is no local part (RFC 5321 4.1.2)"),
+        ("pairs", "192.0.2.1", "192.0.2.1 is no pair; write ADDRESS=NAME"),
+        ("addresses", "10.0.0.0/8", "10.0.0.0/8 is 16777216 addresses; at most 256 are expanded"),
+        ("networks", "192.0.2.3/28", "192.0.2.3/28 has bits set beyond its prefix; write 192.0.2.0/28"),
+        ("networks", "192.0.2.0/33", "192.0.2.0/33 is no CIDR block"),
+        ("networks", "192.0.2.9-192.0.2.1", "192.0.2.9-192.0.2.1 runs backwards; write 192.0.2.1-192.0.2.9"),
+        ("networks", "192.0.2.9-2001:db8::", "192.0.2.9-2001:db8:: mixes IPv4 and IPv6"),
+        ("hosts", "192.0.2.0/27", "192.0.2.0/27 is 32 addresses; at most 16 are expanded"),
+        ("hosts", "192.0.2.1 192.0.2.0/31", "192.0.2.1:25 stands there twice"),
+        ("hosts", "192.0.2.1:0", "0 in 192.0.2.1:0 is no port; 1 to 65535"),
+        ("hosts", "mx.example:smtp", "smtp in mx.example:smtp is no port; 1 to 65535"),
+        ("hosts", "lmtp:127.0.0.1", "lmtp:127.0.0.1 names no port; write lmtp:HOST:PORT, 24 being LMTP's own"),
+        ("hosts", "[192.0.2.1]:25",
+         "[192.0.2.1]:25 is no host; an IPv6 address with a port is written [2001:db8::1]:25"),
+        ("hosts", "192.0.2.300", "192.0.2.300 is neither an IP address nor a domain name"),
+        ("endpoints", "", "needs at least one endpoint, such as tcp:25"),
+        ("endpoints", "25", "25 is no endpoint; write it like tcp:25"),
+        ("endpoints", "tcq:25", "tcq is no kind of endpoint; did you mean tcp?"),
+        ("endpoints", "tcp:smtp", "tcp:smtp is no endpoint of Twisted's: smtp is no number"),
+        ("endpoints", "tcp:70000", "70000 in tcp:70000 is no port; 1 to 65535"),
+        ("endpoints", "tcp:25:foo=1", "tcp:25:foo=1 is no endpoint of Twisted's: foo is not one of its options"),
+        ("endpoints", "tcp:25 tcp:25", "an endpoint stands there twice"),
+        ("endpoints", "ssl:465:privateKey=/nowhere/k.pem:certKey=/nowhere/c.pem",
+         "ssl:465:privateKey=/nowhere/k.pem:certKey=/nowhere/c.pem names a file that cannot be read: "
+         "No such file or directory"),
+        ("actions", "", "an action is missing; one of: "
+         "deliver, discard, header, hold, quarantine, redirect, reject, tag"),
+        ("actions", "deliver,", "an action is missing beside a comma; one of: "
+         "deliver, discard, header, hold, quarantine, redirect, reject, tag"),
+        ("actions", "quarantin", "quarantin is no action; did you mean quarantine?"),
+        ("actions", "Reject", "Reject is no action; did you mean reject?"),
+        ("actions", "reject quarantine", 'quarantine after reject: join actions by commas, put texts in double quotes: '
+         'reject "quarantine"'),
+        ("actions", "reject, discard", "reject and discard contradict each other; a level does one of them"),
+        ("actions", "redirect", "redirect needs an address: redirect spam@example.com"),
+        ("actions", "redirect nobody", "nobody is no mail address; write name@domain"),
+        ("actions", 'header "no colon"', 'header needs a field name and a value: header "X-Spam: yes"'),
+        ("actions", 'header "X Y: z"', 'header needs a field name and a value: header "X-Spam: yes"'),
+        ("actions", 'header "X-A: b\nX-B: c"', "the text of header may hold printable ASCII on one line only"),
+        ("actions", 'reject "a\rb"', "the text of reject may hold printable ASCII on one line only"),
+        ("actions", 'tag ""', 'tag needs a text: tag "SPAM:"'),
+        ("actions", 'tag "x', 'a " has no partner; texts stand in double quotes and hold none'),
+        ("actions", 'hold "x"', "hold takes no text"),
+        ("actions", 'tag "x", tag "x"', "an action stands there twice"),
+        ("regex", "(", "is no regular expression: missing ), unterminated subpattern at position 0"),
+        ("user", "a b", "a b is no user name"),
+        ("text", "a\nb", "must stand on one line"),
+        ("word:json text", "jsn", "jsn is not known here; did you mean json?"),
+        ("workers", "4", "more than one worker is not there yet; write 0 or 1"),
+        ("workers", "auto", "more than one worker is not there yet; write 0 or 1"),
+        ("workers", "-1", "must be 0 or 1"),
+        ("greylisting", "yes", "greylisting is not there yet; write no"),
+        ("dns_servers", "192.0.2.1", "asking name servers of one's own is not there yet; write system"),
+        ("dns_servers", "sytem", "sytem is no IP address"),
+        ("storage_url", "postgresql://h/d", "a spool in PostgreSQL is not there yet; write sqlite"),
+        ("storage_url", "sqlit", "sqlit is not known here; did you mean sqlite?"),
+        ("relay", "192.0.2.0/24", "relaying for others is not there yet; write nobody"),
+        ("relay", "nobdy", "nobdy is not known here; did you mean nobody?"),
+        ("recipients", "learned callout", "learned as a source of recipients is not there yet; write any"),
+        ("recipients", "file:/x", "file:/x as a source of recipients is not there yet; write any"),
+        ("recipients", "ayn", "ayn is not known here; did you mean any?"),
+    ],
+)  # fmt: skip
+def test_refused(name: str, text: str, wrong: str) -> None:
+    with pytest.raises(Wrong) as raised:
+        kind(name).read(text)
+    assert str(raised.value) == wrong
+
+
+few = settings(max_examples=100, deadline=None)
+
+
+@few
+@given(st.integers(0, 3650 * 86400 * 1000).map(lambda milliseconds: milliseconds / 1000))
+def test_every_span_reads_back(seconds: float) -> None:
+    assert kind("span").read(kind("span").write(seconds)) == seconds
+
+
+@few
+@given(st.integers(1, 2**50))
+def test_every_size_reads_back(octets: int) -> None:
+    assert kind("size").read(kind("size").write(octets)) == octets
+
+
+@few
+@given(
+    st.lists(st.integers(1, 9_999_999).map(lambda ten_thousandths: ten_thousandths / 10_000), min_size=1, max_size=12),
+    st.booleans(),
+)
+def test_every_retry_list_reads_back(minutes: list[float], repeat: bool) -> None:
+    text = "/".join(f"{each:.4f}" for each in minutes) + "*" * repeat
+    read = kind("retry").read(text)
+    assert len(read.waits) == len(minutes)
+    assert read.repeat_last == repeat
+    assert all(abs(wait - minute * 60) < 0.001 for wait, minute in zip(read.waits, minutes, strict=True))
+    assert kind("retry").read(kind("retry").write(read)) == read
+
+
+@few
+@given(st.sampled_from(sorted(KINDS)), st.text(max_size=30))
+def test_no_text_breaks_a_kind(name: str, text: str) -> None:
+    try:
+        value = kind(name).read(text.strip())
+    except Wrong as wrong:
+        assert str(wrong)
+    else:
+        assert kind(name).read(kind(name).write(value)) == value
+
+
+@few
+@given(st.sampled_from(["actions", "hosts", "networks", "retry", "endpoints", "pairs"]),
+       st.text(alphabet='tag"reject, redirect@:[]./-=*0123456789abcdefx\\ ', max_size=40))  # fmt: skip
+def test_no_likely_text_breaks_a_list(name: str, text: str) -> None:
+    try:
+        value = kind(name).read(text.strip())
+    except Wrong as wrong:
+        assert str(wrong)
+    else:
+        assert kind(name).read(kind(name).write(value)) == value
