@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from inboundmx.model.custody import Change, Content, SpoolEntry
@@ -244,21 +245,16 @@ class SpoolFile:
 
     def _remove(self, connection: sqlite3.Connection, gone: Sequence[str]) -> list[str]:
         """Entries, and the bodies of which they were the last."""
-        bodies: set[str] = set()
-        for some in _parts(gone):
-            marks = ",".join("?" * len(some))
-            found = connection.execute(f"DELETE FROM entry WHERE id IN ({marks}) RETURNING body_id", some)
-            bodies.update(body for (body,) in found)
-        paths: list[str] = []
-        for some in _parts(list(bodies)):
-            marks = ",".join("?" * len(some))
-            found = connection.execute(
-                f"DELETE FROM body WHERE id IN ({marks})"
-                " AND NOT EXISTS (SELECT 1 FROM entry WHERE entry.body_id = body.id) RETURNING path",
-                some,
-            )
-            paths.extend(path for (path,) in found if path is not None)
-        return paths
+        found = connection.execute(
+            "DELETE FROM entry WHERE id IN (SELECT value FROM json_each(?)) RETURNING body_id", (json.dumps(gone),)
+        )
+        bodies = {body for (body,) in found}
+        found = connection.execute(
+            "DELETE FROM body WHERE id IN (SELECT value FROM json_each(?))"
+            " AND NOT EXISTS (SELECT 1 FROM entry WHERE entry.body_id = body.id) RETURNING path",
+            (json.dumps(list(bodies)),),
+        )
+        return [path for (path,) in found if path is not None]
 
     def _checkpoint(self, result: Result) -> None:
         assert self._connection is not None
@@ -431,12 +427,3 @@ class SpoolReader:
         if data is None or len(data) != size or hashlib.sha256(data).digest() != digest:
             raise Damaged(f"entry {id}: its body is altered")
         return Content(prefix, skip, Body(size, data, None, digest))
-
-
-def _parts(items: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Few lengths, so that few statements are ever prepared: hundreds, then tens, then single ones."""
-    at = 0
-    for length in (256, 16, 1):
-        while len(items) - at >= length:
-            yield items[at : at + length]
-            at += length
