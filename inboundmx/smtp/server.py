@@ -38,8 +38,7 @@ QUESTION_SECONDS = 600.0
 # What was written last must be taken within this, then the connection is cut.
 CLOSING_SECONDS = 30.0
 
-_IDLE = Reply(421, "4.4.2", "Nothing heard for too long", then_close=True)
-_SLOW = Reply(421, "4.4.2", "This takes too long", then_close=True)
+_TIMEOUT = Reply(421, "4.4.2", "Waited for you for too long", then_close=True)
 _FULL = Reply(421, "4.3.2", "Too many connections; please try again later", then_close=True)
 _FULL_FOR_YOU = Reply(421, "4.7.0", "Too many connections from your address", then_close=True)
 _BROKEN = Reply(421, "4.3.0", "Something is wrong on our side; please try again later", then_close=True)
@@ -136,11 +135,11 @@ class SmtpServer(Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        conversation, self._conversation = self._conversation, None
+        dialogue, self._dialogue = self._dialogue, None
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.cancel()
-        conversation, self._conversation = self._conversation, None
-        dialogue, self._dialogue = self._dialogue, None
         if conversation is not None:
             try:
                 conversation.closed((dialogue.closing if dialogue else "") or "lost")
@@ -354,7 +353,7 @@ class SmtpServer(Protocol):
             self._wait_until(self._factory.clock.monotonic() + CLOSING_SECONDS)
             waiting.cancel()
             return
-        dialogue.interrupt(_IDLE if self._line_since is None else _SLOW, "timeout")
+        dialogue.interrupt(_TIMEOUT, "timeout")
         self._flush(dialogue)
 
     def _close(self) -> None:

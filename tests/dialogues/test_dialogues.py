@@ -1,8 +1,8 @@
 """Every ``*.smtp`` file beside this one is a conversation with an in-memory server.
 
 ``C:`` a line the client sends; lines that follow each other go out in one piece. ``C-`` the same without its CRLF.
-In both, ``\\r`` ``\\n`` ``\\0`` ``\\xNN`` stand for octets. ``S:`` a line the server says, ``…`` for anything; the S: lines
-together are all that it has said since. ``closed``: the server has closed by now. Before the first line or between:
+In both, ``\\r`` ``\\n`` ``\\0`` ``\\xNN`` stand for octets. ``S:`` a line the server says, ``…`` for anything;
+together they are all that it has said since. ``closed``: the server has closed by now. Before them or between:
 ``set KEY VALUE`` (a key of [smtp]), ``tls`` (a certificate is configured), ``answer QUESTION CODE ENHANCED TEXT``,
 ``fail QUESTION``, ``slow QUESTION`` (answered only by ``fire``), ``handshake`` (TLS has begun), ``content TEXT`` (the
 message that was taken last), ``asked WORDS`` (the questions since the last time), ``wait SECONDS``.

@@ -199,10 +199,13 @@ class Wire(StringTransport):
     ``handshakeCompleted``."""
 
     def __init__(self, peer: Any = None, host: Any = None) -> None:
-        super().__init__(None, host, peer)
+        super().__init__(host, peer)
         self.writes = 0
         self.aborted = False
         self.started_tls = 0
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        self.no_delay = enabled
 
     def startTLS(self, options: Any) -> None:
         self.started_tls += 1
