@@ -82,7 +82,7 @@ def ask_gateway(settings: Settings, operation: str, arguments: Mapping[str, Any]
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             raise NotRunning from None
         except PermissionError:
-            raise CannotAsk(denied(path)) from None
+            raise CannotAsk(_denied(path)) from None
         except OSError as error:
             raise CannotAsk(f"{path}: {error.strerror or error}; is the gateway overloaded?") from None
         connection.settimeout(_ANSWER_SECONDS)
@@ -111,7 +111,12 @@ def _rows(answer: Any) -> list[dict[str, Any]]:
 
 def ask_files(settings: Settings, operation: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Does the operation here, on files that nobody else holds. Raises CannotAsk."""
+    # Twisted and SQLite are loaded only when there is no gateway to ask; and before we become somebody who may not be
+    # allowed to read them.
+    from inboundmx.cli.files import open_log, perform
+
     folder = Path(settings.gateway.data)
+    writer = open_log(settings.log)
     try:
         act_as_owner(folder)
         os.listdir(folder)
@@ -120,13 +125,13 @@ def ask_files(settings: Settings, operation: str, arguments: Mapping[str, Any]) 
             f"there is no {folder}: the gateway has never run with this configuration, or [gateway] data is another"
         ) from None
     except PermissionError:
-        raise CannotAsk(denied(folder)) from None
+        raise CannotAsk(_denied(folder)) from None
     except OSError as error:
         raise CannotAsk(f"{folder}: {error.strerror or error}") from None
-    # Twisted and SQLite are loaded only when there is no gateway to ask.
-    from inboundmx.cli.files import perform
-
-    return perform(settings, operation, arguments, _myself())
+    try:
+        return perform(settings, operation, arguments, _myself(), writer)
+    finally:
+        writer.close()
 
 
 def act_as_owner(folder: Path) -> None:
@@ -145,7 +150,7 @@ def _myself() -> str:
     return f"{behind} through {user}" if behind and os.getuid() == 0 else user
 
 
-def denied(path: Path) -> str:
+def _denied(path: Path) -> str:
     me = user_name(os.geteuid())
     try:
         whose = f"the user of the gateway, {user_name(os.stat(path).st_uid)}"

@@ -1,0 +1,126 @@
+"""Operations on the files of a stopped gateway: each worker's spool is locked, opened, worked on and closed again.
+
+Knows how the parts are put together without a reactor. Does not know what is done; ``app.operations`` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from inboundmx.app.maillog import LineWriter, MailLog, line_writer
+from inboundmx.app.operations import NotUnderstood, Operations
+from inboundmx.cli.asking import SOCKET_NAME, CannotAsk
+from inboundmx.cli.printing import complain
+from inboundmx.model.settings import LogSettings, Settings
+from inboundmx.ports import Unavailable
+from inboundmx.prompt import promptly
+from inboundmx.spool import schema
+from inboundmx.spool.sqlite import SqliteSpool
+from inboundmx.storage.ledger import Ledger
+from inboundmx.storage.writer import InlineLane, at_once
+
+
+class _NoTimer:
+    def cancel(self) -> None:
+        """There is nothing to forget."""
+
+
+class CommandClock:
+    """``ports.Clock`` of a command, which ends sooner than anything could be called back: what would be done later is
+    done when files are closed."""
+
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+
+    def call_later(self, seconds: float, call: Callable[..., object], *arguments: object) -> _NoTimer:
+        return _NoTimer()
+
+
+def open_log(log: LogSettings) -> LineWriter:
+    """Where what is done to the files is logged, beside the ledger: the gateway's log file. Its standard output is not
+    ours to write to."""
+    if log.to != "stdout":
+        try:
+            return line_writer(log)
+        except OSError as error:
+            complain(f"{log.to}: {error.strerror or error}; what is done now is recorded in the ledger alone")
+    return LineWriter(lambda: os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+
+
+def perform(
+    settings: Settings, operation: str, arguments: Mapping[str, Any], asked_by: str, writer: LineWriter
+) -> list[dict[str, Any]]:
+    """The rows of every spool there is. Raises CannotAsk."""
+    data = Path(settings.gateway.data)
+    clock = CommandClock()
+    rows: list[dict[str, Any]] = []
+    try:
+        for folder in sorted(path for path in (data / "spool").glob("*") if path.is_dir()):
+            with (
+                _journal(settings, folder.name, clock, writer) as journal,
+                _spool(folder, data, clock, journal) as spool,
+            ):
+                operations = Operations(spool, None, journal, clock, settings)
+                rows += _finished(operations.perform(operation, arguments, asked_by))
+    except NotUnderstood as wrong:
+        raise CannotAsk(str(wrong), usage=True) from None
+    except schema.Locked:
+        raise CannotAsk(
+            f"a gateway holds the spool in {data}, but nobody answers at {data / SOCKET_NAME}: "
+            "it is just starting or stopping, or another command is at work; try again"
+        ) from None
+    except Unavailable as trouble:
+        raise CannotAsk(f"not done: {trouble.reason}") from None
+    except PermissionError as trouble:
+        raise CannotAsk(f"{trouble.filename}: permission denied; run this as root or as the gateway's user") from None
+    return rows
+
+
+def _finished(coroutine: Any) -> list[dict[str, Any]]:
+    """With lanes that do everything at once, no coroutine waits."""
+    rows: list[dict[str, Any]] = []
+
+    def failed(failure: Any) -> None:
+        failure.raiseException()
+
+    promptly(coroutine, rows.extend, failed)
+    return rows
+
+
+@contextlib.contextmanager
+def _spool(folder: Path, data: Path, clock: CommandClock, journal: MailLog) -> Iterator[SqliteSpool]:
+    spool = SqliteSpool.open(
+        str(folder), str(data), clock=clock, journal=journal, from_thread=at_once, lane=lambda name: InlineLane()
+    )
+    try:
+        yield spool
+    finally:
+        spool.close().addErrback(lambda failure: journal.record("fault", "", {"what": str(failure.value)}))
+
+
+@contextlib.contextmanager
+def _journal(settings: Settings, worker: str, clock: CommandClock, writer: LineWriter) -> Iterator[MailLog]:
+    """What is done to the files stands in the same ledger and log file as what the gateway does."""
+    log = settings.log
+    journal = MailLog(log, clock, writer, None)
+    ledger = Ledger(
+        settings.gateway.data,
+        worker,
+        keep=log.keep,
+        keep_size=log.keep_size,
+        clock=clock,
+        report=lambda event, fields: complain(f"{event.replace('_', ' ')}: {fields.get('what')}"),
+        from_thread=at_once,
+        lane=lambda name: InlineLane(),
+    )
+    journal.keep_in(ledger)
+    try:
+        yield journal
+    finally:
+        journal.flush()
+        ledger.close()

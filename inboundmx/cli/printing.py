@@ -1,0 +1,77 @@
+"""How answers look on a terminal: aligned columns, ages, sizes, and nothing in them that a terminal would obey.
+
+Knows text only; does not know what an answer means.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"))
+_OCTETS = ((2**30, "GB"), (2**20, "MB"), (2**10, "KB"))
+
+
+def safe(text: str) -> str:
+    """Text of strangers with everything replaced that could move a cursor, colour a screen or break a line."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
+def span(seconds: float) -> str:
+    """``45s``, ``9m``, ``5h``, ``3d``: the largest unit of which there are two, so 90 seconds are ``90s``."""
+    for length, unit in _UNITS:
+        if seconds >= 2 * length or unit == "s":
+            return f"{int(seconds // length)}{unit}"
+    raise AssertionError("the last unit always fits")
+
+
+def due(at: float | None, now: float) -> str:
+    """When something happens next: ``in 9m``, ``now``, or ``-`` for never."""
+    if at is None:
+        return "-"
+    return "now" if at <= now else f"in {span(at - now)}"
+
+
+def size(octets: int) -> str:
+    for factor, unit in _OCTETS:
+        if octets >= factor:
+            return f"{octets / factor:.1f}{unit}"
+    return f"{octets}B"
+
+
+def shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 2] + ".."
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+    """Columns as wide as their widest cell; those in ``right`` are aligned there."""
+    cells = [list(heads), *([safe(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
+    return [
+        "  ".join(
+            cell.rjust(widths[column]) if column in right else cell.ljust(widths[column])
+            for column, cell in enumerate(row)
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def say(*lines: str) -> None:
+    """To standard output."""
+    if lines:
+        sys.stdout.write("\n".join(lines) + "\n")
+
+
+def complain(*lines: str) -> None:
+    """To standard error, in the program's name."""
+    for line in lines:
+        sys.stderr.write(f"inboundmx: {line}\n")
+
+
+def say_json(value: Any) -> None:
+    """One JSON value, for scripts: ASCII, so that no pipe's encoding matters."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,173 @@
+"""What the commands on entries of the spool share: how a query is written on the command line, asked, and answered.
+
+Knows the options and the two looks of an answer, a table and JSON. Does not know where entries are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from inboundmx.cli.asking import CannotAsk, ask
+from inboundmx.cli.configuration import settings_of
+from inboundmx.cli.printing import complain, due, safe, say, say_json, shortened, size, span, table
+
+STATES = ("active", "held", "quarantined", "expired")
+
+
+def verbs_of(commands: Any, noun: str, help: str) -> Any:
+    command = commands.add_parser(noun, help=help, description=help[0].upper() + help[1:] + ".")
+    return command.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+
+def add_verb(verbs: Any, noun: str, verb: str, help: str, *, states: Sequence[str] = (), changes: bool = False) -> None:
+    """``show`` takes ids alone; every other verb takes ids or a query."""
+    command = verbs.add_parser(verb, help=help, description=help[0].upper() + help[1:] + ".")
+    only_ids = verb == "show"
+    command.add_argument(
+        "ids", metavar="ID", nargs="+" if only_ids else "*", help="of an entry, or what the sender was told"
+    )
+    if not only_ids:
+        command.add_argument("--domain", metavar="NAME", help="mail for this domain")
+        command.add_argument("--recipient", metavar="ADDRESS", help="mail for this address, or *@DOMAIN")
+        command.add_argument("--sender", metavar="ADDRESS", help="mail from this address, *@DOMAIN, or <>")
+        command.add_argument("--older", metavar="SPAN", help="received longer ago than this: 90s 15m 24h 5d")
+    if states:
+        command.add_argument("--state", choices=states, help="mail in this state")
+    if changes:
+        command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    command.add_argument("--json", action="store_true", help="a list of JSON objects")
+    show = {"list": _list, "show": _show}.get(verb, _change)
+    command.set_defaults(run=show, operation=f"{noun}.{verb}")
+
+
+def arguments_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What is asked for, without what was left out. Raises CannotAsk."""
+    given = {name: getattr(args, name, None) for name in ("ids", "domain", "recipient", "sender", "state")}
+    arguments: dict[str, Any] = {name: value for name, value in given.items() if value}
+    if getattr(args, "older", None):
+        arguments["older"] = _seconds(args.older)
+    if getattr(args, "dry_run", False):
+        arguments["dry_run"] = True
+    return arguments
+
+
+def _seconds(text: str) -> float:
+    from inboundmx.app.values import span as read_span
+    from inboundmx.app.words import Wrong
+
+    try:
+        return read_span(text)
+    except Wrong as wrong:
+        raise CannotAsk(f"--older {text}: {wrong}", usage=True) from None
+
+
+def _rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    return ask(settings_of(args), args.operation, arguments_of(args))
+
+
+def _list(args: argparse.Namespace) -> int:
+    rows = _rows(args)
+    if args.json:
+        say_json(rows)
+    elif not rows:
+        say("nothing")
+    else:
+        say(*listed(rows, time.time()))
+    return 0
+
+
+def listed(rows: Sequence[dict[str, Any]], now: float) -> list[str]:
+    """Entries as a table with a last line that sums it up."""
+    cells = [
+        (
+            row["id"],
+            row["state"],
+            span(row["age_seconds"]),
+            size(row["size"]),
+            str(row["attempts"]),
+            due(row["next_attempt_at"], now),
+            shortened(row["sender"] or "<>", 28),
+            shortened(_recipients(row), 36),
+        )
+        for row in rows
+    ]
+    heads = ("ID", "STATE", "AGE", "SIZE", "TRIES", "NEXT", "SENDER", "RECIPIENT")
+    total = f"{len(rows)} {'entry' if len(rows) == 1 else 'entries'}, {size(sum(row['size'] for row in rows))}"
+    return [*table(heads, cells, right=(2, 3, 4)), total]
+
+
+def _recipients(row: dict[str, Any]) -> str:
+    """Those still waited for come first."""
+    everybody = sorted(row["recipients"], key=lambda recipient: recipient["status"] != "pending")
+    first = everybody[0]["address"] if everybody else "-"
+    return f"{first} +{len(everybody) - 1}" if len(everybody) > 1 else first
+
+
+def _show(args: argparse.Namespace) -> int:
+    rows = _rows(args)
+    if args.json:
+        say_json(rows)
+    else:
+        for number, row in enumerate(rows):
+            say(*([""] if number else []), *shown(row, time.time()))
+    return _complete(args, rows)
+
+
+def shown(row: dict[str, Any], now: float) -> list[str]:
+    """One entry with its header fields and the beginning of its body."""
+    state = row["state"] + (f" ({row['cause']})" if row["cause"] else "")
+    lines = [
+        f"id          {row['id']}",
+        f"told as     {row['message_id']}",
+        f"state       {safe(state)}",
+        f"received    {span(row['age_seconds'])} ago from {safe(row['peer_ip'] or 'ourselves')}"
+        + (f" (helo {safe(row['hello'])})" if row["hello"] else ""),
+        f"sender      {safe(row['sender'] or '<>')}",
+    ]
+    for recipient in row["recipients"]:
+        tries = f"{recipient['status']}, {recipient['attempts']} tries"
+        reply = f": {recipient['last_reply']}" if recipient["last_reply"] else ""
+        lines.append(f"recipient   {safe(recipient['address'] + ' ' + tries + reply)}")
+    lines += [
+        f"size        {size(row['size'])}, level {row['level']}, priority {row['priority']}",
+        f"route       {row['domain'] or '-'} by {safe(row['route'] or 'no primary that is configured now')}",
+        f"next        {due(row['next_attempt_at'], now)} (attempts made: {row['attempts']})",
+    ]
+    if row["expires_at"] is not None:
+        lines.append(f"kept        {due(row['expires_at'], now).removeprefix('in ')} more")
+    if row["damaged"]:
+        return [*lines, "", f"the content cannot be shown: {safe(row['damaged'])}"]
+    lines += ["", *(safe(f"{name}: {value}") for name, value in row["headers"]), ""]
+    lines += map(safe, row["body_head"].splitlines())
+    return [*lines, "[...]"] if row["body_cut"] else lines
+
+
+def _change(args: argparse.Namespace) -> int:
+    if not set(arguments_of(args)) - {"dry_run"}:
+        verb = args.operation.replace(".", " ")
+        raise CannotAsk(f"{verb} needs ids or a query, see: inboundmx {verb} --help; nothing was done", usage=True)
+    rows = _rows(args)
+    if args.json:
+        say_json(rows)
+    else:
+        would = "would be " if args.dry_run else ""
+        for row in rows:
+            done = f"{would}{row['outcome']}" if row["outcome"] != "skipped" else f"left alone: it {row['reason']}"
+            whose = f"from {row['sender'] or '<>'} to {', '.join(row['recipients'])}"
+            say(safe(f"{row['id']} {done} ({shortened(whose, 80)})"))
+        if not rows and not args.ids:
+            say("nothing meets the query")
+    complete = _complete(args, rows)
+    return complete or (1 if any(row["outcome"] == "skipped" for row in rows) else 0)
+
+
+def _complete(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> int:
+    """1 when an id that was asked for is not among the answers."""
+    found = {row["id"] for row in rows} | {row["message_id"] for row in rows}
+    missing = [id for id in args.ids if id.lower() not in found]
+    complain(*(f"there is no {safe(id)} {'in quarantine' if 'quarantine' in args.operation else 'in the spool'}; "
+               f"explain {safe(id)} tells what became of it" for id in missing))
+    return 1 if missing else 0

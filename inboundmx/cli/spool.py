@@ -1,0 +1,16 @@
+"""``inboundmx spool``: what the gateway holds, and what an operator may do with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inboundmx.cli.querying import STATES, add_verb, verbs_of
+
+
+def register(commands: Any) -> None:
+    verbs = verbs_of(commands, "spool", "list and change what is held for delivery")
+    add_verb(verbs, "spool", "list", "list entries, the oldest first", states=STATES)
+    add_verb(verbs, "spool", "show", "show an entry with its header and the beginning of its body")
+    add_verb(verbs, "spool", "force", "try to deliver now", states=STATES, changes=True)
+    add_verb(verbs, "spool", "release", "deliver what is held", states=STATES, changes=True)
+    add_verb(verbs, "spool", "delete", "delete for good, without a notice to anybody", states=STATES, changes=True)

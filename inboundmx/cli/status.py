@@ -1,0 +1,78 @@
+"""``inboundmx status``: is it running, what does it hold, and how are its primaries."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from inboundmx.cli.asking import SOCKET_NAME, ask
+from inboundmx.cli.configuration import settings_of
+from inboundmx.cli.printing import safe, say, say_json, size, span, table
+
+
+def register(commands: Any) -> None:
+    command = commands.add_parser(
+        "status",
+        help="tell whether the gateway runs, what it holds, and how its primaries are",
+        description="Tells whether the gateway runs, what it holds, and how its primaries are. "
+        "When it is stopped, what its files say; the exit status is then 1.",
+    )
+    command.add_argument("--json", action="store_true", help="as one JSON object")
+    command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = settings_of(args)
+    processes = ask(settings, "status", {})
+    running = any(process["running"] for process in processes)
+    if args.json:
+        say_json({"running": running, "processes": processes})
+        return 0 if running else 1
+    if running:
+        say("the gateway is running")
+    else:
+        control = Path(settings.gateway.data) / SOCKET_NAME
+        say(f"the gateway is not running: nobody answers at {control}; its files say:")
+    if not processes:
+        say("  nothing has ever been spooled")
+    for process in processes:
+        say(*told(process, time.time()))
+    return 0 if running else 1
+
+
+_TOLD_APART = frozenset(
+    {"running", "spool", "spool_octets", "oldest_seconds", "free_octets", "primaries", "settings", "started_at"}
+)
+
+
+def told(process: Mapping[str, Any], now: float) -> list[str]:
+    """One process of the gateway, a line a fact, then its primaries as a table."""
+    lines = [_line(name, str(value)) for name, value in process.items() if name not in _TOLD_APART]
+    if "started_at" in process:
+        lines.insert(0, _line("running for", span(now - process["started_at"])))
+    spool = process["spool"]
+    lines.append(_line("spool", ", ".join(f"{count} {state}" for state, count in spool.items())))
+    if any(spool.values()):
+        lines.append(_line("", f"{size(process['spool_octets'])}, the oldest {span(process['oldest_seconds'])} old"))
+    lines.append(_line("disk", f"{size(process['free_octets'])} free"))
+    primaries = process["primaries"]
+    return [*lines, "", *_primaries(primaries)] if primaries else lines
+
+
+def _primaries(primaries: Sequence[Mapping[str, Any]]) -> list[str]:
+    heads = list(dict.fromkeys(name for primary in primaries for name in primary))
+    rows = [[_cell(primary.get(head)) for head in heads] for primary in primaries]
+    return table([head.upper().replace("_", " ") for head in heads], rows)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label.replace('_', ' '):<12} {safe(text)}"

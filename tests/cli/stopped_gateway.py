@@ -1,0 +1,166 @@
+"""A data folder as a stopped gateway leaves it, and a process that serves it as a running one would."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from inboundmx.cli.files import CommandClock
+from inboundmx.model.address import Address
+from inboundmx.model.custody import Change, Content, Deposit, SpoolEntry, SpoolRecipient, State
+from inboundmx.model.message import Body
+from inboundmx.spool.sqlite import SqliteSpool
+from inboundmx.storage.ledger import Ledger
+from inboundmx.storage.writer import InlineLane, at_once
+
+INI = """\
+[gateway]
+hostname = gateway.example.test
+data = {data}
+listen = tcp:2525:interface=127.0.0.1
+
+[log]
+to = {log}
+
+[domain a.test]
+primary = 127.0.0.1:2526
+"""
+
+NOW = time.time()
+MAIL = b"Subject: hello\r\nFrom: ann@sender.example\r\n\r\nA first line.\r\n"
+
+
+def entry(id: str, **facts: Any) -> SpoolEntry:
+    made = SpoolEntry(
+        id=id,
+        message_id="m" + id,
+        body_id=id,
+        received_at=NOW - 7200,
+        sender=Address("ann", "sender.example"),
+        recipients=(SpoolRecipient(Address("bob", "a.test")),),
+        size=len(MAIL),
+        domain="a.test",
+        next_attempt_at=NOW + 540,
+    )
+    return replace(made, **facts)
+
+
+HELD: dict[str, Any] = {"state": State.HELD, "next_attempt_at": None, "cause": "undeliverable"}
+QUARANTINED: dict[str, Any] = {"state": State.QUARANTINED, "next_attempt_at": None, "cause": "level"}
+ENTRIES = (
+    entry("entry0active"),
+    entry("entry1held", **HELD, received_at=NOW - 60, sender=None),
+    entry("entry2quarantined", **QUARANTINED, sender=Address("zoe", "bad.example"), received_at=NOW - 600),
+)
+
+
+class Silent:
+    def record(self, event: str, id: str, fields: Any, *, level: str = "info") -> None:
+        """Nothing is kept."""
+
+
+class StoppedGateway:
+    def __init__(self, folder: Path) -> None:
+        self.data = folder / "data"
+        self.data.mkdir(mode=0o700)
+        self.log = folder / "gateway.log"
+        self.config = folder / "gateway.ini"
+        self.config.write_text(INI.format(data=self.data, log=self.log))
+
+    @contextlib.contextmanager
+    def spool(self) -> Iterator[SqliteSpool]:
+        spool = SqliteSpool.open(
+            str(self.data / "spool" / "0"),
+            str(self.data),
+            clock=CommandClock(),
+            journal=Silent(),
+            from_thread=at_once,
+            lane=lambda name: InlineLane(),
+        )
+        try:
+            yield spool
+        finally:
+            spool.close()
+
+    def keep(self, *entries: SpoolEntry) -> None:
+        body = Body(len(MAIL), MAIL, None, hashlib.sha256(MAIL).digest())
+        with self.spool() as spool:
+            done = spool.commit(Change(add=tuple(Deposit(entry, Content(b"", 0, body)) for entry in entries)))
+            assert done.called and done.result is None
+
+    def kept(self) -> dict[str, SpoolEntry]:
+        with self.spool() as spool:
+            return {entry.id: entry for entry in spool.entries()}
+
+    @contextlib.contextmanager
+    def ledger(self) -> Iterator[Callable[..., None]]:
+        ledger = Ledger(
+            str(self.data),
+            "0",
+            keep=1e9,
+            keep_size=2**30,
+            clock=CommandClock(),
+            report=lambda event, fields: None,
+            from_thread=at_once,
+            lane=lambda name: InlineLane(),
+        )
+        yield ledger.add
+        ledger.close()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[subprocess.Popen[str]]:
+        """The same folder served by the real spool, operations and control socket."""
+        command = [sys.executable, "-c", textwrap.dedent(SERVER), str(self.config)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout is not None and server.stdout.readline() == "ready\n"
+                yield server
+            finally:
+                server.terminate()
+                assert server.wait(30) == 0
+
+
+SERVER = """
+    import sys
+    from pathlib import Path
+    from twisted.internet import reactor
+    from inboundmx.app.control import ControlSocket
+    from inboundmx.app.operations import Operations
+    from inboundmx.app.settings import load
+    from inboundmx.net.clock import ReactorClock
+    from inboundmx.spool.sqlite import SqliteSpool
+
+    class Journal:
+        def record(self, event, id, fields, *, level="info"):
+            if level != "debug":
+                print(event, id, fields["asked_by"], flush=True)
+
+    class Deliveries:
+        def changed(self, ids): pass
+        def force(self, ids): pass
+        def status(self): return [{"host": "127.0.0.1:2526", "state": "open", "last_error": "connection refused"}]
+
+    settings = load(sys.argv[1])
+    data = settings.gateway.data
+    clock = ReactorClock(reactor)
+    journal = Journal()
+    spool = SqliteSpool.open(data + "/spool/0", data, clock=clock, journal=journal, from_thread=reactor.callFromThread)
+    facts = lambda: {"pid": 7, "connections": 3, "workers": 1, "started_at": clock.now() - 150}
+    control = ControlSocket(Path(data), Operations(spool, Deliveries(), journal, clock, settings, facts), reactor)
+    control.startService()
+    async def stop():
+        await control.stopService()
+        await spool.close()
+    from twisted.internet.defer import ensureDeferred
+    reactor.addSystemEventTrigger("before", "shutdown", lambda: ensureDeferred(stop()))
+    print("ready", flush=True)
+    reactor.run()
+"""
