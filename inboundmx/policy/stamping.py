@@ -232,10 +232,13 @@ def _subject(value: bytes, tags: Sequence[str], whole: bytes = b"") -> bytes:
     the field as it was, given back when it begins with the tags already."""
     text = " ".join(tags)
     shown = value.strip()
+    tag = _tag(text)
     # Between two encoded words a space is not shown (RFC 2047 6.2), so it goes into the first.
-    tag = _tag(f"{text} " if shown.startswith(b"=?") and not text.isascii() else text)
-    if whole and shown.startswith((tag, _tag(f"{text} "))):
+    spaced = _tag(f"{text} ")
+    if whole and shown.startswith((tag, spaced)):
         return whole
+    if shown.startswith(b"=?") and not text.isascii():
+        tag = spaced
     if not shown:
         return b"Subject: %b\r\n" % tag
     kept = value.rstrip()
