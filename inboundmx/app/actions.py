@@ -7,6 +7,7 @@ import re
 from inboundmx.app.addresses import mailbox
 from inboundmx.app.words import Wrong, nearest
 from inboundmx.model.verdict import Action
+from inboundmx.policy.stamping import TAG_LIMIT
 
 VERBS = ("deliver", "header", "tag", "redirect", "quarantine", "hold", "discard", "reject")
 # What becomes of the mail; a level says one of them, or none: deliver.
@@ -62,10 +63,13 @@ def _action(words: list[tuple[str, bool]]) -> Action:
         return Action("redirect", mailbox(argument))
     if len(words) == 2 and not words[1][1]:
         raise Wrong(f'{argument} after {verb}: join actions by commas, put texts in double quotes: {verb} "{argument}"')
-    if argument and (not argument.isascii() or not argument.isprintable()):
-        raise Wrong(f"the text of {verb} may hold printable ASCII on one line only")
-    if len(argument) > TEXT_LIMIT:
-        raise Wrong(f"the text of {verb} has {len(argument)} characters; at most {TEXT_LIMIT}")
+    if not argument.isprintable():
+        raise Wrong(f"the text of {verb} must be printable and stand on one line")
+    if verb != "tag" and not argument.isascii():
+        raise Wrong(f"the text of {verb} may hold ASCII only")
+    limit = TAG_LIMIT if verb == "tag" else TEXT_LIMIT
+    if len(argument) > limit:
+        raise Wrong(f"the text of {verb} has {len(argument)} characters; at most {limit}")
     if verb == "header":
         match = _FIELD.fullmatch(argument)
         if match is None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import datetime
 import os
 import pwd
+from collections.abc import Iterable
 
 from inboundmx.app import certificate
 from inboundmx.app.values import written_span
-from inboundmx.model.settings import DAY, DomainSettings, Retry, Settings
+from inboundmx.model.settings import DAY, DomainSettings, LevelSettings, Retry, Settings
 
 # RFC 5321 4.5.4.1: "the give-up time generally needs to be at least 4-5 days".
 ADVISED_PATIENCE = 4 * DAY
@@ -115,13 +116,28 @@ def warnings(settings: Settings, now: datetime.datetime) -> list[str]:
         found += shown.warnings(gateway.hostname, now)
         if certificate.exposed(settings.tls):
             found.append(f"[tls] private_key {settings.tls.private_key or shown.path} can be read by everybody here")
+    found += _redirections("", settings.levels, settings)
     for domain in settings.domains.values():
         found += _of_domain(domain, settings)
     return found
 
 
-def _of_domain(domain: DomainSettings, settings: Settings) -> list[str]:
+def _redirections(where: str, levels: Iterable[LevelSettings], settings: Settings) -> list[str]:
+    """Redirections to domains we cannot deliver to, of levels that are not everybody's when ``where`` is a domain."""
     found = []
+    for level in levels:
+        if where and level in settings.levels:
+            continue
+        for action in level.action:
+            domain = action.argument.rpartition("@")[2]
+            if action.verb == "redirect" and domain not in settings.domains:
+                place = f"[domain {where}] level.{level.level.word}.action" if where else f"[level {level.level.word}]"
+                found.append(f"{place}: there is no [domain {domain}]: mail for {action.argument} is held")
+    return found
+
+
+def _of_domain(domain: DomainSettings, settings: Settings) -> list[str]:
+    found = _redirections(domain.name, domain.levels, settings)
     seconds = gives_up_after(domain.retry, domain.lifetime)
     if seconds < ADVISED_PATIENCE:
         end = "is held for an operator" if domain.when_exhausted == "hold" else "is undeliverable"

@@ -72,7 +72,7 @@ ACTIONS = """\
 
 Joined by commas, texts in double quotes: `action = tag "SPAM-MED:", header "X-Filtered: yes"`. The actions of the
 highest level reached replace those of lower ones. `deliver`, `redirect`, `quarantine`, `hold`, `discard` and `reject`
-exclude each other; without any of them the mail is delivered. Texts are printable ASCII.
+exclude each other; without any of them the mail is delivered. Texts are printable ASCII; a tag may hold any letters.
 
 | action | does |
 |---|---|

@@ -110,7 +110,7 @@ class DeliverySettings:
     tls: Literal["none", "opportunistic", "required", "verified"] = key("opportunistic", "word:none opportunistic required verified", "verified: the host's certificate must match its name")
     delay_notice: float = key(4 * HOUR, "span", "a notice that delivery is late goes to the sender after this; 0s: never")
     bounce: Literal["never", "verified", "always"] = key("verified", "word:never verified always", "who may be sent notices; verified: SPF or aligned DKIM passed; else undeliverable mail is held")
-    undeliverable_retention: float = key(30 * DAY, "span", "how long undeliverable, held and quarantined mail is kept")
+    undeliverable_retention: float = key(30 * DAY, "limit", "how long undeliverable, held and quarantined mail is kept")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,12 +23,14 @@ from inboundmx.model.settings import (
     FORWARD_RETRY,
     DomainSettings,
     GatewaySettings,
+    LevelSettings,
     LogSettings,
     Retry,
     Settings,
     SmtpSettings,
     TlsSettings,
 )
+from inboundmx.model.verdict import Action, Level
 
 NOW = datetime.datetime(2030, 6, 1, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)
@@ -223,6 +225,19 @@ def test_warnings(fine: Settings) -> None:
         "[domain example.com] primary 127.0.0.1:2525 is this gateway itself: mail would go in a circle",
     ]
     assert checking.warnings(replace(fine, domains={}), NOW) == ["there is no [domain …] section: all mail is refused"]
+
+
+def test_a_redirection_that_leads_nowhere_is_said_once(fine: Settings) -> None:
+    away, here = (LevelSettings(Level.HIGH, 30.0, (Action("redirect", f"spam@{name}"),)) for name in
+                  ("other.example", "example.net"))  # fmt: skip
+    said = "there is no [domain other.example]: mail for spam@other.example is held"
+    domain = fine.domains["example.net"]
+    for everybody, own, place in (
+        ((away,), (away,), "[level high]"),
+        ((here,), (away,), "[domain example.net] level.high.action"),
+    ):
+        settings = replace(fine, levels=everybody, domains={"example.net": replace(domain, levels=own)})
+        assert checking.warnings(settings, NOW) == [f"{place}: {said}"]
 
 
 # --- calling ----------------------------------------------------------------------------------------------------------
