@@ -142,7 +142,9 @@ def test_checks_that_do_not_wait_are_done_at_once() -> None:
 
 
 def test_nothing_is_asked_at_a_stage_without_checks() -> None:
-    assert Running(Fake("a", says("good"))).start(stage=Stage.MESSAGE).results == ()
+    running = Running(Fake("a", says("good")))
+    assert [stage for stage in Stage if running.runner.concerns(stage)] == [Stage.CONNECT]
+    assert running.start(stage=Stage.MESSAGE).results == ()
 
 
 def test_the_recipient_asked_about_is_in_the_result() -> None:
