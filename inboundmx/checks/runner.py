@@ -75,10 +75,6 @@ class Runner:
         """Whether any check looks at this stage; if not, asking can be spared."""
         return bool(self._tiers[stage])
 
-    def concerns(self, stage: Stage) -> bool:
-        """Whether any check runs at ``stage``."""
-        return bool(self._tiers[stage])
-
     async def run(self, stage: Stage, case: Case) -> tuple[CheckResult, ...]:
         """The results of this stage's checks, one for each that was asked. ``case.results`` are those of the stages
         before; a check with ``after`` sees, of these and of its own stage's, the ones of the kinds it names.
