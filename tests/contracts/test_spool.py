@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import queue
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,67 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.disk import Lines, TestClock, a_deposit, add, result
 from fakes.spool import FakeSpool
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock as TaskClock
 
 from inboundmx.model.address import Address
-from inboundmx.model.custody import Change, Content, Deposit, SpoolEntry, SpoolRecipient, State, Status
-from inboundmx.model.message import Body
+from inboundmx.model.custody import Change, Content, SpoolEntry, SpoolRecipient, State, Status
 from inboundmx.ports import Damaged, StorageFull, Unavailable
 from inboundmx.spool.sqlite import SqliteSpool
 from inboundmx.storage.writer import InlineLane, ThreadLane, at_once
-
-
-def a_deposit(id: str, octets: bytes = b"Subject: x\r\n\r\nbody\r\n", body_id: str = "", **facts: Any) -> Deposit:
-    body = Body(len(octets), octets, None, hashlib.sha256(octets).digest())
-    entry = SpoolEntry(
-        id=id,
-        message_id=id,
-        body_id=body_id or id,
-        received_at=1_700_000_000.25,
-        sender=Address("alice", "sender.example"),
-        recipients=(SpoolRecipient(Address("bob", "here.example")),),
-        size=len(octets),
-        domain="here.example",
-        next_attempt_at=1_700_000_000.5,
-    )
-    return Deposit(replace(entry, **facts), Content(b"Received: by us\r\n", 0, body))
-
-
-def add(*deposits: Deposit) -> Change:
-    return Change(add=deposits)
-
-
-class Ticking:
-    """ports.Clock over Twisted's test clock."""
-
-    def __init__(self) -> None:
-        self.task = TaskClock()
-
-    def now(self) -> float:
-        return 1_700_000_000.0 + self.task.seconds()
-
-    def monotonic(self) -> float:
-        return float(self.task.seconds())
-
-    def call_later(self, seconds: float, call: Any, *arguments: object) -> Any:
-        timer = self.task.callLater(seconds, call, *arguments)
-
-        class Handle:
-            def cancel(self) -> None:
-                if timer.active():
-                    timer.cancel()
-
-        return Handle()
-
-
-class Lines:
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, Any], str]] = []
-
-    def record(self, event: str, id: str, fields: Any, *, level: str = "info") -> None:
-        self.events.append((event, dict(fields), level))
 
 
 class Sqlite:
@@ -81,7 +27,7 @@ class Sqlite:
         self.folder = str(folder / "spool" / "0")
         self.threads = threads
         self.calls: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
-        self.clock = Ticking()
+        self.clock = TestClock()
         self.journal = Lines()
         self.open()
 
@@ -141,14 +87,6 @@ class Fake:
 
     def close(self) -> None:
         pass
-
-
-def result(deferred: Deferred[Any]) -> Any:
-    """What it fired with; its failure is returned as an exception."""
-    got: list[Any] = []
-    deferred.addCallbacks(got.append, lambda failure: got.append(failure.value))
-    assert got, "it has not fired"
-    return got[0]
 
 
 @pytest.fixture(params=["sqlite", "sqlite-threads", "fake"])
