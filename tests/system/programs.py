@@ -315,7 +315,9 @@ class Gateway(Child):
     def launch_command(self) -> list[str]:
         if self.launcher == "twistd":
             twistd = "from twisted.scripts.twistd import run; run()"
-            return [sys.executable, "-c", twistd, "-n", "--pidfile=", "inboundmx", "--config", str(self.config)]
+            # Its own log goes aside, so that stdout is ours.
+            options = ("-n", "--pidfile=", f"--logfile={self.folder}/twistd.log")
+            return [sys.executable, "-c", twistd, *options, "inboundmx", "--config", str(self.config)]
         return [sys.executable, "-m", "inboundmx", "--config", str(self.config), "run"]
 
     def start(self) -> Self:

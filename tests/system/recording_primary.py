@@ -55,7 +55,7 @@ class Recorder:
         assert isinstance(envelope.original_content, bytes)
         (self._folder / f"{name}.part").write_bytes(envelope.original_content)
         (self._folder / f"{name}.json.part").write_text(
-            json.dumps({"sender": envelope.mail_from or "", "recipients": envelope.rcpt_tos})
+            json.dumps({"sender": (envelope.mail_from or "").removeprefix("<>"), "recipients": envelope.rcpt_tos})
         )
         (self._folder / f"{name}.part").rename(self._folder / f"{name}.eml")
         (self._folder / f"{name}.json.part").rename(self._folder / f"{name}.json")

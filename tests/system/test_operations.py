@@ -8,6 +8,7 @@ import smtplib
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -434,7 +435,9 @@ def test_init_writes_a_file_that_is_accepted(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path, "", gateway_keys="", extra_listen="", launcher="run")
     gateway.config.unlink()
 
-    gateway.command("init", "--domain", DOMAIN, "--primary", "192.0.2.10")
+    answers = {"domain": DOMAIN, "primary": "192.0.2.10", "hostname": HOSTNAME, "postmaster": f"admin@{DOMAIN}"}
+    answers |= {"listen": f"tcp:{gateway.port}", "data": str(gateway.data)}
+    gateway.command("init", *(f"--{flag}={value}" for flag, value in answers.items()))
 
     assert f"[domain {DOMAIN}]" in gateway.config.read_text()
     gateway.command("check", "--offline")
@@ -454,3 +457,23 @@ def test_held_and_deleted_by_query(play: Stage) -> None:
     assert len(gateway.listed("spool", "list", "--domain", DOMAIN)) == 2
     assert gateway.listed("spool", "list", "--domain", "other.example") == []
     gateway.command("spool", "show", "0000000000zzzzz", status=1)
+
+
+def test_demo_takes_a_message_and_ends_with_ctrl_c(play: Stage) -> None:
+    demo = play.gateway("", start=False)
+    folder = demo.folder / "demo"
+    ports = ("--port", str(demo.port), "--primary-port", str(free_port()))
+    demo.spawn([sys.executable, "-m", "inboundmx", "demo", *ports, "--folder", str(folder)])
+    demo.wait_for_banner(demo.port)
+    told = until("what to type next", lambda: demo.output.read_text() if "swaks" in demo.output.read_text() else "")
+    assert str(demo.port) in told
+    assert "smtplib" in told
+
+    answer = post(demo.port, letter("demonstration"), recipients=["newcomer@example.test"])
+
+    assert answer.code == 250, answer
+    (saved,) = until("a file", lambda: list((folder / "primary").glob("*.eml")))
+    assert b"Subject: demonstration\r\n" in saved.read_bytes()
+    until("where it went", lambda: saved.name in demo.output.read_text())
+    assert demo.end(signal.SIGINT) == 0
+    demo.output.unlink()
