@@ -247,26 +247,22 @@ class Courier:
         """By host: state, last error, connections, who waits."""
         return {str(host): pool.status() for (host, _), pool in self._pools.items()}
 
-    def hurry(self) -> None:
-        """We are stopping: whoever waits is answered as if the patience had ended, and nobody is served any more. What
-        was sent whole goes on waiting for its answer."""
+    def close(self) -> None:
+        """We are stopping: strangers are answered as if their patience had ended, nothing new is sent, idle connections
+        are closed. What is in transmission goes on, until ``abandon``."""
         self._stopping = True
         for patience in self._patience.values():
             while (errand := patience.oldest()) is not None:
                 errand.expire()
-
-    def abandon(self) -> None:
-        """What the spool is sending and has not sent whole ends now."""
-        for errand in tuple(self._errands):
-            if errand.transmission is not None and not errand.transmission.dot_sent:
-                errand.transmission.abandon()
-
-    def close(self) -> None:
-        self.hurry()
-        for patience in self._patience.values():
             patience.close()
         for pool in self._pools.values():
             pool.close()
+
+    def abandon(self) -> None:
+        """What has not been sent whole ends now."""
+        for errand in tuple(self._errands):
+            if errand.transmission is not None:
+                errand.transmission.abandon()
 
     async def _transmit(
         self, errand: _Errand, pool: Pool, kept: Kept, parcel: Parcel, answer_seconds: float

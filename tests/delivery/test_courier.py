@@ -230,10 +230,10 @@ def test_a_stranger_who_hangs_up_stops_what_is_not_sent(world):
     assert not world.transmitter.live()
 
 
-def test_hurry_ends_the_waiting(world):
+def test_closing_ends_the_waiting(world):
     before, after = world.hand_over(id="one"), world.hand_over(id="two")
     world.transmitter.sent[1].dot_sent = True
-    world.courier.hurry()
+    world.courier.close()
     assert (before[0].kind, after[0].kind) == ("postponed", "uncertain")
     assert world.hand_over()[0].kind == "postponed"
 

@@ -1,0 +1,213 @@
+"""When a message is tried again, when that ends, and what then becomes of each recipient.
+
+Knows the retry list, its slots and what an attempt's answers mean for custody. Does not know a host, a disk or a clock:
+the time is an argument.
+
+A slot is one instant of the list: slot 0 is the first attempt, slot n comes ``waits[n-1]`` after the one before. The
+end of a list is counted in slots and not in age, so neither a clock that jumps nor a gateway that was stopped ends it
+early.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from inboundmx.model.address import Address
+from inboundmx.model.custody import DeliveryAttempt, SpoolEntry, SpoolRecipient, State, Status
+from inboundmx.model.reply import Reply
+from inboundmx.model.settings import DeliverySettings, DomainSettings, Retry
+
+# After a final dot without an answer the message may have arrived: RFC 1047, RFC 5321 4.5.3.2.6.
+UNANSWERED_SECONDS = 600.0
+# Entries that wait in one wave drift apart; only ever later.
+JITTER = 0.01
+# How far an attempt may be off its slot by the rounding of timers.
+SLACK_SECONDS = 1.0
+
+# Causes of an entry. The first is an ACTIVE one's: not to be tried before its time even when its primary comes back.
+UNANSWERED = "unanswered"
+EXHAUSTED = "exhausted"
+UNDELIVERABLE = "undeliverable"
+NO_ROUTE = "no route"
+DAMAGED = "damaged"
+
+Fate = Literal["", "notify", "held", "dropped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What an attempt changes. ``entry`` is what stays of the entry, None: nothing does. ``split``: a new entry that
+    holds the undeliverable recipients while others still wait.
+
+    ``failed`` will not be tried again by themselves; ``fate`` says what becomes of them all: ``notify`` the sender,
+    ``held`` as undeliverable, or ``dropped`` (mail with the null sender). ``delayed``: the sender is told it is late.
+    """
+
+    entry: SpoolEntry | None
+    split: SpoolEntry | None = None
+    delivered: tuple[Address, ...] = ()
+    failed: tuple[SpoolRecipient, ...] = ()
+    fate: Fate = ""
+    exhausted: bool = False
+    delayed: bool = False
+
+
+def offset(slot: int, retry: Retry) -> float:
+    """Seconds from the first attempt to this slot, when the list repeats its last wait without end."""
+    listed = sum(retry.waits[:slot])
+    beyond = max(0, slot - len(retry.waits))
+    return listed + (beyond * retry.waits[-1] if retry.waits else 0.0)
+
+
+def wait_before(slot: int, retry: Retry, lifetime: float) -> float | None:
+    """Seconds between the slot before and this one; None: there is no such slot, the list has ended. A list that
+    repeats ends with ``lifetime``; one that does not is kept whole, however long it is."""
+    if not retry.waits:
+        return None
+    if retry.repeat_last:
+        return None if offset(slot, retry) > lifetime else retry.waits[min(slot, len(retry.waits)) - 1]
+    return retry.waits[slot - 1] if slot <= len(retry.waits) else None
+
+
+def given_up_after(retry: Retry, lifetime: float) -> float:
+    """Seconds from the first attempt to the last one of the list; the lifetime, of one that repeats."""
+    return lifetime if retry.repeat_last else offset(len(retry.waits), retry)
+
+
+def due_in(entry: SpoolEntry, now: float, domain: DomainSettings) -> float:
+    """Seconds until the entry's next attempt, measured once; to be waited for by a clock that does not jump. Never more
+    than the longest wait there is, so that a wall clock set wrong does not strand mail."""
+    if entry.next_attempt_at is None:
+        return 0.0
+    longest = max(*domain.retry.waits, domain.delay, UNANSWERED_SECONDS) * (1 + JITTER)
+    return min(max(0.0, entry.next_attempt_at - now), longest)
+
+
+def unanswered(attempt: DeliveryAttempt) -> bool:
+    """The final dot was sent and nothing understandable came back: the message may have arrived."""
+    return attempt.dot_sent and attempt.trouble not in ("", "rejects_us")
+
+
+def settle(
+    entry: SpoolEntry,
+    attempt: DeliveryAttempt,
+    now: float,
+    domain: DomainSettings,
+    delivery: DeliverySettings,
+    *,
+    slot: bool,
+    jitter: float,
+    spare_id: str,
+) -> Settlement:
+    """``slot``: the attempt was made because its time had come, and uses it up; one made because the primary came back
+    or an operator asked does not. ``jitter`` from 0 to 1; ``spare_id`` for ``split``."""
+    replies = dict(attempt.replies)
+    recipients = tuple(
+        _answered(recipient, replies.get(recipient.address), attempt)
+        if recipient.status is Status.PENDING
+        else recipient
+        for recipient in entry.recipients
+    )
+    before = {recipient.address for recipient in entry.pending}
+    slots_used = entry.slots_used + slot
+    wait = wait_before(max(slots_used, 1), domain.retry, domain.lifetime)
+    exhausted = slot and wait is None and any(r.status is Status.PENDING for r in recipients)
+    if exhausted and domain.when_exhausted == "bounce":
+        recipients = tuple(replace(r, status=Status.FAILED) if r.status is Status.PENDING else r for r in recipients)
+    after = replace(
+        entry,
+        recipients=recipients,
+        attempts=entry.attempts + 1,
+        slots_used=slots_used,
+        cause=UNANSWERED if unanswered(attempt) else "",
+        next_attempt_at=_next_attempt_at(entry, attempt, now, slot, wait, jitter),
+    )
+    if exhausted and domain.when_exhausted == "hold":
+        after = _held(after, EXHAUSTED, now, delivery)
+    failed = tuple(r for r in recipients if r.address in before and r.status is Status.FAILED)
+    fate = _fate(entry) if failed else ""
+    kept, split = _parted(after, failed if fate == "held" else (), now, delivery, spare_id)
+    delayed = kept is not None and _is_late(kept, now, delivery)
+    return Settlement(
+        entry=replace(kept, delay_notified=True) if kept is not None and delayed else kept,
+        split=split,
+        delivered=tuple(r.address for r in recipients if r.address in before and r.status is Status.DELIVERED),
+        failed=failed,
+        fate=fate,
+        exhausted=exhausted,
+        delayed=delayed,
+    )
+
+
+def park(entry: SpoolEntry, cause: str, now: float, delivery: DeliverySettings) -> SpoolEntry:
+    """The entry as one that an operator must look at: not delivered any more, not forgotten."""
+    held = _held(entry, cause, now, delivery)
+    return replace(held, expires_at=None)
+
+
+def _answered(recipient: SpoolRecipient, reply: Reply | None, attempt: DeliveryAttempt) -> SpoolRecipient:
+    status = Status.PENDING
+    if reply is not None and reply.positive and attempt.dot_sent:
+        status = Status.DELIVERED
+    elif reply is not None and reply.permanent and attempt.trouble != "rejects_us":
+        status = Status.FAILED
+    said = str(reply) if reply is not None else recipient.last_reply
+    return SpoolRecipient(recipient.address, status, recipient.attempts + 1, said)
+
+
+def _next_attempt_at(
+    entry: SpoolEntry, attempt: DeliveryAttempt, now: float, slot: bool, wait: float | None, jitter: float
+) -> float | None:
+    scheduled = attempt.started_at if entry.next_attempt_at is None else entry.next_attempt_at
+    if not slot and scheduled > now:
+        following = scheduled
+    else:
+        if wait is None:
+            # Only an attempt beside the list can find it ended and yet go on; it is settled by the next one.
+            wait = UNANSWERED_SECONDS
+        # Measured from the slot, so that slow attempts do not stretch the list; but from the attempt when that was far
+        # off its slot, for then the clock has jumped or nobody was there, and slots must not come in a heap.
+        on_time = -SLACK_SECONDS <= attempt.started_at - scheduled <= wait / 2
+        following = (scheduled if on_time and slot else attempt.started_at) + wait * (1 + JITTER * jitter)
+    if unanswered(attempt):
+        following = max(following, now + UNANSWERED_SECONDS)
+    return following
+
+
+def _fate(entry: SpoolEntry) -> Fate:
+    if entry.sender is None or entry.notice:
+        return "dropped"
+    return "notify" if entry.may_notify else "held"
+
+
+def _parted(
+    entry: SpoolEntry, undeliverable: tuple[SpoolRecipient, ...], now: float, delivery: DeliverySettings, spare_id: str
+) -> tuple[SpoolEntry | None, SpoolEntry | None]:
+    """The entry without, or as, its undeliverable recipients, and those in an entry of their own. They are pending
+    there, so that an operator can release them."""
+    if not undeliverable:
+        return (entry if entry.pending else None), None
+    waiting = tuple(replace(r, status=Status.PENDING) for r in undeliverable)
+    moved = {r.address for r in undeliverable}
+    others = tuple(r for r in entry.recipients if r.address not in moved)
+    if not entry.pending:
+        return _held(replace(entry, recipients=others + waiting), UNDELIVERABLE, now, delivery), None
+    apart = replace(entry, id=spare_id, recipients=waiting)
+    return replace(entry, recipients=others), _held(apart, UNDELIVERABLE, now, delivery)
+
+
+def _held(entry: SpoolEntry, cause: str, now: float, delivery: DeliverySettings) -> SpoolEntry:
+    until = now + delivery.undeliverable_retention
+    return replace(entry, state=State.HELD, cause=cause, next_attempt_at=None, expires_at=until)
+
+
+def _is_late(entry: SpoolEntry, now: float, delivery: DeliverySettings) -> bool:
+    return (
+        entry.state is State.ACTIVE
+        and entry.may_notify
+        and entry.sender is not None
+        and not entry.notice
+        and not entry.delay_notified
+        and 0 < delivery.delay_notice <= now - entry.received_at
+    )

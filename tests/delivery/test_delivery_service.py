@@ -1,0 +1,405 @@
+"""The loop: due, attempted, settled, recorded, acted upon; with hosts and a spool of the tests' own."""
+
+from dataclasses import replace
+
+import pytest
+from delivery_fakes import (
+    ANN,
+    BOB,
+    DOMAIN,
+    FIRST,
+    NO_ROOM,
+    OK,
+    REFUSED,
+    SECOND,
+    FakeChance,
+    FakeClock,
+    FakeJournal,
+    FakeSpool,
+    FakeTransmitter,
+    domain,
+    entry,
+    parcel,
+    route,
+    run,
+    settings,
+)
+from twisted.internet.defer import Deferred
+
+from inboundmx.delivery.courier import Courier
+from inboundmx.delivery.service import DeliveryService
+from inboundmx.model.address import Address
+from inboundmx.model.custody import DeliveryAttempt, Phase, State, Status
+from inboundmx.model.reply import Reply
+from inboundmx.model.settings import BACKUP_RETRY, DomainSettings
+from inboundmx.ports import Damaged
+
+GREYLISTED = Reply(450, "4.2.0", "later")
+UNKNOWN = Reply(550, "5.1.1", "nobody of that name")
+BACKUP = domain(mode="backup", retry=BACKUP_RETRY, when_exhausted="hold")
+HOME = DomainSettings("b.example", primary=(SECOND,), priority=7)
+
+
+class World:
+    def __init__(self, *domains, **delivery):
+        self.clock = FakeClock()
+        self.start = self.clock.now()
+        self.transmitter = FakeTransmitter(self.clock)
+        self.journal = FakeJournal()
+        self.spool = FakeSpool()
+        self.settings = settings(*(domains or (domain(),)), **delivery)
+        courier = Courier(self.transmitter, lambda: self.settings, self.clock, FakeChance(), self.journal)
+        self.courier = courier
+        self.service = DeliveryService(
+            self.spool, courier, lambda: self.settings, self.clock, FakeChance(), self.journal
+        )
+
+    def deposit(self, *entries):
+        self.spool.put(*entries)
+        self.service.deposited(entries)
+
+    def answering(self, reply, **how):
+        self.transmitter.automatic = lambda transmission: transmission.answer(reply, **how)
+
+    def elapsed(self):
+        return self.clock.now() - self.start
+
+    def row(self, id="entry1"):
+        return self.spool.rows[id]
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def test_what_is_deposited_is_delivered_and_forgotten(world):
+    world.answering(OK)
+    world.deposit(entry("entry1"), entry("entry2"))
+    assert world.spool.removed == ["entry1", "entry2"]
+    assert not world.spool.changes
+    assert world.journal.named("delivered") == [("delivered", "m-entry1"), ("delivered", "m-entry2")]
+    assert world.transmitter.last.seconds == (60.0, 600.0)
+    assert not world.transmitter.last.parcel.all_or_nothing
+
+
+def test_start_adopts_what_the_spool_holds_the_most_urgent_first(world):
+    world.spool.put(entry("old", at=world.start - 9), entry("late"), entry("urgent", priority=9))
+    world.spool.put(entry("held", state=State.HELD, next_attempt_at=None))
+    world.answering(OK)
+    world.service.start()
+    assert world.spool.removed == ["urgent", "old", "late"]
+
+
+def test_every_recipient_is_settled_alone_and_the_rest_tried_again(world):
+    world.deposit(entry("entry1", ANN, BOB))
+    world.transmitter.last.answer(OK, GREYLISTED)
+    assert [r.status for r in world.row().recipients] == [Status.DELIVERED, Status.PENDING]
+    assert world.journal.named("delivered", "deferred") == [("delivered", "m-entry1"), ("deferred", "m-entry1")]
+    world.clock.advance(15 * 60 * 1.01 + 1)
+    assert world.transmitter.last.parcel.recipients == (BOB,)
+    world.transmitter.last.answer(OK)
+    assert not world.spool.rows
+
+
+@pytest.mark.parametrize("many", [1, 30])
+def test_a_primary_down_is_tried_exactly_by_the_list_with_one_connect_a_slot(many):
+    world = World(BACKUP)
+    world.transmitter.hosts[FIRST] = REFUSED
+    attempts = {}
+    world.journal.record = lambda event, id, fields, level="info": (
+        attempts.setdefault(id, []).append(world.elapsed()) if event in ("deferred", "held") else None
+    )
+    world.deposit(*(entry(f"e{n}") for n in range(many)))
+    world.clock.advance(48 * 3600)
+    assert len(attempts) == many
+    for times in attempts.values():
+        assert times == pytest.approx([0, 600, 1200, 1800, 1470 * 60], rel=0.01, abs=1)
+        assert all(real >= exact - 1e-6 for real, exact in zip(times, [0, 600, 1200, 1800, 88200], strict=True))
+    assert {row.cause for row in world.spool.rows.values()} == {"exhausted"}
+    assert {row.state for row in world.spool.rows.values()} == {State.HELD}
+    probes = 48 * 3600 / 30
+    assert len(world.transmitter.asked) <= probes + 10
+
+
+def test_nothing_but_a_probe_is_sent_to_a_host_that_is_down(world):
+    world.transmitter.hosts[FIRST] = REFUSED
+    world.deposit(entry("entry1"))
+    assert len(world.transmitter.asked) == 1
+    assert run(world.courier.hand_over(parcel(), route()))[0][0].kind == "postponed"
+    assert len(world.transmitter.asked) == 1
+    world.clock.advance(29.9)
+    assert len(world.transmitter.asked) == 1
+    world.clock.advance(0.5)
+    assert [seconds for _, seconds, _, _ in world.transmitter.asked[1:]] == [300.0]
+
+
+def test_a_primary_that_comes_back_gets_what_waits_at_once_and_no_slot_is_used():
+    world = World(BACKUP)
+    world.transmitter.hosts[FIRST] = REFUSED
+    world.deposit(entry("entry1"), entry("entry2", priority=9))
+    world.clock.advance(100)
+    world.transmitter.hosts[FIRST] = "up"
+    world.clock.advance(31)
+    assert [sent.parcel.message_id for sent in world.transmitter.sent] == ["m-entry2"]
+    world.transmitter.last.answer(GREYLISTED, phase=Phase.RECIPIENT)
+    kept = world.row("entry2")
+    assert (kept.slots_used, kept.attempts) == (1, 2)
+    assert kept.next_attempt_at == pytest.approx(world.start + 600, abs=6)
+    assert world.journal.named("host_down", "host_up") == [("host_down", ""), ("host_up", "")]
+
+
+def test_what_comes_back_is_begun_slowly_and_never_takes_all_connections():
+    world = World(BACKUP)
+    world.transmitter.hosts[FIRST] = REFUSED
+    world.deposit(*(entry(f"e{n:03}") for n in range(200)))
+    world.transmitter.hosts[FIRST] = "up"
+    world.clock.advance(31)
+    rounds = []
+    while pending := [sent for sent in world.transmitter.sent if not sent.done.called]:
+        rounds.append(len(pending))
+        for sent in pending:
+            sent.answer(OK)
+    assert rounds[:4] == [1, 2, 4, 8]
+    assert max(rounds) == 10
+    assert not world.spool.rows
+    assert len(world.transmitter.live()) <= 10
+
+
+def test_a_dead_destination_delays_no_other():
+    world = World(domain(), HOME)
+    world.transmitter.hosts[FIRST] = "silent"
+    world.deposit(*(entry(f"dead{n}") for n in range(300)))
+    world.answering(OK)
+    world.deposit(entry("alive", Address("x", "b.example"), domain="b.example"))
+    assert world.spool.removed == ["alive"]
+
+
+def test_no_answer_to_the_dot_is_left_alone_for_ten_minutes_even_when_the_primary_comes_back(world):
+    world.settings = settings(domain(retry=replace(BACKUP_RETRY, waits=(60.0,) * 9)))
+    world.deposit(entry("entry1"))
+    world.transmitter.hosts[FIRST] = REFUSED
+    world.transmitter.last.dot_sent = True
+    world.transmitter.last.lose(phase=Phase.DOT, dot_sent=True)
+    world.deposit(entry("entry2", at=world.clock.now()))
+    world.transmitter.hosts[FIRST] = "up"
+    world.clock.advance(500)
+    assert "m-entry1" not in [sent.parcel.message_id for sent in world.transmitter.sent[1:]]
+    for sent in world.transmitter.sent[1:]:
+        sent.answer(OK)
+    world.clock.advance(101)
+    assert world.transmitter.last.parcel.message_id == "m-entry1"
+
+
+# --- claimed by a transmission that still waits ---
+
+
+def uncertain(reply, trouble=""):
+    replies = ((ANN, reply),)
+    return DeliveryAttempt(FIRST, 1_800_000_000.0, 1_800_000_100.0, Phase.DOT, replies, "", trouble, True)
+
+
+def claim(world, **more):
+    late = Deferred()
+    kept = entry("entry1", next_attempt_at=world.start + 600, **more)
+    world.spool.put(kept)
+    world.service.claimed(kept, late)
+    return late
+
+
+def test_a_late_yes_settles_the_claimed(world):
+    late = claim(world)
+    world.clock.advance(3000)
+    assert not world.transmitter.sent
+    late.callback(uncertain(OK))
+    assert world.spool.removed == ["entry1"]
+    assert world.journal.named("delivered") == [("delivered", "m-entry1")]
+
+
+def test_a_late_no_is_a_failure(world):
+    claim(world).callback(uncertain(UNKNOWN))
+    assert (world.row().state, world.row().cause) == (State.HELD, "undeliverable")
+
+
+def test_silence_makes_the_claimed_due_in_ten_minutes(world):
+    late = claim(world)
+    late.callback(uncertain(Reply(451, "4.4.2", "lost"), "lost"))
+    assert not world.transmitter.sent
+    assert world.row().next_attempt_at >= world.start + 600
+    world.answering(OK)
+    world.clock.advance(599)
+    assert not world.transmitter.sent
+    world.clock.advance(16 * 60)
+    assert world.spool.removed == ["entry1"]
+
+
+# --- failures ---
+
+
+def test_a_failure_nobody_may_be_told_of_is_held(world):
+    world.answering(UNKNOWN, phase=Phase.RECIPIENT)
+    world.deposit(entry("entry1", ANN, BOB))
+    kept = world.row()
+    assert (kept.state, kept.cause) == (State.HELD, "undeliverable")
+    assert kept.expires_at == world.start + 30 * 86400
+    assert world.journal.named("held") == [("held", "m-entry1")]
+
+
+def test_one_failure_among_others_that_wait_gets_an_entry_of_its_own(world):
+    world.deposit(entry("entry1", ANN, BOB))
+    world.transmitter.last.answer(UNKNOWN, GREYLISTED)
+    assert len(world.spool.changes) == 1
+    assert [r.address for r in world.row().recipients] == [BOB]
+    (split,) = [row for row in world.spool.rows.values() if row.id != "entry1"]
+    assert (split.state, split.cause, split.body_id) == (State.HELD, "undeliverable", "entry1")
+    assert [r.address for r in split.pending] == [ANN]
+
+
+def test_a_notice_and_the_end_of_its_entry_are_one_commit(world):
+    world.settings = settings(domain(), HOME)
+    world.deposit(entry("entry1", may_notify=True))
+    world.transmitter.automatic = lambda transmission: None
+    world.transmitter.last.answer(UNKNOWN, phase=Phase.RECIPIENT)
+    change = world.spool.changes[0]
+    assert change.remove == ("entry1",)
+    notice = change.add[0].entry
+    assert (notice.notice, notice.sender, notice.domain, notice.priority) == (True, None, "b.example", 7)
+    sent = world.transmitter.last.parcel
+    assert (sent.sender, [str(r) for r in sent.recipients]) == (None, ["s@b.example"])
+    assert b"550 5.1.1 nobody of that name" in sent.content.body.head
+    assert world.journal.named("failed", "bounced") == [("failed", "m-entry1"), ("bounced", "m-entry1")]
+
+
+def test_a_notice_without_a_route_is_held(world):
+    world.answering(UNKNOWN, phase=Phase.RECIPIENT)
+    world.deposit(entry("entry1", may_notify=True))
+    (notice,) = world.spool.rows.values()
+    assert (notice.notice, notice.state, notice.cause) == (True, State.HELD, "undeliverable")
+
+
+def test_a_notice_that_fails_is_dropped_with_a_record(world):
+    world.answering(UNKNOWN, phase=Phase.RECIPIENT)
+    world.deposit(entry("entry1", sender=None, notice=True))
+    assert not world.spool.rows
+    assert [(e, f["fate"]) for e, _, f, _ in world.journal.events if e == "failed"] == [("failed", "dropped")]
+
+
+def test_the_sender_is_told_of_a_delay_once():
+    world = World(domain(), HOME, delay_notice=3600.0)
+    world.transmitter.hosts[FIRST] = REFUSED
+    world.answering(OK)
+    world.deposit(entry("entry1", may_notify=True))
+    world.clock.advance(40 * 3600)
+    notices = [sent.parcel for sent in world.transmitter.sent]
+    assert len(notices) == 1
+    assert b"Action: delayed" in notices[0].content.body.head
+    assert world.row().delay_notified
+    assert world.journal.named("delay_notified") == [("delay_notified", "m-entry1")]
+
+
+def test_damage_is_parked_and_never_delivered(world):
+    world.spool.damaged = Damaged("hash")
+    world.deposit(entry("entry1"))
+    assert (world.row().state, world.row().cause) == (State.HELD, "damaged")
+    assert not world.transmitter.sent
+    assert [level for event, _, _, level in world.journal.events if event == "held"] == ["error"]
+    assert len(world.transmitter.live()) == 1
+
+
+def test_a_domain_that_is_ours_no_longer_keeps_its_mail(world):
+    world.deposit(entry("entry1", domain="gone.example"))
+    assert (world.row().state, world.row().cause) == (State.HELD, "no route")
+    assert not world.transmitter.asked
+
+
+def test_a_spool_that_cannot_write_is_asked_again(world):
+    world.deposit(entry("entry1"))
+    world.spool.trouble = NO_ROOM
+    world.transmitter.last.answer(GREYLISTED, phase=Phase.RECIPIENT)
+    world.clock.advance(70)
+    assert len(world.transmitter.sent) == 1
+    world.spool.trouble = None
+    world.clock.advance(60)
+    assert world.row().attempts == 1
+    assert len(world.transmitter.sent) == 1
+
+
+# --- operators ---
+
+
+def test_a_forced_entry_is_tried_at_once_and_uses_no_slot(world):
+    world.deposit(entry("entry1", next_attempt_at=world.start + 5000, slots_used=2, attempts=2))
+    assert not world.transmitter.sent
+    world.service.force(["entry1", "unknown"])
+    world.transmitter.last.answer(GREYLISTED, phase=Phase.RECIPIENT)
+    assert (world.row().slots_used, world.row().attempts) == (2, 3)
+
+
+def test_what_an_operator_changed_is_seen(world):
+    world.deposit(entry("entry1", next_attempt_at=world.start + 5000), entry("entry2", next_attempt_at=world.start + 9))
+    del world.spool.rows["entry2"]
+    world.spool.put(replace(world.row(), next_attempt_at=world.start + 20))
+    world.service.changed(["entry1", "entry2"])
+    world.clock.advance(19)
+    assert not world.transmitter.sent
+    world.clock.advance(2)
+    assert [sent.parcel.message_id for sent in world.transmitter.sent] == ["m-entry1"]
+
+
+def test_what_was_deleted_while_on_its_way_stays_deleted(world):
+    world.deposit(entry("entry1"))
+    del world.spool.rows["entry1"]
+    world.transmitter.last.answer(GREYLISTED, phase=Phase.RECIPIENT)
+    assert not world.spool.rows
+
+
+def test_status_tells_of_hosts_and_queues(world):
+    world.deposit(entry("entry1"), entry("entry2", next_attempt_at=world.start + 9))
+    told = world.service.status()
+    assert told["hosts"][str(FIRST)]["state"] == "closed"
+    assert told["hosts"][str(FIRST)]["busy"] == 1
+    assert told["queues"][DOMAIN] == {"later": 1, "due": 0, "running": 1}
+
+
+# --- stopping ---
+
+
+def stopped(world, seconds=5.0):
+    over = []
+    world.service.stop(seconds).addCallback(over.append)
+    return over
+
+
+def test_a_stop_with_nothing_to_do_is_over_at_once(world):
+    assert stopped(world) == [None]
+
+
+def test_a_stop_waits_for_what_is_being_sent(world):
+    world.deposit(entry("entry1"), entry("entry2", next_attempt_at=world.start + 1))
+    over = stopped(world)
+    world.clock.advance(2)
+    assert not over
+    world.transmitter.last.answer(OK)
+    assert over
+    assert world.spool.removed == ["entry1"]
+    assert len(world.transmitter.sent) == 1
+    assert not world.transmitter.live()
+
+
+def test_a_stop_abandons_before_the_dot_and_leaves_the_entry_as_it_was(world):
+    before = entry("entry1")
+    world.deposit(before)
+    over = stopped(world)
+    world.clock.advance(5.1)
+    assert over
+    assert world.row() == before
+
+
+def test_a_stop_leaves_what_was_sent_whole_for_ten_minutes(world):
+    world.deposit(entry("entry1"))
+    world.transmitter.last.dot_sent = True
+    over = stopped(world)
+    world.clock.advance(5.1)
+    assert over
+    assert (world.row().next_attempt_at, world.row().cause) == (world.clock.now() + 600 - 0.1, "unanswered")
+    assert not world.clock.turned.getDelayedCalls()
