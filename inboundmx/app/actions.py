@@ -7,7 +7,7 @@ import re
 from inboundmx.app.addresses import mailbox
 from inboundmx.app.words import Wrong, nearest
 from inboundmx.model.verdict import Action
-from inboundmx.policy.stamping import TAG_LIMIT
+from inboundmx.policy.editing import TAG_LIMIT
 
 VERBS = ("deliver", "header", "tag", "redirect", "quarantine", "hold", "discard", "reject")
 # What becomes of the mail; a level says one of them, or none: deliver.
