@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from inboundmx.app.settings import CHECKS_TO_COME, PLAIN, SECTIONS_TO_COME, keys_of
+from inboundmx.app.check_sections import CHECKS_TO_COME
+from inboundmx.app.reading import keys_of
+from inboundmx.app.settings import PLAIN, SECTIONS_TO_COME
 from inboundmx.app.values import kind
 from inboundmx.checks.api import ALWAYS
 from inboundmx.checks.registry import KINDS

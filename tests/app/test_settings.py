@@ -246,6 +246,11 @@ def test_files_are_included_and_read_in_order(read: Any, write: Any, tmp_path: P
     assert settings.tls.certificate == str(tmp_path / "x.pem")
 
 
+def test_a_pattern_that_names_the_file_itself_does_not_read_it_twice(read: Any, write: Any) -> None:
+    write("[domain a.example]\nprimary = 192.0.2.1\n", "a.ini")
+    assert list(read("[gateway]\ninclude = *.ini\n").domains) == ["a.example"]
+
+
 def test_a_section_in_two_files_names_both(wrong: Any, write: Any, tmp_path: Path) -> None:
     write("\n[smtp]\nmax_recipient = 5\n", "more.ini")
     assert wrong("[gateway]\ninclude = more.ini\n[smtp]\n") == [

@@ -1,0 +1,92 @@
+"""Reads ``[check …]``. Knows that a kind brings its own keys, outcomes and weights; does not know what a kind does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from inboundmx.app.ini import Entry, Section
+from inboundmx.app.level_sections import Named
+from inboundmx.app.reading import Reading, keys_of
+from inboundmx.app.words import nearest, not_there_yet
+from inboundmx.checks.api import ALWAYS, Check
+from inboundmx.model.settings import CheckSettings
+from inboundmx.model.verdict import Weight
+
+Kinds = Mapping[str, type[Check]]
+
+CHECKS_TO_COME = frozenset(
+    (
+        *("rdns", "early_talker", "dnsbl", "helo", "spf", "blocked", "ratelimit", "recipient", "greylist", "dkim"),
+        *("dmarc", "arc", "attachments", "uribl", "bayes", "clamav", "command", "spamassassin", "rspamd"),
+    )
+)
+
+_CHECK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+
+
+def read_checks(reading: Reading, sections: Named, kinds: Kinds) -> tuple[CheckSettings, ...]:
+    found: dict[str, CheckSettings] = {}
+    for name, section in sections:
+        if not _CHECK_NAME.fullmatch(name.lower()):
+            reading.problems.append(
+                section.problem(f"{name} cannot be the name of a check: letters, digits, - and _, at most 40")
+            )
+        elif name.lower() in found:
+            reading.problems.append(section.problem(f"a check named {name.lower()} stands here already"))
+        else:
+            check = _check(reading, kinds, name.lower(), section)
+            if check is not None:
+                found[check.name] = check
+    return tuple(found.values())
+
+
+def _check(reading: Reading, kinds: Kinds, name: str, section: Section) -> CheckSettings | None:
+    use = section.entries.get("use")
+    if use is None:
+        reading.problems.append(section.problem(f"use is missing: which kind of check{nearest('', kinds)}"))
+        return None
+    made = kinds.get(use.value)
+    if made is None:
+        wrong = f"there is no kind of check {use.value}{nearest(use.value, kinds)}"
+        if use.value in CHECKS_TO_COME:
+            wrong = str(not_there_yet(f"the kind of check {use.value}"))
+        reading.problems.append(use.problem(wrong))
+        return None
+    before = len(reading.problems)
+    common = keys_of(CheckSettings)
+    values: dict[str, Any] = {}
+    options = {option.name: option.default for option in made.options}
+    option_kinds = {option.name: option.kind for option in made.options}
+    weights: dict[str, Weight] = dict.fromkeys(sorted(made.outcomes | ALWAYS), 0.0)
+    weights.update(made.weights)
+    for key, entry in section.entries.items():
+        if key == "use":
+            pass
+        elif key.startswith("weight."):
+            _weight(reading, entry, key.removeprefix("weight."), weights)
+        elif key in common:
+            values[key] = reading.value(entry, common[key].metadata["kind"], None)
+        elif key in options:
+            options[key] = reading.value(entry, option_kinds[key], options[key])
+        else:
+            reading.unknown(entry, ["use", *common, *options, *(f"weight.{outcome}" for outcome in weights)])
+    for option in made.options:
+        if option.required and (option.name not in section.entries or section.entries[option.name].value == ""):
+            reading.problems.append(section.problem(f"{option.name} is missing: {option.help}"))
+    if len(reading.problems) > before:
+        # Known by name all the same, so that what a domain says of it is not called unknown.
+        return CheckSettings(name, use.value, weights=weights)
+    try:
+        made(options)
+    except ValueError as error:
+        reading.problems.append(section.problem(str(error)))
+    return CheckSettings(name, use.value, weights=weights, options=options, **values)
+
+
+def _weight(reading: Reading, entry: Entry, outcome: str, weights: dict[str, Weight]) -> None:
+    if outcome not in weights:
+        reading.problems.append(entry.problem(f"the check has no outcome {outcome}{nearest(outcome, weights)}"))
+    else:
+        weights[outcome] = reading.value(entry, "weight", 0.0)

@@ -1,0 +1,68 @@
+"""Reads the keys of one section, and collects what is wrong with them.
+
+Knows a key's kind, its hints and the nearest known key. Does not know what a section is for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, fields
+from typing import Any
+
+from inboundmx.app.ini import Entry, Problem, Section
+from inboundmx.app.values import kind
+from inboundmx.app.words import Wrong, nearest, not_there_yet
+
+KEYS_TO_COME = frozenset({("relay", "users")})
+UNREAD = object()
+
+
+def keys_of(section: type[Any]) -> Mapping[str, Field[Any]]:
+    """The keys a section of this type has: its fields that say how they are read."""
+    return {each.name: each for each in fields(section) if "kind" in each.metadata}
+
+
+class Reading:
+    """One reading of a file and those it includes. Relative paths start at ``folder``."""
+
+    def __init__(self, folder: str, problems: list[Problem]) -> None:
+        self.problems = problems
+        self._folder = folder
+
+    def value(self, entry: Entry, kind_name: str, default: Any) -> Any:
+        """The value, or ``default`` when the text is none of its kind, which is then a problem."""
+        try:
+            value = kind(kind_name).read(entry.value)
+        except Wrong as wrong:
+            hint = ""
+            if re.search(r"\s[#;]", entry.value):
+                hint = " (a comment stands on a line of its own)"
+            elif "\n" in entry.value:
+                hint = " (an indented line continues the value before it)"
+            self.problems.append(entry.problem(f"{wrong}{hint}"))
+            return default
+        if kind_name == "path" or (kind_name == "log_file" and value != "stdout"):
+            return os.path.normpath(os.path.join(self._folder, value)) if value else value
+        return value
+
+    def values(self, section: Section, keys: Mapping[str, Field[Any]], extra: Iterable[str] = ()) -> dict[str, Any]:
+        """What the section says, by key. Keys that are neither in ``keys`` nor among the prefixes in ``extra``
+        (ending in a dot) are problems."""
+        found: dict[str, Any] = {}
+        for key, entry in section.entries.items():
+            if key in keys:
+                value = self.value(entry, keys[key].metadata["kind"], UNREAD)
+                if value is not UNREAD:
+                    found[key] = value
+            elif not any(key.startswith(prefix) for prefix in extra):
+                self.unknown(entry, [*keys, *extra])
+        return found
+
+    def unknown(self, entry: Entry, known: Iterable[str]) -> None:
+        """A key that does not exist, or not yet."""
+        if (entry.section, entry.key) in KEYS_TO_COME:
+            self.problems.append(entry.problem(str(not_there_yet("this key", "leave it out"))))
+        else:
+            self.problems.append(entry.problem(f"there is no key {entry.key} here{nearest(entry.key, known)}"))
