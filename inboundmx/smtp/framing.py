@@ -45,6 +45,8 @@ class LineReader:
         ``Flaw.ENDLESS`` comes before the CRLF, and nothing is to be read after it.
         """
         buffer, at = self._buffer, self._at
+        if not buffer and not self._dropped:
+            return None
         end = buffer.find(b"\r\n", at)
         if end < 0:
             return self._unfinished()

@@ -57,12 +57,15 @@ class SmtpServer(Protocol):
         "_dialogue",
         "_ended",
         "_factory",
+        "_handshaking",
         "_line_since",
         "_peer_ip",
         "_reading",
+        "_refusal",
         "_settings",
         "_timer",
         "_timer_at",
+        "_tls_options",
         "_turning",
         "_unread",
         "_waiting",
@@ -72,6 +75,7 @@ class SmtpServer(Protocol):
     def __init__(self, factory: SmtpServerFactory) -> None:
         self._factory = factory
         self._settings = factory.settings
+        self._tls_options = factory.tls_options
         self._conversation: Conversation | None = None
         self._dialogue: Dialogue | None = None
         self._waiting: Deferred[Any] | None = None
@@ -80,7 +84,9 @@ class SmtpServer(Protocol):
         self._deadline = 0.0
         self._line_since: float | None = None
         self._content_since: float | None = None
-        self._peer_ip = ""
+        self._peer_ip: str | None = None
+        self._refusal: Reply | None = None
+        self._handshaking = False
         self._turning = False
         self._ended = False
         self._reading = True
@@ -96,16 +102,22 @@ class SmtpServer(Protocol):
         transport.registerProducer(self, True)
         self._factory.connections.add(self)
         settings = self._settings.smtp
-        self._wait_until(self._factory.clock.monotonic() + settings.command_timeout + settings.banner_delay)
-        if isinstance(transport, TLSMemoryBIOProtocol):
-            return  # Implicit TLS: the greeting waits for the handshake, and so for what is to be known of it.
-        self._greet()
+        now = self._factory.clock.monotonic()
+        self._wait_until(now + settings.command_timeout + settings.banner_delay, now)
+        if not isinstance(transport, TLSMemoryBIOProtocol):
+            self._greet()
+            return
+        # The greeting waits for the handshake, and so for what is to be known of it. One connection too many is not
+        # worth a handshake.
+        self._count()
+        if self._refusal is not None:
+            self._abort()
 
     def handshakeCompleted(self) -> None:
         if self._dialogue is None:
             self._greet()
         else:
-            self._dialogue.secured(self._tls())
+            self._secured(self._dialogue)
             self._turn()
 
     def dataReceived(self, data: bytes) -> None:
@@ -118,9 +130,9 @@ class SmtpServer(Protocol):
             return
         if dialogue.closing:
             return
-        if dialogue.begin_tls:
+        if self._handshaking:
             # Behind a wrapper (PROXY) nobody tells us of the handshake; what we read now has come through it.
-            dialogue.secured(self._tls())
+            self._secured(dialogue)
         dialogue.receive(data)
         if self._writable and not self._turning and not dialogue.asking:
             self._turn()
@@ -176,6 +188,14 @@ class SmtpServer(Protocol):
 
     # --- the conversation ---------------------------------------------------------------------------------------------
 
+    def _count(self) -> None:
+        self._peer_ip = _ip(self.transport.getPeer())
+        self._refusal = self._factory.counted(self._peer_ip)
+
+    def _secured(self, dialogue: Dialogue) -> None:
+        self._handshaking = False
+        dialogue.secured(self._tls())
+
     def _greet(self) -> None:
         delay = self._settings.smtp.banner_delay
         if delay > 0:
@@ -190,12 +210,13 @@ class SmtpServer(Protocol):
         if isinstance(transport, HAProxyProtocolWrapper) and transport._proxyInfo is None:
             self._begin_after_header(transport)
             return
+        if self._peer_ip is None:
+            self._count()
         peer, local = transport.getPeer(), transport.getHost()
-        self._peer_ip = _ip(peer)
         now = factory.clock.now()
         session = Session(
             make_id(now, factory.chance.token(TOKEN_LENGTH)),
-            self._peer_ip,
+            _ip(peer),
             getattr(peer, "port", 0),
             _ip(local),
             now,
@@ -214,12 +235,11 @@ class SmtpServer(Protocol):
             session,
             self._settings.smtp,
             gateway.hostnames.get(session.local_ip, gateway.hostname),
-            starttls=factory.tls_options is not None,
+            starttls=self._tls_options is not None,
             report=self._report,
         )
-        refusal = factory.counted(self._peer_ip)
-        if refusal is not None:
-            dialogue.interrupt(refusal, "limit")
+        if self._refusal is not None:
+            dialogue.interrupt(self._refusal, "limit")
         if self._unread:
             dialogue.receive(self._unread)
             self._unread = b""
@@ -288,8 +308,9 @@ class SmtpServer(Protocol):
         if dialogue.closing:
             self._close()
             return
-        if dialogue.begin_tls:
-            transport.startTLS(self._factory.tls_options)
+        if dialogue.begin_tls and not self._handshaking:
+            self._handshaking = True
+            transport.startTLS(self._tls_options)
         self._hold_back(dialogue)
         self._set_deadline(dialogue)
 
@@ -302,14 +323,14 @@ class SmtpServer(Protocol):
     def _read(self, wanted: bool) -> None:
         if wanted is not self._reading:
             self._reading = wanted
-            transport = self.transport
             if wanted:
-                transport.resumeProducing()
+                self.transport.resumeProducing()
             else:
-                transport.pauseProducing()
+                self.transport.pauseProducing()
 
     def _set_deadline(self, dialogue: Dialogue) -> None:
-        now = self._factory.clock.monotonic()
+        clock = self._factory.clock
+        now = clock.monotonic()
         settings = self._settings.smtp
         deadline = now + settings.session_timeout
         since_line: float | None = None
@@ -327,22 +348,22 @@ class SmtpServer(Protocol):
             deadline = min(deadline, since_line + seconds)
         self._line_since = since_line
         self._content_since = since_content
-        self._wait_until(deadline)
+        self._wait_until(deadline, now)
 
-    def _wait_until(self, deadline: float) -> None:
+    def _wait_until(self, deadline: float, now: float) -> None:
         """One timer a connection: one that is too early looks again, only one that is too late is made anew."""
         self._deadline = deadline
         if self._timer is None or deadline < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = deadline
-            clock = self._factory.clock
-            self._timer = clock.call_later(max(0.0, deadline - clock.monotonic()), self._time_is_up)
+            self._timer = self._factory.clock.call_later(max(0.0, deadline - now), self._time_is_up)
 
     def _time_is_up(self) -> None:
         self._timer = None
-        if self._factory.clock.monotonic() < self._deadline:
-            self._wait_until(self._deadline)
+        now = self._factory.clock.monotonic()
+        if now < self._deadline:
+            self._wait_until(self._deadline, now)
             return
         dialogue = self._dialogue
         if dialogue is None or dialogue.closing or dialogue.begin_tls:
@@ -350,7 +371,7 @@ class SmtpServer(Protocol):
             return
         waiting = self._waiting
         if waiting is not None:
-            self._wait_until(self._factory.clock.monotonic() + CLOSING_SECONDS)
+            self._wait_until(now + CLOSING_SECONDS, now)
             waiting.cancel()
             return
         dialogue.interrupt(_TIMEOUT, "timeout")
@@ -360,20 +381,18 @@ class SmtpServer(Protocol):
         transport = self.transport
         # A producer that stays registered would keep the transport from closing.
         transport.unregisterProducer()
-        self._reading = True
-        transport.resumeProducing()
-        self._wait_until(self._factory.clock.monotonic() + CLOSING_SECONDS)
+        self._read(True)
+        now = self._factory.clock.monotonic()
+        self._wait_until(now + CLOSING_SECONDS, now)
         transport.loseConnection()
 
     def _abort(self) -> None:
-        transport = self.transport
-        transport.abortConnection()
+        self.transport.abortConnection()
 
     # --- small facts --------------------------------------------------------------------------------------------------
 
     def _tls(self) -> str:
-        transport = self.transport
-        connection = transport.getHandle()
+        connection = self.transport.getHandle()
         return f"{connection.get_protocol_version_name()} {connection.get_cipher_name()}"
 
     def _report(self, doing: str, error: BaseException) -> None:
@@ -381,7 +400,8 @@ class SmtpServer(Protocol):
         if isinstance(error, Unavailable):
             reason = error.reason
         else:
-            reason = f"{type(error).__name__}: {error}"[:200]
+            # What a stranger said may be in it.
+            reason = ascii(f"{type(error).__name__}: {error}"[:200])
         _log.error("{doing} failed in session {session}: {reason}", doing=doing, session=session, reason=reason)
         _log.debug("{trace}", trace="".join(traceback.format_exception(error)))
 
@@ -426,13 +446,13 @@ class SmtpServerFactory(Factory):
             return _FULL_FOR_YOU
         return None
 
-    def forget(self, connection: SmtpServer, ip: str) -> None:
+    def forget(self, connection: SmtpServer, ip: str | None) -> None:
+        """A connection is gone. ``ip`` as it was counted, None when it was not."""
         self.connections.discard(connection)
-        count = self._by_ip.get(ip, 0)
-        if count > 1:
-            self._by_ip[ip] = count - 1
-        else:
-            self._by_ip.pop(ip, None)
+        if ip is not None:
+            self._by_ip[ip] -= 1
+            if not self._by_ip[ip]:
+                del self._by_ip[ip]
         if not self.connections:
             self._all_closed()
 

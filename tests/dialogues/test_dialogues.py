@@ -77,7 +77,7 @@ class Stage:
         elif word == "fire":
             self.conversation.fire()
         elif word == "handshake":
-            assert self.connected().wire.started_tls == 1
+            assert self.connected().wire.started_tls == [self.tls]
             self.connected().protocol.handshakeCompleted()
         elif word == "content":
             assert self.conversation.contents.pop() == octets(rest)

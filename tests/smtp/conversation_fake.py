@@ -202,13 +202,13 @@ class Wire(StringTransport):
         super().__init__(host, peer)
         self.writes = 0
         self.aborted = False
-        self.started_tls = 0
+        self.started_tls: list[Any] = []
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         self.no_delay = enabled
 
     def startTLS(self, options: Any) -> None:
-        self.started_tls += 1
+        self.started_tls.append(options)
 
     def getHandle(self) -> Any:
         return self

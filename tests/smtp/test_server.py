@@ -263,13 +263,28 @@ def test_new_settings_are_for_new_connections() -> None:
 
 
 def test_a_certificate_may_come_and_go() -> None:
-    server = Server(tls_options=object())
+    before = object()
+    server = Server(tls_options=before)
     client = server.connect()
     assert b"STARTTLS" in client.say(b"EHLO x\r\n")
     server.factory.tls_options = None
     assert b"STARTTLS" not in server.connect().say(b"EHLO x\r\n")
     client.say(b"STARTTLS\r\n")
-    assert client.wire.started_tls == 1
+    # A connection that was offered TLS gets it.
+    assert client.wire.started_tls == [before]
+
+
+def test_tls_begins_once_whatever_happens_meanwhile() -> None:
+    server = Server(tls_options=object())
+    client = server.connect()
+    client.say(b"EHLO x\r\nSTARTTLS\r\n")
+    client.protocol.pauseProducing()
+    client.protocol.resumeProducing()
+    drained(server)
+    assert len(client.wire.started_tls) == 1
+    client.heard()
+    client.protocol.handshakeCompleted()
+    assert client.codes() == ["421"]
 
 
 def test_a_handshake_that_is_never_made() -> None:
