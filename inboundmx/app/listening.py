@@ -12,8 +12,6 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 BACKLOG = 1024
@@ -25,7 +23,7 @@ class CurrentCertificate:
     def __init__(self) -> None:
         self.options: Any = None
 
-    def getContext(self) -> SSL.Context:
+    def getContext(self) -> Any:
         if self.options is None:
             raise SSL.Error("no certificate is configured")
         return self.options.getContext()
@@ -54,19 +52,19 @@ def endpoint_strings(text: str) -> list[str]:
     return [text]
 
 
-def listen(reactor: Any, text: str, factory: Factory, certificate: CurrentCertificate) -> list[IListeningPort]:
+def listen(reactor: Any, text: str, factory: Any, certificate: Any) -> list[Any]:
     """Raises OSError or twisted's CannotListenError, and ValueError for a string that Twisted does not know."""
-    ports: list[IListeningPort] = []
+    ports: list[Any] = []
     for string in endpoint_strings(text):
         kind, _, rest = string.partition(":")
-        serving: Any = factory
+        serving = factory
         if kind in ("ssl", "ssl6") and "privateKey=" not in rest:
             # Twisted has no ssl6; our own wrapping serves both.
             kind = "tcp6" if kind == "ssl6" else "tcp"
             serving = TLSMemoryBIOFactory(certificate, False, factory)
         if kind in ("tcp", "tcp6", "ssl") and "backlog=" not in rest:
             rest = f"{rest}:backlog={BACKLOG}"
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, f"{kind}:{rest}")
+        endpoint: Any = serverFromString(reactor, f"{kind}:{rest}")  # type: ignore[no-untyped-call]
         waiting = endpoint.listen(serving)
         outcome: list[Any] = []
         waiting.addBoth(outcome.append)

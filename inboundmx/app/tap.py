@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from twisted.application.service import IService
 from twisted.python import usage
 
+from inboundmx.app.assemble import GatewayService
 from inboundmx.app.process import DEFAULT_CONFIG, CannotStart, prepare
 
 
@@ -15,7 +15,7 @@ class Options(usage.Options):
     optParameters = [["config", "c", DEFAULT_CONFIG, "the INI file"]]  # noqa: RUF012 - Twisted's own shape
 
 
-def makeService(options: Options) -> IService:
+def makeService(options: Options) -> GatewayService:
     """Raises SystemExit with status 2 when the INI, or something it names, is wrong."""
     try:
         return prepare(options["config"])

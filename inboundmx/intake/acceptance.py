@@ -34,13 +34,11 @@ from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
 from inboundmx.model.verdict import Verdict
 from inboundmx.policy.judging import disposition, judge, redirected
 from inboundmx.policy.notices import may_notify
+from inboundmx.policy.retrying import UNANSWERED_SECONDS
 from inboundmx.policy.routing import accepts, route_for
 from inboundmx.policy.scoring import score
 from inboundmx.policy.stamping import stamp
 from inboundmx.ports import Chance, Clock, Courier, Deliveries, Journal, Spool, StorageFull, Unavailable
-
-# After the final dot was sent without an answer, the message is not tried again for this long (RFC 1047).
-UNCERTAIN_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +218,7 @@ class Acceptance:
             for domain, recipients in self._destinations(settings, lot):
                 entry = self._entry(settings, session, envelope, message, lot, domain, recipients, now, not deposits)
                 if late is not None:
-                    entry = replace(entry, next_attempt_at=now + UNCERTAIN_SECONDS)
+                    entry = replace(entry, next_attempt_at=now + UNANSWERED_SECONDS)
                 deposits.append(Deposit(entry, content))
         entries = [deposit.entry for deposit in deposits]
         if not entries:

@@ -69,7 +69,7 @@ class GatewayReception:
 
 
 class GatewayConversation:
-    """``ports.Conversation``. ``_id``, with which a refusal ends, is the session's until MAIL, then the transaction's."""
+    """``ports.Conversation``. ``_id`` ends a refusal: the session's until MAIL, then the transaction's."""
 
     __slots__ = (
         "_accepted",

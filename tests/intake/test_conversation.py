@@ -1,0 +1,125 @@
+"""What a stranger hears before the final dot, and what is remembered of it."""
+
+from __future__ import annotations
+
+import pytest
+from gate import ANN, MAIL, SENDER, SESSION, Gate, body, check, settings
+
+from inboundmx.model.address import Address
+from inboundmx.model.reply import Reply
+from inboundmx.model.settings import SmtpSettings
+
+
+def test_the_greeting_names_the_gateway():
+    assert Gate(settings()).ask(Gate(settings()).conversation.connected()) == Reply(
+        220, "", "mx.example.net ESMTP inboundmx"
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipient", "code"),
+    [
+        (ANN, 250),
+        (Address("anybody", "c.example"), 250),
+        (Address("postmaster", ""), 250),
+        (Address("ann", "b.example"), 550),
+        (Address("ann", "sub.a.example"), 550),
+        (Address("ann", "[192.0.2.1]"), 553),
+        (Address("ann%b.example", "a.example"), 550),
+        (Address('"ann@b.example"', "a.example"), 550),
+        (Address("b.example!ann", "a.example"), 550),
+    ],
+)
+def test_recipients_of_our_domains_alone_are_taken(recipient, code):
+    gate = Gate(settings())
+    gate.ask(gate.conversation.mail(SENDER, None, False, False))
+    reply = gate.ask(gate.conversation.recipient(recipient))
+    assert reply.code == code
+    if code >= 500:
+        event, id, fields = gate.journal.events[-1]
+        assert (event, fields["recipient"]) == ("refused", str(recipient))
+        assert reply.text.split()[-1] == id
+
+
+def test_bare_postmaster_becomes_an_address_that_can_be_delivered():
+    gate = Gate(settings())
+    gate.send(MAIL, Address("Postmaster", ""))
+    assert gate.courier.parcels[0].recipients == (Address("postmaster", "a.example"),)
+
+
+def test_a_recipient_given_twice_is_sent_to_once():
+    gate = Gate(settings())
+    gate.send(MAIL, ANN, ANN)
+    assert gate.courier.parcels[0].recipients == (ANN,)
+
+
+@pytest.mark.parametrize(
+    ("free", "size", "code"), [(2**20, None, 250), (2**20 - 1, None, 452), (2**21, 2**20 + 1, 452)]
+)
+def test_a_disk_that_is_nearly_full_says_so_at_mail(free, size, code):
+    gate = Gate(settings())
+    gate.spool.free = free
+    assert gate.ask(gate.conversation.mail(SENDER, size, False, False)).code == code
+
+
+def test_each_transaction_has_an_id_of_its_own_and_the_session_one_for_the_rest():
+    gate = Gate(settings())
+    outside = gate.conversation.refused("helo", Reply(501, "5.5.4", "what"))
+    assert outside.text == f"what {SESSION.id}"
+    first = gate.send(MAIL, ANN).text.split()[-1]
+    gate.conversation.reset()
+    second = gate.send(MAIL, ANN).text.split()[-1]
+    assert len({SESSION.id, first, second}) == 3
+    gate.conversation.reset()
+    assert gate.conversation.refused("noop", Reply(500, "5.5.1", "no")).text.endswith(SESSION.id)
+
+
+def test_a_message_that_goes_in_circles_is_refused():
+    gate = Gate(settings(smtp=SmtpSettings(max_hop_count=3)))
+    hop = b"Received: from a by b; Sat, 1 Jan 2028 00:00:00 +0000\r\n"
+    assert gate.send(hop * 3 + MAIL, ANN).code == 250
+    gate.conversation.reset()
+    reply = gate.send(hop * 4 + MAIL, ANN)
+    assert (reply.code, reply.enhanced) == (554, "5.4.6")
+    assert len(gate.courier.parcels) == 1
+
+
+def test_a_header_section_without_end_is_refused():
+    gate = Gate(settings())
+    reply = gate.send(b"X-Long: " + b"a" * 300_000 + b"\r\n\r\nbody\r\n", ANN)
+    assert (reply.code, reply.enhanced) == (554, "5.6.0")
+
+
+def test_a_draft_that_nobody_took_over_is_discarded():
+    gate = Gate(settings())
+    gate.envelope(ANN)
+    gate.conversation.draft()
+    gate.conversation.closed("lost")
+    assert gate.drafts[0].discarded
+
+
+def test_a_draft_that_the_spool_took_over_is_left_alone():
+    from inboundmx.model.custody import Handover
+
+    gate = Gate(settings())
+    gate.courier.handover = Handover("postponed", detail="down")
+    assert gate.send(MAIL, ANN).code == 250
+    gate.conversation.reset()
+    assert not gate.drafts[0].discarded
+
+
+def test_content_outside_a_transaction_is_a_fault_and_not_mail():
+    gate = Gate(settings())
+    with pytest.raises(RuntimeError):
+        gate.ask(gate.conversation.content(body(MAIL)))
+
+
+def test_what_is_refused_tells_what_was_seen():
+    gate = Gate(settings(check("pills", "pills", "reject")))
+    reply = gate.send(MAIL.replace(b"hello", b"pills"), ANN)
+    assert (reply.code, reply.enhanced) == (554, "5.7.1")
+    event, id, fields = gate.journal.events[-1]
+    assert event == "refused"
+    assert fields["checks"] == [["pills", "match", "reject", fields["checks"][0][3]]]
+    assert fields["sender"] == "s@b.example"
+    assert reply.text.split()[-1] == id
