@@ -39,8 +39,8 @@ class DeliveryService(Protocol):
     def force(self, ids: Sequence[str]) -> None:
         """Tries these entries now, whatever their schedule and their primary's health say."""
 
-    def status(self) -> Any:
-        """The health of each primary, as JSON can write it."""
+    def status(self) -> Mapping[str, Any]:
+        """``hosts``: each primary's health by its name; and what else there is to know of deliveries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,8 @@ class Operations:
         }
 
     def status(self) -> Row:
-        """One process. ``spool`` counts entries by state; ``primaries`` is empty when the gateway is stopped."""
+        """One process. ``spool`` counts entries by state; ``primaries`` is empty when the gateway is stopped, or none
+        has been spoken to yet."""
         states = {state.value: 0 for state in State}
         octets = 0
         now = oldest = self._clock.now()
@@ -229,14 +230,17 @@ class Operations:
             states[entry.state.value] += 1
             octets += entry.size
             oldest = min(oldest, entry.received_at)
+        delivery = {} if self._deliveries is None else dict(self._deliveries.status())
+        hosts = delivery.pop("hosts", {})
         return {
             "running": self._deliveries is not None,
             "spool": states,
             "spool_octets": octets,
             "oldest_seconds": max(0.0, round(now - oldest, 3)),
             "free_octets": self._spool.free_octets(),
-            "primaries": self._deliveries.status() if self._deliveries is not None else [],
+            "primaries": [{"host": host, **health} for host, health in hosts.items()],
             "settings": self.settings.fingerprint,
+            **delivery,
             **self._facts(),
         }
 
@@ -248,7 +252,8 @@ class Operations:
         def due(entry: SpoolEntry, now: float) -> SpoolEntry | str:
             if entry.state is not State.ACTIVE:
                 return f"is {entry.state.value}; release it first"
-            return replace(entry, next_attempt_at=now)
+            # While deliveries run an active entry is theirs: what they are just writing of it must not be undone.
+            return entry if self._deliveries is not None else replace(entry, next_attempt_at=now)
 
         return await self._change(query, quarantine, asked_by, dry_run, "forced", due)
 
@@ -311,13 +316,14 @@ class Operations:
                 before.append(entry)
                 if after is None:
                     remove.append(entry.id)
-                else:
+                elif after is not entry:
                     update.append(after)
             if dry_run or not before:
                 continue
             trouble = ""
             try:
-                await self._spool.commit(Change(update=tuple(update), remove=tuple(remove)))
+                if update or remove:
+                    await self._spool.commit(Change(update=tuple(update), remove=tuple(remove)))
             except Unavailable as error:
                 trouble = error.reason
                 raise
@@ -326,9 +332,8 @@ class Operations:
                 for entry in before:
                     self._journal.record(event, entry.message_id, _audit(entry, asked_by, trouble))
                 if self._deliveries is not None:
-                    self._deliveries.changed([entry.id for entry in before])
-            if self._deliveries is not None and event == "forced":
-                self._deliveries.force([entry.id for entry in before])
+                    tell = self._deliveries.force if event == "forced" else self._deliveries.changed
+                    tell([entry.id for entry in before])
         return told
 
     def _meant(self, query: Selection, quarantine: bool) -> Sequence[SpoolEntry]:

@@ -44,28 +44,35 @@ def run(args: argparse.Namespace) -> int:
 
 
 _TOLD_APART = frozenset(
-    {"running", "spool", "spool_octets", "oldest_seconds", "free_octets", "primaries", "settings", "started_at"}
-)
+    {"running", "spool", "spool_octets", "oldest_seconds", "free_octets", "primaries", "settings", "started_at",
+     "workers", "queues"}
+)  # fmt: skip
 
 
 def told(process: Mapping[str, Any], now: float) -> list[str]:
-    """One process of the gateway, a line a fact, then its primaries as a table."""
-    lines = [_line(name, str(value)) for name, value in process.items() if name not in _TOLD_APART]
-    if "started_at" in process:
-        lines.insert(0, _line("running for", span(now - process["started_at"])))
+    """One spool and who serves it: a line a fact, then tables of the primaries and of what waits for them."""
+    lines = [_line("running for", span(now - process["started_at"]))] if "started_at" in process else []
+    for worker in process.get("workers", ()):
+        facts = ", ".join(f"{name} {value}" for name, value in worker.items() if name != "worker")
+        lines.append(_line(f"worker {worker.get('worker', '')}", facts))
+    lines += [_line(name, str(value)) for name, value in process.items() if name not in _TOLD_APART]
     spool = process["spool"]
     lines.append(_line("spool", ", ".join(f"{count} {state}" for state, count in spool.items())))
     if any(spool.values()):
         lines.append(_line("", f"{size(process['spool_octets'])}, the oldest {span(process['oldest_seconds'])} old"))
     lines.append(_line("disk", f"{size(process['free_octets'])} free"))
-    primaries = process["primaries"]
-    return [*lines, "", *_primaries(primaries)] if primaries else lines
+    queues = [{"domain": domain, **counts} for domain, counts in process.get("queues", {}).items()]
+    for rows in (process["primaries"], queues):
+        if rows:
+            lines += ["", *_columns(rows)]
+    return lines
 
 
-def _primaries(primaries: Sequence[Mapping[str, Any]]) -> list[str]:
-    heads = list(dict.fromkeys(name for primary in primaries for name in primary))
-    rows = [[_cell(primary.get(head)) for head in heads] for primary in primaries]
-    return table([head.upper().replace("_", " ") for head in heads], rows)
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A column for each fact that any of the rows has."""
+    heads = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[_cell(row.get(head)) for head in heads] for row in rows]
+    return table([head.upper().replace("_", " ") for head in heads], cells)
 
 
 def _cell(value: Any) -> str:

@@ -107,6 +107,8 @@ def _headline(event: str, fields: dict[str, Any]) -> str:
     headline = _HEADLINES.get(event)
     if headline is None:
         return plain(event).replace("_", " ")
+    if fields.get("verb") == "dot":
+        fields["verb"] = "the final dot"
     for name in ("verb", "host", "asked_by"):
         place = "{" + name + "}"
         if place not in headline:

@@ -146,14 +146,17 @@ SERVER = """
     class Deliveries:
         def changed(self, ids): pass
         def force(self, ids): pass
-        def status(self): return [{"host": "127.0.0.1:2526", "state": "open", "last_error": "connection refused"}]
+        def status(self):
+            hosts = {"127.0.0.1:2526": {"state": "open", "last_error": "connection refused"}}
+            return {"hosts": hosts, "queues": {"a.test": {"later": 1, "due": 0, "running": 0}}, "claimed": 0}
 
     settings = load(sys.argv[1])
     data = settings.gateway.data
     clock = ReactorClock(reactor)
     journal = Journal()
     spool = SqliteSpool.open(data + "/spool/0", data, clock=clock, journal=journal, from_thread=reactor.callFromThread)
-    facts = lambda: {"pid": 7, "connections": 3, "workers": 1, "started_at": clock.now() - 150}
+    workers = [{"worker": "0", "pid": 7, "connections": 3}]
+    facts = lambda: {"connections": 3, "workers": workers, "started_at": clock.now() - 150}
     control = ControlSocket(Path(data), Operations(spool, Deliveries(), journal, clock, settings, facts), reactor)
     control.startService()
     async def stop():
