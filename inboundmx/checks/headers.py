@@ -70,7 +70,10 @@ class Headers:
     options: ClassVar[tuple[Option, ...]] = (
         Option("header", "text", "", "name of the header field to look at", required=True),
         Option("value", "text", "", "the text to be contained in the field, case aside; empty: the field is enough"),
-        Option("pattern", "regex", "", "in place of value: a regular expression to be found in the field"),
+        Option(
+            "pattern", "regex", "",
+            "in place of value: a regular expression; the more freely it repeats, the less text it is tried on",
+        ),
     )
 
     def __init__(self, options: Mapping[str, Any]) -> None:

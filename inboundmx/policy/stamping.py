@@ -151,6 +151,7 @@ def _date(second: int) -> str:
     return format_datetime(datetime.fromtimestamp(second, UTC))
 
 
+@lru_cache(maxsize=1024)
 def _host(text: str) -> str:
     return _NOT_HOST.sub("?", text[:VALUE_LIMIT]) or "unknown"
 
