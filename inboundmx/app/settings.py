@@ -7,6 +7,7 @@ Knows which section fills which value and how they depend on each other. Does no
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import os
 import socket
@@ -171,6 +172,7 @@ def _named_gateway(gateway: GatewaySettings) -> GatewaySettings:
     return replace(gateway, hostname=hostname, postmaster=gateway.postmaster or f"postmaster@{hostname}")
 
 
+@functools.cache  # it may ask the DNS: once, before anything runs, and not again when the file is read anew
 def own_name() -> str:
     """What this machine calls itself; without a dot when nobody gave it a domain."""
     names = []

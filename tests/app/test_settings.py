@@ -1,13 +1,17 @@
 """The file as a whole: what it makes of the settings, and that everything wrong is said at once, each with its line."""
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
 from inboundmx.app.effective import as_ini, effective
-from inboundmx.app.settings import BadSettings, load
+from inboundmx.app.settings import BadSettings, load, own_name
 from inboundmx.checks.api import Case, Option
 from inboundmx.model.custody import Host
 from inboundmx.model.finding import Finding, Stage
@@ -86,6 +90,15 @@ def test_an_empty_file_is_all_defaults(read: Any) -> None:
     assert settings.checks == ()
 
 
+@pytest.fixture
+def unnamed() -> Iterator[None]:
+    """The machine's name is looked up anew, and not remembered."""
+    own_name.cache_clear()
+    yield
+    own_name.cache_clear()
+
+
+@pytest.mark.usefixtures("unnamed")
 def test_names_that_are_left_out_follow_from_the_machine(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.getfqdn", lambda: "MX7.Example.net")
     settings = read("")
@@ -93,6 +106,7 @@ def test_names_that_are_left_out_follow_from_the_machine(read: Any, monkeypatch:
     assert settings.gateway.postmaster == "postmaster@mx7.example.net"
 
 
+@pytest.mark.usefixtures("unnamed")
 def test_a_machine_without_a_domain_keeps_its_own_name(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.getfqdn", lambda: "localhost")
     monkeypatch.setattr("socket.gethostname", lambda: "mx7")
@@ -406,6 +420,128 @@ def test_a_file_that_cannot_be_read_is_one_plain_sentence(tmp_path: Path, name: 
         "absent.ini": f"{path}: there is no such file; inboundmx init writes a first one",
         "broken.ini": f"{path}:2: octet 0xff is not UTF-8; save the file as UTF-8",
     }[name]
+
+
+CONTRACT = """
+[gateway]
+hostname = mx1.example.net
+postmaster = postmaster@example.net
+listen = tcp:25
+data = /var/lib/inboundmx
+user =
+workers = 1
+hostnames = 192.0.2.1=mx1.example.net 192.0.2.2=mx2.example.org
+addresses =
+[smtp]
+session_timeout = 15m
+command_timeout = 120s
+max_connections = 1000
+max_connections_per_ip = 50
+max_bad_commands = 8
+max_bad_recipients = 20
+max_hop_count = 50
+max_message_size = 30MB
+max_recipients = 200
+banner_delay = 0s
+[tls]
+certificate = /etc/inboundmx/tls/fullchain.pem
+private_key = /etc/inboundmx/tls/key.pem
+minimum = 1.2
+[dns]
+servers = system
+timeout = 5s
+[storage]
+url = sqlite
+[log]
+to = stdout
+format = json
+[delivery]
+retry = 15/30/60/90/240*
+lifetime = 5d
+dns_error_attempts = 2
+delay = 0s
+handover = cut-through
+handover_deadline = 30s
+tempfail = spool
+max_connections = 50
+max_connections_per_host = 20
+command_timeout = 60s
+tls = opportunistic
+delay_notice = 4h
+bounce = verified
+[domain example.com]
+mode = forward
+primary = 192.0.2.10 192.0.2.11:2525 [2001:db8::1]:25
+balance = failover
+recipients = any
+greylisting = no
+priority = 5
+when_exhausted = bounce
+level.medium.action = quarantine
+level.medium.threshold = 15
+weight.offers.match = 5
+[relay]
+allow = nobody
+[check offers]
+use = headers
+header = Subject
+pattern = (?i)offer
+timeout = 4s
+counts_for = filtering blocking
+weight.match = 15
+[level none]
+action = deliver
+[level low]
+threshold = 10
+action = deliver
+[level medium]
+threshold = 20
+action = tag "SPAM-MED:"
+[level high]
+threshold = 30
+action = reject
+[blocking]
+incoming_threshold = 30
+outgoing_threshold = 30
+"""
+
+
+def test_the_sections_promised_to_operators_load_and_are_mostly_the_defaults(write: Any) -> None:
+    settings = load(write(CONTRACT))
+    assert settings.smtp == SmtpSettings()
+    assert settings.delivery == DeliverySettings()
+    assert settings.levels == DEFAULT_LEVELS
+    assert settings.domains["example.com"].weights == {("offers", "match"): 5.0}
+
+
+LINES = (CONTRACT + FULL).splitlines()
+CHANGED = st.lists(
+    st.one_of(
+        st.sampled_from(LINES),
+        st.sampled_from(LINES).map(lambda line: line.replace("e", "", 1)),
+        st.sampled_from(LINES).map(lambda line: line.partition("=")[0] + "= "),
+        st.sampled_from(LINES).map(lambda line: f" {line}"),
+        st.text(max_size=12),
+    ),
+    max_size=25,
+)
+
+
+@examples(max_examples=150, deadline=None)
+@given(CHANGED)
+def test_a_file_is_settings_or_problems_and_what_is_settings_reads_back(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "changed.ini"
+    path.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+    try:
+        read = load(str(path))
+    except BadSettings as bad:
+        assert bad.problems
+        assert "\n" not in "".join(problem.text for problem in bad.problems)
+        return
+    path.write_text(as_ini(effective(read)), encoding="utf-8")
+    assert load(str(path)) == read
 
 
 def test_a_forward_domain_has_the_usual_schedule(read: Any) -> None:

@@ -14,7 +14,7 @@ from inboundmx.model.custody import Host
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs the command; ``answers`` are what is typed at a terminal, without any there is no terminal."""
-    monkeypatch.setattr("socket.getfqdn", lambda: "mx7.example.net")
+    monkeypatch.setattr(init, "own_name", lambda: "mx7.example.net")
 
     def run(*arguments: str, answers: list[str] | None = None) -> int:
         typed = iter(answers or [])
