@@ -162,14 +162,13 @@ class Phase(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAttempt:
-    """How one transmission ended. ``phase`` is where the deciding answer came; ``replies`` has one for each recipient,
-    trouble on the way included as a 4xx of our own making. ``trouble`` is empty when the host itself answered, else a
-    word: ``refused`` (connection), ``timeout``, ``lost``, ``garbage``, ``tls``, ``rejects_us`` (5xx at banner, EHLO,
-    STARTTLS, AUTH; 521, 530, 535, 538 anywhere), ``unable`` (the host lacks what the message needs), ``abandoned``,
-    ``damaged`` (the stored body could not be read whole; no final dot was sent).
+    """How one transmission ended. ``phase`` is where the deciding answer came, or was waited for; ``replies`` has one
+    for each recipient, trouble on the way included as a 4xx of our own making. ``trouble`` is empty when the host
+    itself answered, else a word: ``refused`` (connection), ``timeout``, ``lost``, ``garbage``, ``tls``, ``rejects_us``
+    (5xx at banner, EHLO, STARTTLS, AUTH; 521, 530, 535, 538 anywhere), ``unable`` (the host lacks what the message
+    needs), ``abandoned``, ``damaged`` (the stored body could not be read whole; no final dot was sent).
     ``dot_sent``: the final dot had left us, so without an answer the message may have arrived. A 2xx in ``replies``
-    means delivered only where ``phase`` is DOT; then it does even beside trouble (LMTP answers for each recipient).
-    ``accepted_by_text`` is the host's own words at the final dot."""
+    means delivered only where ``phase`` is DOT; then it does even beside trouble (LMTP answers for each recipient)."""
 
     host: Host
     started_at: float

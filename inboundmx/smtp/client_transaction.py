@@ -171,6 +171,7 @@ class Transaction:
     def _after_mail(self, reply: Reply) -> None:
         if 200 <= reply.code < 300:
             self._connection.transaction_open = True
+            self._phase = Phase.RECIPIENT
         elif reply.code < 400:
             self._connection.fail("garbage")
             return
@@ -182,12 +183,10 @@ class Transaction:
             self._finish()
         else:
             self._next = self._after_recipient
-            self._phase = Phase.RECIPIENT
             self._send(f"RCPT TO:<{self._parcel.recipients[0]}>")
 
     def _after_recipient(self, reply: Reply) -> None:
         if self._connection.transaction_open:
-            self._phase = Phase.RECIPIENT
             if 200 <= reply.code < 300:
                 self._accepted.append((self._asked, reply))
             elif reply.code < 400:
@@ -201,6 +200,8 @@ class Transaction:
                 self._send(f"RCPT TO:<{self._parcel.recipients[self._asked]}>")
         elif self._data_asked:
             self._next = self._after_data
+            if not self._certain:
+                self._phase = Phase.DATA
         elif self._certain or (self._parcel.all_or_nothing and len(self._accepted) < len(self._answers)):
             # The next transaction on this connection begins with RSET.
             for at, acceptance in self._accepted:
@@ -208,6 +209,7 @@ class Transaction:
             self._finish()
         else:
             self._next = self._after_data
+            self._phase = Phase.DATA
             self._send("DATA")
 
     # --- the content ---
@@ -221,7 +223,6 @@ class Transaction:
             else:
                 self._finish()
             return
-        self._phase = Phase.DATA
         if reply.code == 354:
             self._next = self._after_dot
             self._send_content()

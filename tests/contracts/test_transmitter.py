@@ -346,6 +346,7 @@ def test_lost(world: World, phase: Phase) -> None:
     world.manner.lost_at = phase
     attempt = world.attempt(ANN)
     assert (codes(attempt), attempt.trouble, attempt.dot_sent) == ([451], "lost", phase is Phase.DOT)
+    assert attempt.phase is phase
     assert not world.used.usable
     assert not attempt.delivered
 
@@ -360,6 +361,7 @@ def test_silence(world: World, phase: Phase) -> None:
     world.advance(2.0)
     attempt = outcome.value
     assert (codes(attempt), attempt.trouble, attempt.dot_sent) == ([451], "timeout", phase is Phase.DOT)
+    assert attempt.phase is phase
     assert not connection.usable
     assert attempt.ended_at - attempt.started_at >= (60.0 if phase is Phase.DOT else 10.0)
 

@@ -388,7 +388,7 @@ def test_421_anywhere(step: int) -> None:
     assert talk.codes == [421]
     # At the final dot it is the host's own answer to the message.
     assert talk.attempt.trouble == ("" if step == 3 else "lost")
-    assert talk.attempt.phase is [Phase.MAIL, Phase.MAIL, Phase.RECIPIENT, Phase.DOT][step]
+    assert talk.attempt.phase is [Phase.MAIL, Phase.RECIPIENT, Phase.DATA, Phase.DOT][step]
     assert not talk.connection.usable
     assert talk.line.wire.disconnecting
 
