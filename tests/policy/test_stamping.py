@@ -285,6 +285,23 @@ def test_forgeries_go_and_the_rest_stays(fields: list[tuple[bool, int]], body: s
     assert section == expected + body
 
 
+labels = st.text(alphabet="abcmx1.-exampleMXnet", min_size=1, max_size=20)
+pieces = st.sampled_from([" ", "\t", "\r\n ", "(c)", "(mx1.example.net)", "(a(b)\\))", "(;)"])
+comments = st.lists(pieces, max_size=4).map("".join)
+remains = st.sampled_from(["", ";", "; dkim=pass header.d=mx1.example.net", "1; none"])
+
+
+@settings(max_examples=150)
+@given(comments, labels, comments, remains, st.booleans())
+def test_the_name_alone_tells_a_forgery(before: str, name: str, after: str, rest: str, quoted: bool) -> None:
+    forged = name.lower().rstrip(".") in ("mx1.example.net", "mx2.example.org")
+    written = f'"{name}"' if quoted else name
+    for id_, gone in ((written, forged), ("mx1.Example.net", True), ('"MX2.example.org."', True)):
+        field = f"Authentication-Results:{before}{id_}{after or ' '}{rest}\r\n"
+        kept = below_stamps(stamped(f"A: b\r\n{field}\r\n".encode()))
+        assert kept.decode() == ("A: b\r\n\r\n" if gone else f"A: b\r\n{field}\r\n")
+
+
 # --- actions ----------------------------------------------------------------------------------------------------------
 
 
