@@ -21,13 +21,15 @@ from inboundmx.ports import Damaged, StorageFull, Unavailable
 from inboundmx.spool import schema
 from inboundmx.spool.bodies import NO_ROOM, BodyFiles, unavailable
 from inboundmx.spool.recovery import Salvage, open_entries, salvage
-from inboundmx.spool.store import facts_of, facts_sum, sum_of
+from inboundmx.spool.store import content_sum, facts_of, facts_sum
 
 CHECKPOINT_PAGES = 1000
 VACUUM_PAGES = 500
 # Free pages that are kept: a spool that breathes would give them back only to ask for them again.
 _SPARE_PAGES = 1000
 _RENEW_SECONDS = 5.0
+# Held back for a full disk: room for a whole checkpoint, after which the log can be written from its start again.
+RESERVE_OCTETS = 6 * 1024 * 1024
 _PAGE = 4096
 
 _SYNC_FAILED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
@@ -76,6 +78,8 @@ class SpoolFile:
         self._condemned = ""
         self._renewed_at = float("-inf")
         self._log_pages = 0
+        self._reserve = os.path.join(folder, "reserve")
+        self._reserved = False
         self.path = ""
 
     # --- opening ------------------------------------------------------------------------------------------------------
@@ -101,8 +105,8 @@ class SpoolFile:
                 self._connection = schema.connect(path)
                 entries = open_entries(self._connection)
             except (sqlite3.Error, Damaged) as error:
-                meant = self._meaning(error)
-                if not isinstance(error, Damaged) and not isinstance(meant, Condemned):
+                meant = Condemned(str(error)) if isinstance(error, Damaged) else self._meaning(error)
+                if isinstance(meant, (StorageFull, Busy)):
                     raise meant from error
                 whole = self._renew("damaged", str(error), notes)
                 assert self._connection is not None
@@ -110,6 +114,7 @@ class SpoolFile:
         assert self._connection is not None
         known = {p for (p,) in self._connection.execute("SELECT path FROM body WHERE path IS NOT NULL")}
         self._tidy(notes)
+        self._hold_reserve()
         self._files.sweep(known if whole else None)
         return entries
 
@@ -157,11 +162,15 @@ class SpoolFile:
             error = None if self._condemned else self._attempt(batch.changes, result)
             if self._condemned:
                 error = error or Condemned(self._condemned)
-            if error is not None and type(error) is Unavailable and len(batch.changes) > 1:
+            result.errors = [error] * len(batch.changes)
+            if type(error) is Unavailable and len(batch.changes) > 1:
                 # It may be the fault of one: the others need not suffer for it.
                 result.errors = [self._attempt([change], result) for change in batch.changes]
-            else:
-                result.errors = [error] * len(batch.changes)
+            elif isinstance(error, StorageFull):
+                # What leaves or only changes is let through: it makes room, or takes none.
+                lean = [change for change in batch.changes if not change.add]
+                rest = self._attempt(lean, result) if lean else None
+                result.errors = [error if change.add else rest for change in batch.changes]
         if batch.vacuum and not self._condemned:
             self._vacuum(result)
         return result
@@ -170,12 +179,16 @@ class SpoolFile:
         """One transaction, then the clean-up that only follows a commit."""
         if self._condemned:
             return Condemned(self._condemned)
+        if not self._reserved and not self._hold_reserve() and any(change.add for change in changes):
+            return StorageFull("no room on the disk")
         try:
             removed = self._commit(changes)
         except (sqlite3.Error, OSError, ValueError, TypeError, Unavailable) as error:
             meant = self._meaning(error)
             if isinstance(meant, Condemned):
                 self._condemn(meant, result.notes)
+            elif isinstance(meant, StorageFull):
+                self._use_reserve(result)
             return meant
         for path in removed:
             self._files.remove(path)
@@ -224,37 +237,49 @@ class SpoolFile:
                 octets += len(prefix) + len(facts)
                 added.append((
                     entry.id, entry.body_id, state, due, facts, facts_sum(entry.id, entry.body_id, state, due, facts),
-                    skip, sum_of(str(skip), prefix), prefix,
+                    skip, content_sum(entry.id, skip, body.digest, prefix), prefix,
                 ))  # fmt: skip
             for entry in change.update:
                 facts = facts_of(entry)
                 state, due = entry.state.value, entry.next_attempt_at
-                updated.append(
-                    (state, due, facts, facts_sum(entry.id, entry.body_id, state, due, facts), entry.id)
-                )
+                check = facts_sum(entry.id, entry.body_id, state, due, facts)
+                updated.append((state, due, facts, check, entry.id, entry.body_id))
             gone.extend(change.remove)
         if added:
-            connection.executemany("INSERT OR IGNORE INTO body VALUES (?, ?, ?, ?, ?)", bodies.values())
+            made = connection.executemany("INSERT OR IGNORE INTO body VALUES (?, ?, ?, ?, ?)", bodies.values()).rowcount
+            if made != len(bodies):
+                self._compare(connection, bodies)
             connection.executemany("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", added)
         if updated:
             connection.executemany(
-                "UPDATE entry SET state = ?, next_attempt_at = ?, facts = ?, facts_sum = ? WHERE id = ?", updated
+                "UPDATE entry SET state = ?, next_attempt_at = ?, facts = ?, facts_sum = ?"
+                " WHERE id = ? AND body_id = ?",
+                updated,
             )
         self._log_pages += octets // _PAGE + 2 * (len(added) + len(updated) + len(gone)) + 6
         return self._remove(connection, gone) if gone else []
 
+    def _compare(self, connection: sqlite3.Connection, bodies: Mapping[str, tuple[object, ...]]) -> None:
+        """Some bodies were there before: they must be the same."""
+        for id, (_, size, digest, *_) in bodies.items():
+            stored = connection.execute("SELECT size, digest FROM body WHERE id = ?", (id,)).fetchone()
+            if stored != (size, digest):
+                raise Condemned(f"the index of bodies is wrong at {id}")
+
     def _remove(self, connection: sqlite3.Connection, gone: Sequence[str]) -> list[str]:
-        """Entries, and the bodies of which they were the last."""
-        found = connection.execute(
-            "DELETE FROM entry WHERE id IN (SELECT value FROM json_each(?)) RETURNING body_id", (json.dumps(gone),)
-        )
-        bodies = {body for (body,) in found}
-        found = connection.execute(
+        """Entries, and the bodies of which they were the last. A damaged index must not remove others' mail."""
+        entries = connection.execute(
+            "DELETE FROM entry WHERE id IN (SELECT value FROM json_each(?)) RETURNING id, body_id", (json.dumps(gone),)
+        ).fetchall()
+        wanted = {body for _, body in entries}
+        bodies = connection.execute(
             "DELETE FROM body WHERE id IN (SELECT value FROM json_each(?))"
-            " AND NOT EXISTS (SELECT 1 FROM entry WHERE entry.body_id = body.id) RETURNING path",
-            (json.dumps(list(bodies)),),
-        )
-        return [path for (path,) in found if path is not None]
+            " AND NOT EXISTS (SELECT 1 FROM entry WHERE entry.body_id = body.id) RETURNING id, path",
+            (json.dumps(list(wanted)),),
+        ).fetchall()
+        if not {id for id, _ in entries} <= set(gone) or not {id for id, _ in bodies} <= wanted:
+            raise Condemned("an index is wrong")
+        return [path for _, path in bodies if path is not None]
 
     def _checkpoint(self, result: Result) -> None:
         assert self._connection is not None
@@ -273,7 +298,8 @@ class SpoolFile:
         try:
             (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
             if free > _SPARE_PAGES:
-                self._connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+                # A statement that gives a row without columns for each page: execute() would stop after the first.
+                self._connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
                 result.slack = free - VACUUM_PAGES > _SPARE_PAGES
         except sqlite3.Error as error:
@@ -308,6 +334,32 @@ class SpoolFile:
         ):
             return Condemned(f"{error} ({getattr(error, 'sqlite_errorname', 'unknown')})")
         return Unavailable(f"{error} ({getattr(error, 'sqlite_errorname', 'unknown')})")
+
+    def _hold_reserve(self) -> bool:
+        """Sets room aside, when there is twice as much; until then no new mail is taken."""
+        try:
+            room = os.statvfs(self._folder)
+            size = min(RESERVE_OCTETS, room.f_blocks * room.f_frsize // 8)
+            held = os.path.exists(self._reserve)
+            if held or room.f_bavail * room.f_frsize >= 2 * size:
+                descriptor = os.open(self._reserve, os.O_WRONLY | os.O_CREAT, 0o600)
+                try:
+                    os.posix_fallocate(descriptor, 0, max(size, 1))
+                finally:
+                    os.close(descriptor)
+                self._reserved = True
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(self._reserve)
+        return self._reserved
+
+    def _use_reserve(self, result: Result) -> None:
+        """The disk is full, and the log with it: gives SQLite the room to empty the log, so that removals can be
+        written although nobody else makes room."""
+        self._reserved = False
+        with contextlib.suppress(OSError):
+            os.unlink(self._reserve)
+        self._checkpoint(result)
 
     def _no_room(self) -> bool:
         """SQLite does not say which error of the system it met: a quota, for one, is only found by trying."""
@@ -399,7 +451,7 @@ class SpoolReader:
                 self._path = self._file.path
                 self._connection = schema.connect_to_read(self._path)
             row = self._connection.execute(
-                "SELECT e.prefix, e.skip, e.prefix_sum, b.size, b.digest, b.path, b.data"
+                "SELECT e.prefix, e.skip, e.content_sum, b.size, b.digest, b.path, b.data"
                 " FROM entry AS e LEFT JOIN body AS b ON b.id = e.body_id WHERE e.id = ?",
                 (id,),
             ).fetchone()
@@ -419,9 +471,9 @@ class SpoolReader:
     def _content(self, id: str, row: tuple | None) -> Content:  # type: ignore[type-arg]
         if row is None or row[3] is None:
             raise Damaged(f"entry {id}: what was stored is gone")
-        prefix, skip, prefix_sum, size, digest, path, data = row
-        if sum_of(str(skip), prefix) != prefix_sum:
-            raise Damaged(f"entry {id}: its headers are altered")
+        prefix, skip, expected, size, digest, path, data = row
+        if content_sum(id, skip, digest, prefix) != expected:
+            raise Damaged(f"entry {id}: its headers are altered, or the body is not its own")
         if path is not None:
             return Content(prefix, skip, self._files.check(path, size, digest))
         if data is None or len(data) != size or hashlib.sha256(data).digest() != digest:

@@ -30,7 +30,7 @@ class Newer(Unavailable):
 
 
 def _to_1(database: sqlite_utils.Database) -> None:
-    """``data`` is the body, or NULL when it is the file at ``path``. The sums are store.sum_of's."""
+    """``data`` is the body, or NULL when it is the file at ``path``. The sums are those of ``store``."""
     database.create_table(
         "body",
         {"id": str, "size": int, "digest": bytes, "path": str, "data": bytes},
@@ -50,11 +50,11 @@ def _to_1(database: sqlite_utils.Database) -> None:
             "facts": str,
             "facts_sum": int,
             "skip": int,
-            "prefix_sum": int,
+            "content_sum": int,
             "prefix": bytes,
         },
         pk="id",
-        not_null={"id", "body_id", "state", "facts", "facts_sum", "skip", "prefix_sum", "prefix"},
+        not_null={"id", "body_id", "state", "facts", "facts_sum", "skip", "content_sum", "prefix"},
         if_not_exists=True,
     )
     database["entry"].create_index(["body_id"], index_name="entry_body", if_not_exists=True)  # type: ignore[union-attr]

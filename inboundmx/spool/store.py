@@ -59,6 +59,12 @@ def sum_of(*parts: bytes | str) -> int:
     return value
 
 
+def content_sum(id: str, skip: int, digest: bytes, prefix: bytes) -> int:
+    """The sum kept beside the prefix. It ties entry and body to each other: where an index is damaged, SQLite may well
+    answer with somebody else's row, in itself in order."""
+    return sum_of(id, str(skip), digest, prefix)
+
+
 def facts_sum(id: str, body_id: str, state: str, next_attempt_at: float | None, facts: str) -> int:
     """The sum kept beside the facts; the columns are in it."""
     return sum_of(id, body_id, state, repr(next_attempt_at), facts)

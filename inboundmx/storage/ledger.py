@@ -184,6 +184,10 @@ class LedgerFile:
                 connection.executemany("INSERT OR IGNORE INTO also VALUES (?, ?)", also)
             self._prune(connection, now)
             connection.execute("COMMIT")
+            (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+            if free > 2 * _VACUUM_PAGES:
+                # A statement that gives a row without columns for each page: execute() would stop after the first.
+                connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
         except BaseException:
             if connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):
@@ -204,8 +208,6 @@ class LedgerFile:
         if until is not None:
             connection.execute("DELETE FROM event WHERE number <= ?", (until,))
             connection.execute("DELETE FROM also WHERE number <= ?", (until,))
-        if free > 2 * _VACUUM_PAGES:
-            connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
 
     def _forget_connection(self) -> None:
         connection, self._connection = self._connection, None
