@@ -24,7 +24,7 @@ from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
 from inboundmx.policy.judging import judge_early
 from inboundmx.policy.routing import accepts, bare_postmaster, postmaster, refusal
 from inboundmx.policy.scoring import score
-from inboundmx.policy.stamping import count_received
+from inboundmx.policy.stamping import count_received, host_name
 from inboundmx.ports import Bodies, Chance, Clock, Draft, Journal, Spool
 
 # Below this much room on the disk (and twice the declared size) no transaction begins: 452 4.3.1.
@@ -103,15 +103,17 @@ class GatewayConversation:
         self._session_results = await self._run(Stage.CONNECT, Envelope(None))
         refused = self._judged("connect", self._session_results)
         if refused is not None:
-            return Reply(refused.code, refused.enhanced, refused.text, then_close=True)
-        return Reply(220, "", f"{self._plan.settings.gateway.hostname} ESMTP inboundmx")
+            # A greeting that refuses for good is 554 (RFC 5321 3.1), and 421 is the one that may close later.
+            code = 554 if refused.permanent else 421
+            return Reply(code, refused.enhanced, refused.text, then_close=True)
+        return Reply(220, "", f"{host_name(self._plan.settings.gateway, self._session)} ESMTP inboundmx")
 
     async def hello(self, session: Session) -> Reply:
         self._session = session
         # A second EHLO (after STARTTLS) is judged by its own name, not by that of the first as well.
         self._session_results = tuple(r for r in self._session_results if r.stage is Stage.CONNECT)
         self._session_results += await self._run(Stage.HELLO, Envelope(None))
-        return self._judged("hello", self._session_results) or Reply(250, "", self._plan.settings.gateway.hostname)
+        return self._judged("hello", self._session_results) or Reply(250, "", "hello")
 
     async def mail(self, sender: Address | None, size: int | None, eight_bit: bool, utf8: bool) -> Reply:
         gate = self._gate

@@ -82,4 +82,4 @@ class Verdict:
 
 def written_weight(weight: Weight) -> str:
     """15.0 as "15", 2.50 as "2.5", words as they are."""
-    return weight if isinstance(weight, str) else f"{weight:.4f}".rstrip("0").rstrip(".")
+    return weight if isinstance(weight, str) else f"{round(weight, 4) + 0.0:.4f}".rstrip("0").rstrip(".")
