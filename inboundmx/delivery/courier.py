@@ -238,9 +238,17 @@ class Courier:
         pool = self._pools.get((host, tls))
         if pool is None:
             pool = self._pools[host, tls] = Pool(
-                host, tls, self._transmitter, self._clock, self._chance, self._budget,
-                lambda: self._settings().delivery.max_connections_per_host, self._back, self._tripped,
-            )  # fmt: skip
+                host,
+                tls,
+                self._transmitter,
+                self._clock,
+                self._chance,
+                self._budget,
+                lambda: self._settings().delivery.max_connections_per_host,
+                self._back,
+                self._tripped,
+                self._wanted,
+            )
         return pool
 
     def status(self) -> Mapping[str, Mapping[str, object]]:
@@ -251,11 +259,11 @@ class Courier:
         """We are stopping: strangers are answered as if their patience had ended, nothing new is sent, idle connections
         are closed. What is in transmission goes on, until ``abandon``."""
         self._stopping = True
-        for patience in self._patience.values():
+        for patience in tuple(self._patience.values()):
             while (errand := patience.oldest()) is not None:
                 errand.expire()
             patience.close()
-        for pool in self._pools.values():
+        for pool in tuple(self._pools.values()):
             pool.close()
 
     def abandon(self) -> None:
@@ -304,6 +312,9 @@ class Courier:
             return attempt
         ours = Reply(451, "4.7.0", f"{pool.host} refuses all our mail")
         return replace(attempt, trouble="rejects_us", replies=tuple((address, ours) for address, _ in attempt.replies))
+
+    def _wanted(self, host: Host) -> bool:
+        return any(host in domain.primary for domain in self._settings().domains.values())
 
     def _back(self, pool: Pool) -> None:
         self._journal.record("host_up", "", {"host": str(pool.host)})

@@ -28,6 +28,7 @@ SAME_REFUSALS = 20
 
 class Breaker:
     """``connect`` opens a connection with RFC 5321's patience; ``came_back`` is given it when the host answers again;
+    ``wanted`` says whether anybody would still send to it;
     ``tripped`` is told once why the host is now left alone. ``refused`` is the last reason while it is."""
 
     def __init__(
@@ -37,12 +38,14 @@ class Breaker:
         connect: Callable[[], Deferred[Connection]],
         came_back: Callable[[Connection], object],
         tripped: Callable[[Refused], object],
+        wanted: Callable[[], bool],
     ) -> None:
         self._clock = clock
         self._chance = chance
         self._connect = connect
         self._came_back = came_back
         self._tripped = tripped
+        self._wanted = wanted
         self.refused: Refused | None = None
         self._knock: Deferred[Connection] | None = None
         self._knocking: list[Deferred[Refused | None]] = []
@@ -99,8 +102,16 @@ class Breaker:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._clock.call_later(
-            PROBE_SECONDS * (1.0 + self._chance.uniform(0.0, PROBE_JITTER)), self._probe
+            PROBE_SECONDS * (1.0 + self._chance.uniform(0.0, PROBE_JITTER)), self._probe_due
         )
+
+    def _probe_due(self) -> None:
+        self._timer = None
+        if self._wanted():
+            self._probe()
+        else:
+            # Its domains are gone from the settings; should they come back, it is tried like a new one.
+            self.refused = None
 
     def _probe(self) -> None:
         if self._timer is not None:

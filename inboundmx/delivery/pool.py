@@ -93,7 +93,7 @@ Got = Kept | Refused | None
 
 class Pool:
     """``cap`` is the most connections; ``came_back`` is told when the host answers again after it had been left alone,
-    ``tripped`` when and why it is. ``source`` is the local address to call from."""
+    ``tripped`` when and why it is; ``wanted`` says whether the settings still name the host."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Pool:
         cap: Callable[[], int],
         came_back: Callable[[Pool], object],
         tripped: Callable[[Pool, Refused], object],
-        source: str = "",
+        wanted: Callable[[Host], bool],
     ) -> None:
         self.host = host
         self.tls = tls
@@ -118,7 +118,6 @@ class Pool:
         self._cap = cap
         self._learned = (0, 0.0)
         self._came_back = came_back
-        self._source = source
         self._idle: Line[Kept] = Line(clock, IDLE_SECONDS, self._close)
         self._line: Line[Deferred[Got]] = Line(clock, LINE_SECONDS, self._too_long)
         # Those a connection is being opened for: they may wait as long as that takes, and are served first.
@@ -131,7 +130,12 @@ class Pool:
         self._opening: dict[Deferred[Connection], bool] = {}
         self._closed = False
         self.breaker = Breaker(
-            clock, chance, lambda: self._connect(CONNECT_SECONDS), self._back, lambda refused: tripped(self, refused)
+            clock,
+            chance,
+            lambda: self._connect(CONNECT_SECONDS),
+            self._back,
+            lambda refused: tripped(self, refused),
+            lambda: wanted(host),
         )
         budget.enter(self)
 
@@ -203,6 +207,8 @@ class Pool:
         old = kept.messages >= KEPT_MESSAGES or self._clock.monotonic() - kept.opened_at >= KEPT_SECONDS
         if kept.connection.usable and not old and not self._closed:
             self._serve(kept)
+            if self._backlog:
+                self.grow()
             return
         kept.connection.close()
         self._budget.give()
@@ -311,7 +317,7 @@ class Pool:
         waiter.callback(kept)
 
     def _connect(self, seconds: float) -> Deferred[Connection]:
-        return self._transmitter.connect(self.host, tls=self.tls, seconds=seconds, source=self._source)
+        return self._transmitter.connect(self.host, tls=self.tls, seconds=seconds)
 
     def _open(self, live: bool) -> None:
         opening = self._connect(LIVE_CONNECT_SECONDS if live else CONNECT_SECONDS)

@@ -62,6 +62,9 @@ class DeliveryService:
         self._journal = journal
         self._agenda = Agenda(clock, self._start, lambda: settings().delivery.max_connections_per_host)
         self._running: dict[object, Deferred[Any] | None] = {}
+        # On their way, and nothing decided yet.
+        self._underway: set[str] = set()
+        # Their final dot waits for its answer since before they were put into the spool.
         self._claimed: set[str] = set()
         self._pauses: dict[Deferred[None], Timer] = {}
         self._stopping = False
@@ -78,6 +81,7 @@ class DeliveryService:
     def claimed(self, entry: SpoolEntry, late: Deferred[DeliveryAttempt]) -> None:
         self._claimed.add(entry.id)
         late.addCallback(self._answered_late, entry.id)
+        late.addErrback(self._fault, entry.id)
 
     # --- operators ----------------------------------------------------------------------------------------------------
 
@@ -130,7 +134,7 @@ class DeliveryService:
         now = self._clock.now()
         unanswered = tuple(
             replace(entry, cause=UNANSWERED, next_attempt_at=now + UNANSWERED_SECONDS)
-            for entry in (self._spool.entry(id) for id in self._running if isinstance(id, str))
+            for entry in map(self._spool.entry, self._underway)
             if entry is not None and entry.state is State.ACTIVE
         )
         running, self._running = self._running, {}
@@ -190,8 +194,7 @@ class DeliveryService:
 
         def failed(failure: Failure) -> None:
             if not self._stopping:
-                fields = {"entry": str(key), "trouble": f"{type(failure.value).__name__}: {failure.value}"}
-                self._journal.record("fault", "", fields, level="error")
+                self._fault(failure, str(key))
             done(TROUBLE_SECONDS)
 
         over: list[bool] = []
@@ -200,6 +203,10 @@ class DeliveryService:
         if waiting is not None and not over:
             self._running[key] = waiting
 
+    def _fault(self, failure: Failure, about: str) -> None:
+        fields = {"entry": about, "trouble": f"{type(failure.value).__name__}: {failure.value}"}
+        self._journal.record("fault", "", fields, level="error")
+
     # --- attempted ----------------------------------------------------------------------------------------------------
 
     async def _attend(self, id: str, slot: bool) -> float | None:
@@ -207,9 +214,10 @@ class DeliveryService:
         if entry is None or entry.state is not State.ACTIVE or not entry.pending:
             return None
         domain = self._settings().domain(entry.domain)
-        if domain is None:
+        if domain is None or not domain.primary:
             return await self._park(entry, NO_ROUTE, f"the domain {entry.domain} is not configured any more", "warning")
         self._turn += 1
+        self._underway.add(id)
         try:
             attempt = await self._courier.attempt(entry, lambda: self._spool.content(id), route_for(domain, self._turn))
         except Damaged as damage:
@@ -221,11 +229,13 @@ class DeliveryService:
                 "spool_trouble", entry.message_id, {"entry": id, "trouble": trouble.reason}, level="error"
             )
             return TROUBLE_SECONDS
+        finally:
+            self._underway.discard(id)
         if attempt.trouble == "damaged":
             return await self._park(entry, DAMAGED, "the content could not be read whole", "error")
         if attempt.trouble == "abandoned" and not attempt.dot_sent:
             return TROUBLE_SECONDS
-        return await self._settle(id, attempt, domain, slot)
+        return await self._settle(entry, attempt, domain, slot)
 
     def _answered_late(self, attempt: DeliveryAttempt, id: str) -> None:
         """The answer to a final dot whose sender heard long ago that we keep the message; or there is none."""
@@ -235,14 +245,20 @@ class DeliveryService:
         if domain is None or entry is None:
             self.changed([id])
             return
-        self._run(("late", id), self._settle(id, attempt, domain, slot=True), lambda seconds: self._ended(id, seconds))
+        settling = self._settle(entry, attempt, domain, slot=True)
+        self._run(("late", id), settling, lambda seconds: self._ended(id, seconds))
 
     # --- settled ------------------------------------------------------------------------------------------------------
 
-    async def _settle(self, id: str, attempt: DeliveryAttempt, domain: DomainSettings, slot: bool) -> float | None:
+    async def _settle(
+        self, sent: SpoolEntry, attempt: DeliveryAttempt, domain: DomainSettings, slot: bool
+    ) -> float | None:
+        id = sent.id
         entry = self._spool.entry(id)
         if entry is None:
             # An operator deleted it while it was on its way.
+            if attempt.delivered:
+                self._tell(sent, Settlement(None, delivered=tuple(to for to, _ in attempt.replies)), attempt, ())
             return None
         now = self._clock.now()
         delivery = self._settings().delivery
