@@ -41,7 +41,8 @@ class Entry:
         return f"[{self.section}] {self.key} = {value if len(value) <= 70 else value[:67] + '...'}".rstrip()
 
     def problem(self, wrong: str) -> Problem:
-        return Problem(self.file, self.line, f"{self.said}: {wrong}")
+        """One line, even of a value that has several."""
+        return Problem(self.file, self.line, f"{self.said}: {wrong}".replace("\n", " "))
 
 
 @dataclass(slots=True)
