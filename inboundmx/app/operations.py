@@ -213,8 +213,9 @@ class Operations:
         message = Message(entry.message_id, Body(len(head), head, None, b""))
         fields = message.fields
         end = message.header_end + 2 if fields or not message.header_end else 0
+        names = [head[field.start : field.end].partition(b":")[0].strip().decode("ascii") for field in fields]
         return {
-            "headers": [[head[f.start : f.end].partition(b":")[0].strip().decode("ascii"), f.text()] for f in fields],
+            "headers": [[name, field.text().replace("\t", " ")] for name, field in zip(names, fields, strict=True)],
             "body_head": _readable(head[end : end + BODY_HEAD]),
             "body_cut": content.size > end + BODY_HEAD,
             "damaged": None,

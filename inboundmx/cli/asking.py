@@ -13,9 +13,10 @@ import pwd
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from inboundmx.model.settings import Settings
+if TYPE_CHECKING:
+    from inboundmx.model.settings import Settings
 
 SOCKET_NAME = "control.sock"
 # A request is a line of JSON: room for thousands of ids.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 from inboundmx.cli.asking import CannotAsk
-from inboundmx.model.settings import Settings
+
+if TYPE_CHECKING:
+    from inboundmx.model.settings import Settings
 
 DEFAULT = "/etc/inboundmx.ini"
 

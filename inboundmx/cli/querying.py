@@ -128,7 +128,7 @@ def shown(row: dict[str, Any], now: float) -> list[str]:
         f"sender      {safe(row['sender'] or '<>')}",
     ]
     for recipient in row["recipients"]:
-        tries = f"{recipient['status']}, {recipient['attempts']} tries"
+        tries = f"{recipient['status']}, {recipient['attempts']} {'try' if recipient['attempts'] == 1 else 'tries'}"
         reply = f": {recipient['last_reply']}" if recipient["last_reply"] else ""
         lines.append(f"recipient   {safe(recipient['address'] + ' ' + tries + reply)}")
     lines += [

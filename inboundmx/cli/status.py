@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 _TOLD_APART = frozenset(
     {"running", "spool", "spool_octets", "oldest_seconds", "free_octets", "primaries", "settings", "started_at",
-     "workers", "queues"}
+     "workers", "queues", "claimed"}
 )  # fmt: skip
 
 
@@ -56,6 +56,8 @@ def told(process: Mapping[str, Any], now: float) -> list[str]:
         facts = ", ".join(f"{name} {value}" for name, value in worker.items() if name != "worker")
         lines.append(_line(f"worker {worker.get('worker', '')}", facts))
     lines += [_line(name, str(value)) for name, value in process.items() if name not in _TOLD_APART]
+    if process.get("claimed"):
+        lines.append(_line("unanswered", f"{process['claimed']} sent whole, the primary's last answer awaited"))
     spool = process["spool"]
     lines.append(_line("spool", ", ".join(f"{count} {state}" for state, count in spool.items())))
     if any(spool.values()):

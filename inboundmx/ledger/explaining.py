@@ -73,7 +73,7 @@ def tell(id: str, events: Sequence[Event], entries: Sequence[Mapping[str, Any]] 
     spool could not be asked."""
     lines = [f"The story of {plain(id)}", ""]
     for event in sorted(events, key=lambda event: event.at):
-        lines += _event(event)
+        lines += _event(event, id)
         lines.append("")
     return lines + _now(events, entries, now)
 
@@ -91,8 +91,10 @@ def plain(value: object) -> str:
     return text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
 
 
-def _event(event: Event) -> list[str]:
+def _event(event: Event, id: str) -> list[str]:
     fields = dict(event.fields)
+    if fields.get("entry") == id:
+        del fields["entry"]
     lines = [f"{instant(event.at)}  {_headline(event.event, fields)}"]
     if stranger := _stranger(fields):
         lines.append(_line("from", stranger))
@@ -146,8 +148,15 @@ def _told(event: str, name: str, label: str, value: Any, others: dict[str, Any])
         case "next_attempt_at" if isinstance(value, int | float) and 0 <= value < _YEAR_9999:
             return [_line(label, instant(value))]
         case "reply":
-            return [_line("their reply" if event in _THEIR_REPLY else "our reply", plain(value))]
+            return [_line(_whose(event, others), plain(value))]
     return [_line(label, plain(value))] if _worth_telling(value) else []
+
+
+def _whose(event: str, others: Mapping[str, Any]) -> str:
+    if event not in _THEIR_REPLY:
+        return "our reply"
+    # Where there was trouble on the way they said nothing, and the words are ours.
+    return "outcome" if others.get("trouble") else "their reply"
 
 
 def _check(check: Any) -> str:

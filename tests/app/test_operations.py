@@ -334,7 +334,7 @@ def test_many_entries_are_changed_in_several_commits() -> None:
 
 def test_show_gives_header_fields_and_a_bounded_printable_body_and_is_on_record() -> None:
     desk = Desk(entry("e1", hello="mx.example", peer_ip="192.0.2.7"))
-    header = b"Subject: caf\xc3\xa9\r\n folded\r\nTo: b@a.test\r\n\r\n"
+    header = b"Subject: caf\xc3\xa9\r\n\tfolded\r\nTo: b@a.test\r\n\r\n"
     desk.spool.bodies["e1"] = b"skip\n" + header + b"red \x1b[31m\r\n" + b"x" * 9000
     (row,) = desk.ask("spool.show", ids=["me1"])
     assert row["headers"] == [["X-Spam-Level", "NONE"], ["Subject", "café folded"], ["To", "b@a.test"]]

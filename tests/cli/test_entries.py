@@ -62,24 +62,25 @@ def test_list_as_json_keeps_its_promise(ask: Any) -> None:
     assert answer.json[0]["route"] == "127.0.0.1:2526" and answer.json[2]["sender"] is None
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("spool", "list", "--json"),
-        ("spool", "list", "--state", "held", "--older", "30s", "--json"),
-        ("quarantine", "list", "--json"),
-        ("spool", "show", "entry0active", "mentry1held", "--json"),
-        ("spool", "delete", "--domain", "a.test", "--dry-run", "--json"),
-        ("spool", "release", "nosuchid", "--json"),
-    ],
-)
-def test_running_and_stopped_gateways_answer_alike(gateway: StoppedGateway, ask: Any, words: tuple[str, ...]) -> None:
-    stopped = ask(*words)
+ALIKE = [
+    ("spool", "list", "--json"),
+    ("spool", "list", "--state", "held", "--older", "30s", "--json"),
+    ("quarantine", "list", "--json"),
+    ("spool", "show", "entry0active", "mentry1held", "--json"),
+    ("spool", "delete", "--domain", "a.test", "--dry-run", "--json"),
+    ("spool", "release", "nosuchid", "--json"),
+]
+
+
+def test_running_and_stopped_gateways_answer_alike(gateway: StoppedGateway, ask: Any) -> None:
+    stopped = [ask(*words) for words in ALIKE]
     with gateway.running():
-        running = ask(*words)
-    assert (stopped.status, without_age(stopped.json), stopped.err) == (
-        running.status, without_age(running.json), running.err,
-    )  # fmt: skip
+        running = [ask(*words) for words in ALIKE]
+    for words, one, other in zip(ALIKE, stopped, running, strict=True):
+        assert (one.status, without_age(one.json), one.err) == (
+            other.status, without_age(other.json), other.err,
+        ), words  # fmt: skip
+    assert [len(answer.json) for answer in stopped] == [3, 1, 1, 2, 3, 0]
 
 
 def test_changes_through_the_socket_are_the_owners_and_on_record(gateway: StoppedGateway, ask: Any) -> None:

@@ -58,13 +58,22 @@ def test_what_came_later_is_told_in_order_with_the_hosts_own_words() -> None:
         Event(20.0, "deferred", {"entry": "e1", "host": "192.0.2.9:25", "reply": "451 busy", "next_attempt_at": 29.5}),
     ]  # fmt: skip
     text = "\n".join(tell("e1", events, [], 40.0))
-    headlines = [text.index(told) for told in ("taken into the spool", "not delivered yet", "delivered to 192.0.2.9:25")]
+    order = ("taken into the spool", "not delivered yet", "delivered to 192.0.2.9:25")
+    headlines = [text.index(headline) for headline in order]
     assert headlines == sorted(headlines)
     assert "our reply    250 2.0.0 ok e1" in text
     assert "their reply  451 busy" in text and "their reply  250 ok" in text
     assert "recipients   b@a.test\n                 c@a.test" in text
     assert "next attempt 1970-01-01T00:00:29.500Z" in text
     assert "reason       primary is down" in text
+
+
+def test_words_of_ours_are_not_called_theirs() -> None:
+    deferred = {"entry": "e1", "host": "192.0.2.9:25", "reply": "451 4.4.1 no connection", "trouble": "refused"}
+    lines = tell("e1", [Event(1.0, "deferred", deferred)], [], 2.0)
+    assert "    outcome      451 4.4.1 no connection" in lines and "    trouble      refused" in lines
+    assert not any("entry" in line for line in lines)
+    assert "    entry        e1" in tell("m1", [Event(1.0, "deferred", deferred)], [], 2.0)
 
 
 def test_a_handover_names_the_host_and_its_reply() -> None:
