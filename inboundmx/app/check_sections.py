@@ -37,7 +37,9 @@ def read_checks(reading: Reading, sections: Named, kinds: Kinds) -> tuple[CheckS
             reading.problems.append(section.problem(f"a check named {name.lower()} stands here already"))
         else:
             check = _check(reading, kinds, name.lower(), section)
-            if check is not None:
+            if check is None:
+                reading.unread.add(name.lower())
+            else:
                 found[check.name] = check
     return tuple(found.values())
 

@@ -109,6 +109,8 @@ def _domain_weights(reading: Reading, section: Section, settings: Settings) -> M
     checks = {check.name: check for check in settings.checks}
     for entry, parts in _dotted(section, "weight."):
         check = checks.get(parts[0])
+        if parts[0] in reading.unread:
+            continue
         if len(parts) != 2:
             wrong = "in a domain a weight is written weight.CHECK.OUTCOME"
         elif check is None:

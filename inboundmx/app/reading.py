@@ -25,10 +25,12 @@ def keys_of(section: type[Any]) -> Mapping[str, Field[Any]]:
 
 
 class Reading:
-    """One reading of a file and those it includes. Relative paths start at ``folder``."""
+    """One reading of a file and those it includes. Relative paths start at ``folder``. ``unread`` are checks that have
+    a section and could not be read: what a domain says of them is not wrong for that."""
 
     def __init__(self, folder: str, problems: list[Problem]) -> None:
         self.problems = problems
+        self.unread: set[str] = set()
         self._folder = folder
 
     def value(self, entry: Entry, kind_name: str, default: Any) -> Any:

@@ -399,6 +399,8 @@ def test_everything_wrong_is_said_at_once_in_order(wrong: Any) -> None:
 def test_what_domains_say_of_a_check_that_is_wrong_is_not_called_unknown(wrong: Any) -> None:
     said = wrong("[check x]\nuse = weather\nplace = a\nweight.rain = much\n" + HERE + "weight.x.rain = 3\n")
     assert [line.split(":")[1] for line in said] == ["4"]
+    said = wrong("[check spf]\nuse = spf\n" + HERE + "weight.spf.softfail = 3\n")
+    assert [line.split(":")[1] for line in said] == ["2"]
 
 
 def test_every_pair_of_levels_is_compared(wrong: Any) -> None:
