@@ -6,7 +6,7 @@ Knows transports and how long a client may take. Does not know SMTP (``dialogue`
 from __future__ import annotations
 
 import traceback
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -258,13 +258,16 @@ class SmtpServer(Protocol):
 
         wrapper.dataReceived = received  # type: ignore[method-assign]
 
-    def _turn(self) -> None:
-        """Works off what has come, as far as it goes without waiting; writes the answers in one piece."""
+    def _turn(self, first: Callable[[], None] | None = None) -> None:
+        """Works off what has come, as far as it goes without waiting; writes the answers in one piece. ``first`` tells
+        the dialogue of an answer that was waited for."""
         dialogue = self._dialogue
         if dialogue is None or self._turning or self._ended:
             return
         self._turning = True
         try:
+            if first is not None:
+                first()
             while self._writable and (question := dialogue.advance()) is not None:
                 self._waiting = self._put(question)
                 if dialogue.asking:
@@ -284,20 +287,24 @@ class SmtpServer(Protocol):
 
     def _answered(self, reply: Reply) -> None:
         dialogue = self._dialogue
-        if dialogue is not None and not dialogue.closing:
+        if dialogue is None or dialogue.closing:
+            return
+        if self._turning:
             dialogue.answered(reply)
-            self._go_on()
+        else:
+            self._waiting = None
+            self._turn(lambda: dialogue.answered(reply))
 
     def _failed(self, failure: Failure) -> None:
         dialogue = self._dialogue
-        if dialogue is not None and not dialogue.closing:
-            dialogue.failed(failure.value or Exception())
-            self._go_on()
-
-    def _go_on(self) -> None:
-        if not self._turning:
+        if dialogue is None or dialogue.closing:
+            return
+        error = failure.value or Exception()
+        if self._turning:
+            dialogue.failed(error)
+        else:
             self._waiting = None
-            self._turn()
+            self._turn(lambda: dialogue.failed(error))
 
     def _flush(self, dialogue: Dialogue) -> None:
         transport = self.transport

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from typing import Any
 
 import pytest
 from conversation_fake import Client, FakeConversation, Server, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 
@@ -16,6 +20,11 @@ from inboundmx.smtp.framing import COMMAND_LIMIT
 from inboundmx.smtp.server import QUESTION_SECONDS, WAITING_LIMIT
 
 ENVELOPE = b"EHLO c.example\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<b@d.example>\r\nDATA\r\n"
+SPOKEN = [
+    *(ENVELOPE, b"\r\n", b"\r\n.\r\n", b"EHLO x\r\n", b"MAIL FROM:<>", b"RCPT TO:<b@d.example>"),
+    *(b"DATA\r\n", b"RSET\r\n", b"BDAT 3\r\n", b"STARTTLS\r\n", b"QUIT\r\n", b"VRFY x\r\n"),
+    *(b"\0", b" SMTPUTF8", b" SIZE=99999999999", b"." * 3000),
+]
 ENVELOPE_CODES = ["220", "250", "250", "250", "354"]
 
 
@@ -155,12 +164,37 @@ def test_a_reception_that_fails() -> None:
     assert client.closed
 
 
-def test_an_answer_that_is_none() -> None:
-    conversation = FakeConversation({"hello": [None]})
-    conversation._answer = lambda *_: conversation._at_once(None)  # type: ignore[arg-type, assignment, method-assign]
+@pytest.mark.parametrize("late", [False, True])
+def test_an_answer_that_is_none(late: bool) -> None:
+    class Speechless(FakeConversation):
+        async def mail(self, *_: Any) -> Any:
+            if late:
+                self.waiting: Deferred[None] = Deferred()
+                await self.waiting
+
+    conversation = Speechless()
     client = Server(conversation).connect()
-    assert client.codes() == ["421"]
+    client.say(b"HELO x\r\nMAIL FROM:<>\r\nNOOP\r\n")
+    if late:
+        conversation.waiting.callback(None)
+        assert client.heard().startswith(b"421 4.3.0 ")
     assert client.closed
+
+
+@given(st.lists(st.one_of(st.binary(max_size=30), st.sampled_from(SPOKEN)), max_size=30))
+@hypothesis_settings(max_examples=150, deadline=None)
+def test_whatever_is_said_is_answered_properly(said: list[bytes]) -> None:
+    server = Server(tls_options=object())
+    client = server.connect()
+    for octets in said:
+        client.protocol.dataReceived(octets)
+    client.hang_up()
+    lines = client.heard().split(b"\r\n")
+    assert lines.pop() == b""
+    assert all(re.fullmatch(rb"[2-5][0-9]{2}[ -][ -~]*", line) for line in lines)
+    assert not [line for line in lines if line.startswith(b"421 4.3.0")]
+    told = server.reception.conversations[0].told
+    assert len([what for what in told if what[0] == "closed"]) == 1
 
 
 def test_what_waits_is_bounded() -> None:
