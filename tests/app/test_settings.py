@@ -386,7 +386,7 @@ def test_everything_wrong_is_said_at_once_in_order(wrong: Any) -> None:
         "action = rejct\n"
         "[domain a.example]\n"
         "recipients = callout\n"
-        "weight.x.y = 1\n"
+        "weight.z.y = 1\n"
         "[domain a.example]\n"
         "[check x]\n"
         "use = dnsbl\n"
