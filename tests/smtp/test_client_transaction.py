@@ -488,6 +488,17 @@ def test_an_idle_connection_has_no_deadline() -> None:
     assert talk.attempt.trouble == "timeout"
 
 
+def test_a_long_wait_does_not_lengthen_the_next_one() -> None:
+    talk = Talk()
+    talk.send(parcel())
+    talk.says(b"".join(ANSWERS[:3]))
+    talk.network.reactor.advance(20.0)
+    talk.says(ANSWERS[3])
+    talk.send(parcel())
+    talk.network.reactor.advance(10.1)
+    assert talk.attempt.trouble == "timeout"
+
+
 def test_trouble_keeps_definite_answers() -> None:
     talk = Talk()
     talk.send(parcel(ANN, BOB, EVE))
