@@ -15,17 +15,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def play() -> Iterator[Stage]:
     """Where state matters: gateways and primaries of this test alone."""
-    with stage(tmp_path_factory.mktemp("play")) as made:
+    with stage() as made:
         yield made
     assert made.faults() == []
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def shared() -> Iterator[Stage]:
     """Where state does not matter: started once for the module."""
-    with stage(tmp_path_factory.mktemp("shared")) as made:
+    with stage() as made:
         yield made
     assert made.faults() == []
 

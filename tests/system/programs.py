@@ -16,6 +16,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -475,10 +476,6 @@ class Sink(Child):
         self.user = ["-u", "nobody"] if os.geteuid() == 0 else []
         if self.user:
             shutil.chown(self.mail, "nobody")
-            for parent in (self.mail, *self.mail.parents):
-                if parent == Path("/tmp"):
-                    break
-                parent.chmod(parent.stat().st_mode | 0o011)
 
     def start(self) -> Self:
         dump = ["-d", f"{self.mail}/%H%M%S."]
@@ -504,10 +501,6 @@ class DovecotLmtp(Child):
         mail = folder / "mail"
         mail.mkdir()
         shutil.chown(mail, "nobody", "nogroup")
-        for parent in (folder, *folder.parents):
-            if parent == Path("/tmp"):
-                break
-            parent.chmod(parent.stat().st_mode | 0o011)
         self.config.write_text(
             f"""
 protocols = lmtp
@@ -641,12 +634,15 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(folder: Path) -> Iterator[Stage]:
-    made = Stage(folder)
-    try:
-        yield made
-    finally:
-        made.end()
+def stage() -> Iterator[Stage]:
+    """In a folder that programs which give up root can still reach, as those of pytest cannot be."""
+    with tempfile.TemporaryDirectory(prefix="inboundmx-", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o711)
+        made = Stage(Path(folder))
+        try:
+            yield made
+        finally:
+            made.end()
 
 
 def domain(primary_port: int, name: str = DOMAIN, **keys: str) -> str:

@@ -21,6 +21,12 @@ LARGEST = 64 * 2**20
 class Primary(SMTP):
     # Its own limit is RFC 5321's 1000 octets; what a lenient primary takes must arrive as it was sent.
     line_length_limit = LARGEST
+    # The argument of the last RCPT as it was said: aiosmtpd itself decodes what looks like an encoded word.
+    said = ""
+
+    async def smtp_RCPT(self, arg: str | None) -> None:
+        self.said = arg or ""
+        await super().smtp_RCPT(arg)
 
 
 class Recorder:
@@ -40,7 +46,8 @@ class Recorder:
             envelope.mail_options.extend(options)
         return answer or "250 2.1.0 sender ok"
 
-    async def handle_RCPT(self, _: SMTP, __: Session, envelope: Envelope, address: str, options: list[str]) -> str:
+    async def handle_RCPT(self, server: Primary, _: Session, envelope: Envelope, __: str, options: list[str]) -> str:
+        address = server.said.partition("<")[2].rpartition(">")[0]
         answer = self._script().get("rcpt", {}).get(address)
         if answer is None:
             envelope.rcpt_tos.append(address)

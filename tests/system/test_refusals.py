@@ -100,15 +100,12 @@ LOOK_ALIKES = [
     "<user@elsewhere.test\u200b.here.example>",
     "<user@here\u200b.elsewhere.test>",
     "<user@ßhere.example>",
-    "<user＠elsewhere.test@here.example>",
 ]
 
 
 @pytest.mark.parametrize("path", LOOK_ALIKES, ids=ascii)
 @pytest.mark.parametrize("parameters", ["", " SMTPUTF8"], ids=["plain", "SMTPUTF8"])
 def test_a_look_alike_domain_is_not_ours(gateway: Gateway, path: str, parameters: str) -> None:
-    if path == "<user＠elsewhere.test@here.example>" and parameters:
-        pytest.skip("a local part may hold a fullwidth sign where SMTPUTF8 was said")
     with Wire(gateway.port) as wire:
         wire.hello()
         assert wire.ask(f"MAIL FROM:<a@stranger.example>{parameters}").code == 250
@@ -327,7 +324,7 @@ def test_every_refusal_of_a_session_has_code_sentence_and_id(gateway: Gateway) -
         assert answer.code >= 500
         assert answer.enhanced[:2] == "5.", answer
         assert len(answer.id) >= 10 and answer.id.isalnum(), answer
-    assert len({answer.id for answer in answers}) == len(answers)
+        assert gateway.log_events() and answer.id in gateway.command("explain", answer.id)
 
 
 def test_hostile_text_stays_within_one_log_line(gateway: Gateway) -> None:
@@ -352,7 +349,7 @@ def test_hostile_text_stays_within_one_log_line(gateway: Gateway) -> None:
 def strict(shared: Stage, primary: RecordingPrimary) -> Gateway:
     limits = (
         "max_bad_commands = 3\nmax_bad_recipients = 3\nmax_recipients = 2\nmax_hop_count = 5\n"
-        "max_message_size = 20KB\nmax_connections_per_ip = 4\ncommand_timeout = 1s\n"
+        "max_message_size = 20KB\nmax_connections_per_ip = 4\ncommand_timeout = 1s\nsession_timeout = 1s\n"
     )
     return shared.gateway(domain(primary.port) + f"[smtp]\n{limits}")
 
@@ -408,8 +405,10 @@ def test_too_many_connections_of_one_address_hear_421(strict: Gateway) -> None:
         assert stack.enter_context(Wire(strict.port)).reply().code == 421
 
 
-def test_silence_ends_a_session(strict: Gateway) -> None:
+@pytest.mark.parametrize("said", [b"", b"NOO"], ids=["nothing", "half a command"])
+def test_silence_ends_a_session(strict: Gateway, said: bytes) -> None:
     with Wire(strict.port) as wire:
         wire.hello()
+        wire.send(said)
         (line,) = wire.rest()
     assert line.startswith(b"421")
