@@ -8,7 +8,9 @@ from __future__ import annotations
 import datetime
 import os
 import pwd
+import stat
 from collections.abc import Iterable
+from pathlib import PurePath
 
 from inboundmx.app import certificate
 from inboundmx.app.values import written_span
@@ -31,11 +33,27 @@ def problems_at_start(settings: Settings) -> list[str]:
     if settings.log.to != "stdout" and (trouble_with_log := _unusable_file(settings.log.to)):
         problems.append(f"[log] to {settings.log.to} {trouble_with_log}")
     if settings.gateway.user:
-        try:
-            pwd.getpwnam(settings.gateway.user)
-        except KeyError:
-            problems.append(f"[gateway] user {settings.gateway.user} does not exist on this machine")
+        problems += _unusable_user(settings.gateway.user, settings.gateway.data)
     return problems
+
+
+def _unusable_user(name: str, data: str) -> list[str]:
+    """The data folder itself is given to the user at the start; those above it must let the user through."""
+    try:
+        user = pwd.getpwnam(name)
+    except KeyError:
+        return [f"[gateway] user {name} does not exist on this machine"]
+    if os.geteuid() != 0:
+        return []
+    groups = os.getgrouplist(name, user.pw_gid)
+    for folder in map(str, PurePath(data).parents):
+        if not os.path.isdir(folder):
+            continue
+        found = os.stat(folder)
+        bit = stat.S_IXUSR if found.st_uid == user.pw_uid else stat.S_IXGRP if found.st_gid in groups else stat.S_IXOTH
+        if not found.st_mode & bit and user.pw_uid != 0:
+            return [f"[gateway] data {data} cannot be reached by [gateway] user {name}: {folder} is closed to it"]
+    return []
 
 
 def _unusable_folder(path: str) -> str:

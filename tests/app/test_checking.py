@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -190,6 +191,25 @@ def test_an_unknown_user(fine: Settings) -> None:
     assert checking.problems_at_start(settings) == [
         "[gateway] user nobody-of-that-name does not exist on this machine"
     ]
+
+
+def test_a_user_that_cannot_come_to_the_data(
+    fine: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    # As root would see it, whoever runs this test; nothing above is anybody's business here.
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "getgrouplist", lambda *_: [4711])
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: SimpleNamespace(pw_uid=4711, pw_gid=4711))
+    monkeypatch.setattr(checking, "PurePath", lambda _: SimpleNamespace(parents=[closed / "absent", closed]))
+    gateway = replace(fine.gateway, user="mail", data=str(closed / "absent" / "data"))
+    settings = replace(fine, gateway=gateway)
+    assert checking.problems_at_start(settings) == [
+        f"[gateway] data {gateway.data} cannot be reached by [gateway] user mail: {closed} is closed to it"
+    ]
+    closed.chmod(0o711)
+    assert checking.problems_at_start(settings) == []
 
 
 @pytest.mark.parametrize(
