@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import GatewaySettings, Settings
 from inboundmx.smtp.framing import COMMAND_LIMIT
-from inboundmx.smtp.server import QUESTION_SECONDS, WAITING_LIMIT
+from inboundmx.smtp.server_connection import QUESTION_SECONDS, WAITING_LIMIT
 
 ENVELOPE = b"EHLO c.example\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<b@d.example>\r\nDATA\r\n"
 SPOKEN = [

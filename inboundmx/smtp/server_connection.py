@@ -1,0 +1,426 @@
+"""One connection of a stranger: the Twisted shell around a ``Dialogue``.
+
+Knows transports and how long a client may take. Does not know SMTP (``dialogue`` does), how many other connections
+there are (``server`` counts), nor what a message is worth.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Awaitable, Callable
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from inboundmx.model.identity import TOKEN_LENGTH, make_id
+from inboundmx.model.reply import Reply
+from inboundmx.model.session import Session
+from inboundmx.ports import Conversation, Timer, Unavailable
+from inboundmx.prompt import promptly
+from inboundmx.smtp.dialogue import Dialogue, written
+
+if TYPE_CHECKING:
+    from inboundmx.smtp.server import SmtpServerFactory
+
+_log = Logger()
+
+# Octets held for a client that sends on while its question is being answered; beyond, we stop reading.
+WAITING_LIMIT = 64 * 1024
+# A command line may take this long once a transaction is under way (RFC 5321 4.5.3.2.7).
+TRANSACTION_COMMAND_SECONDS = 300.0
+# A message that keeps coming is not cut before this, and no message goes on for longer.
+CONTENT_SECONDS = 3600.0
+# No answer of ours may take longer: then it is 451. A client waits 10 minutes for the last one (RFC 5321 4.5.3.2.6).
+QUESTION_SECONDS = 600.0
+# What was written last must be taken within this, then the connection is cut.
+CLOSING_SECONDS = 30.0
+
+_TIMEOUT = Reply(421, "4.4.2", "Waited for you for too long", then_close=True)
+_BROKEN = Reply(421, "4.3.0", "Something is wrong on our side; please try again later", then_close=True)
+
+
+@implementer(IHandshakeListener, IPushProducer)
+class SmtpServer(Protocol):
+    """One connection. Its ``Conversation`` is told ``closed`` exactly once, however it ends."""
+
+    transport: Any
+
+    __slots__ = (
+        "_content_since",
+        "_conversation",
+        "_deadline",
+        "_dialogue",
+        "_ended",
+        "_factory",
+        "_handshaking",
+        "_line_since",
+        "_peer_ip",
+        "_reading",
+        "_refusal",
+        "_settings",
+        "_timer",
+        "_timer_at",
+        "_tls_options",
+        "_turning",
+        "_unread",
+        "_waiting",
+        "_writable",
+    )
+
+    def __init__(self, factory: SmtpServerFactory) -> None:
+        self._factory = factory
+        self._settings = factory.settings
+        self._tls_options = factory.tls_options
+        self._conversation: Conversation | None = None
+        self._dialogue: Dialogue | None = None
+        self._waiting: Deferred[Any] | None = None
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
+        self._deadline = 0.0
+        self._line_since: float | None = None
+        self._content_since: float | None = None
+        self._peer_ip: str | None = None
+        self._refusal: Reply | None = None
+        self._handshaking = False
+        self._turning = False
+        self._ended = False
+        self._reading = True
+        self._writable = True
+        self._unread = b""
+
+    # --- what Twisted calls -------------------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        transport = self.transport
+        if hasattr(transport, "setTcpNoDelay"):
+            transport.setTcpNoDelay(True)
+        transport.registerProducer(self, True)
+        self._factory.connections.add(self)
+        settings = self._settings.smtp
+        now = self._factory.clock.monotonic()
+        self._wait_until(now + settings.command_timeout + settings.banner_delay, now)
+        if not isinstance(transport, TLSMemoryBIOProtocol):
+            self._greet()
+            return
+        # The greeting waits for the handshake, and so for what is to be known of it. One connection too many is not
+        # worth a handshake.
+        self._count()
+        if self._refusal is not None:
+            self._abort()
+
+    def handshakeCompleted(self) -> None:
+        if self._dialogue is None:
+            self._greet()
+        else:
+            self._secured(self._dialogue)
+            self._turn()
+
+    def dataReceived(self, data: bytes) -> None:
+        dialogue = self._dialogue
+        if dialogue is None:
+            # Said before the greeting: harmless, and read after it.
+            self._unread += data
+            if len(self._unread) > WAITING_LIMIT:
+                self._read(False)
+            return
+        if dialogue.closing:
+            return
+        if self._handshaking:
+            # Behind a wrapper (PROXY) nobody tells us of the handshake; what we read now has come through it.
+            self._secured(dialogue)
+        dialogue.receive(data)
+        if self._writable and not self._turning and not dialogue.asking:
+            self._turn()
+        else:
+            self._hold_back(dialogue)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._factory.forget(self, self._peer_ip)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        conversation, self._conversation = self._conversation, None
+        dialogue, self._dialogue = self._dialogue, None
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
+        if conversation is not None:
+            try:
+                conversation.closed((dialogue.closing if dialogue else "") or "lost")
+            except Exception as error:  # noqa: BLE001 - nobody is left to answer
+                self._report("closed", error)
+
+    def pauseProducing(self) -> None:
+        """The client does not read what we answer, so we do not read what it says."""
+        self._writable = False
+        self._read(False)
+
+    def resumeProducing(self) -> None:
+        self._writable = True
+        self._turn()
+
+    def stopProducing(self) -> None:
+        self._writable = False
+
+    # --- for the factory ----------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Finishes what is under way, then 421."""
+        if self._dialogue is None:
+            self._abort()
+            return
+        self._dialogue.stop()
+        self._turn()
+
+    def cut(self) -> None:
+        """Ends the connection now, whatever is under way."""
+        if self._dialogue is not None:
+            self._dialogue.closing = self._dialogue.closing or "stopping"
+        self._abort()
+
+    # --- the conversation ---------------------------------------------------------------------------------------------
+
+    def _count(self) -> None:
+        self._peer_ip = _ip(self.transport.getPeer())
+        self._refusal = self._factory.counted(self._peer_ip)
+
+    def _secured(self, dialogue: Dialogue) -> None:
+        self._handshaking = False
+        dialogue.secured(self._tls())
+
+    def _greet(self) -> None:
+        delay = self._settings.smtp.banner_delay
+        if delay > 0:
+            self._factory.clock.call_later(delay, self._begin)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._ended:
+            return
+        factory, transport = self._factory, self.transport
+        if isinstance(transport, HAProxyProtocolWrapper) and transport._proxyInfo is None:
+            self._begin_after_header(transport)
+            return
+        if self._peer_ip is None:
+            self._count()
+        peer, local = transport.getPeer(), transport.getHost()
+        now = factory.clock.now()
+        session = Session(
+            make_id(now, factory.chance.token(TOKEN_LENGTH)),
+            _ip(peer),
+            getattr(peer, "port", 0),
+            _ip(local),
+            now,
+            tls=self._tls() if isinstance(transport, TLSMemoryBIOProtocol) else "",
+        )
+        try:
+            self._conversation = factory.reception.conversation(session)
+        except Exception as error:  # noqa: BLE001 - a fault of ours is never a silent hang-up
+            self._report("CONNECT", error)
+            transport.write(written(_BROKEN))
+            self._close()
+            return
+        gateway = self._settings.gateway
+        dialogue = self._dialogue = Dialogue(
+            self._conversation,
+            session,
+            self._settings.smtp,
+            gateway.hostnames.get(session.local_ip, gateway.hostname),
+            starttls=self._tls_options is not None,
+            report=self._report,
+        )
+        if self._refusal is not None:
+            dialogue.interrupt(self._refusal, "limit")
+        if self._unread:
+            dialogue.receive(self._unread)
+            self._unread = b""
+        self._turn()
+
+    def _begin_after_header(self, wrapper: HAProxyProtocolWrapper) -> None:
+        """Behind a proxy the client's address is known once the PROXY header has come, of which Twisted's wrapper
+        tells nobody: so its input passes through here until then."""
+        receive = wrapper.dataReceived
+
+        def received(data: bytes) -> None:
+            receive(data)
+            if wrapper._proxyInfo is not None:
+                del wrapper.dataReceived
+                self._begin()
+
+        wrapper.dataReceived = received  # type: ignore[method-assign]
+
+    def _turn(self, first: Callable[[], None] | None = None) -> None:
+        """Works off what has come, as far as it goes without waiting; writes the answers in one piece. ``first`` tells
+        the dialogue of an answer that was waited for."""
+        dialogue = self._dialogue
+        if dialogue is None or self._turning or self._ended:
+            return
+        self._turning = True
+        try:
+            if first is not None:
+                first()
+            while self._writable and (question := dialogue.advance()) is not None:
+                self._waiting = self._put(question)
+                if dialogue.asking:
+                    break
+                self._waiting = None
+        except Exception as error:  # noqa: BLE001 - a fault of ours is answered, never a dropped socket
+            self._report("dialogue", error)
+            dialogue.interrupt(_BROKEN, "limit")
+        finally:
+            self._turning = False
+        self._flush(dialogue)
+
+    def _put(self, question: Awaitable[Reply]) -> Deferred[Any] | None:
+        if isinstance(question, Deferred):
+            return question.addCallbacks(self._answered, self._failed)
+        return promptly(question, self._answered, self._failed)  # type: ignore[arg-type]
+
+    def _answered(self, reply: Reply) -> None:
+        dialogue = self._dialogue
+        if dialogue is None or dialogue.closing:
+            return
+        if self._turning:
+            dialogue.answered(reply)
+        else:
+            self._waiting = None
+            self._turn(lambda: dialogue.answered(reply))
+
+    def _failed(self, failure: Failure) -> None:
+        dialogue = self._dialogue
+        if dialogue is None or dialogue.closing:
+            return
+        error = failure.value or Exception()
+        if self._turning:
+            dialogue.failed(error)
+        else:
+            self._waiting = None
+            self._turn(lambda: dialogue.failed(error))
+
+    def _flush(self, dialogue: Dialogue) -> None:
+        transport = self.transport
+        if dialogue.outgoing:
+            data = dialogue.outgoing[0] if len(dialogue.outgoing) == 1 else b"".join(dialogue.outgoing)
+            dialogue.outgoing.clear()
+            transport.write(data)
+        if dialogue.closing:
+            self._close()
+            return
+        if dialogue.begin_tls and not self._handshaking:
+            self._handshaking = True
+            transport.startTLS(self._tls_options)
+        self._hold_back(dialogue)
+        self._set_deadline(dialogue)
+
+    # --- reading, waiting, closing ------------------------------------------------------------------------------------
+
+    def _hold_back(self, dialogue: Dialogue) -> None:
+        """We go on reading while a question is being answered, so that a hang-up is noticed; up to a bound."""
+        self._read(self._writable and dialogue.waiting <= WAITING_LIMIT)
+
+    def _read(self, wanted: bool) -> None:
+        if wanted is not self._reading:
+            self._reading = wanted
+            if wanted:
+                self.transport.resumeProducing()
+            else:
+                self.transport.pauseProducing()
+
+    def _set_deadline(self, dialogue: Dialogue) -> None:
+        clock = self._factory.clock
+        now = clock.monotonic()
+        settings = self._settings.smtp
+        deadline = now + settings.session_timeout
+        since_line: float | None = None
+        since_content: float | None = None
+        if dialogue.asking:
+            deadline = now + QUESTION_SECONDS
+        elif dialogue.reading_content:
+            since_content = now if self._content_since is None else self._content_since
+            deadline = min(deadline, since_content + CONTENT_SECONDS)
+        elif dialogue.line_begun or dialogue.begin_tls:
+            since_line = now if self._line_since is None else self._line_since
+            seconds = settings.command_timeout
+            if dialogue.in_transaction:
+                seconds = max(seconds, TRANSACTION_COMMAND_SECONDS)
+            deadline = min(deadline, since_line + seconds)
+        self._line_since = since_line
+        self._content_since = since_content
+        self._wait_until(deadline, now)
+
+    def _wait_until(self, deadline: float, now: float) -> None:
+        """One timer a connection: one that is too early looks again, only one that is too late is made anew."""
+        self._deadline = deadline
+        if self._timer is None or deadline < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = deadline
+            self._timer = self._factory.clock.call_later(max(0.0, deadline - now), self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        now = self._factory.clock.monotonic()
+        if now < self._deadline:
+            self._wait_until(self._deadline, now)
+            return
+        dialogue = self._dialogue
+        if dialogue is None or dialogue.closing or dialogue.begin_tls:
+            self._abort()
+            return
+        waiting = self._waiting
+        if waiting is not None:
+            self._wait_until(now + CLOSING_SECONDS, now)
+            waiting.cancel()
+            return
+        dialogue.interrupt(_TIMEOUT, "timeout")
+        self._flush(dialogue)
+
+    def _close(self) -> None:
+        transport = self.transport
+        # A producer that stays registered would keep the transport from closing.
+        transport.unregisterProducer()
+        self._read(True)
+        now = self._factory.clock.monotonic()
+        self._wait_until(now + CLOSING_SECONDS, now)
+        transport.loseConnection()
+
+    def _abort(self) -> None:
+        self.transport.abortConnection()
+
+    # --- small facts --------------------------------------------------------------------------------------------------
+
+    def _tls(self) -> str:
+        connection = self.transport.getHandle()
+        return f"{connection.get_protocol_version_name()} {connection.get_cipher_name()}"
+
+    def _report(self, doing: str, error: BaseException) -> None:
+        session = self._dialogue.session.id if self._dialogue is not None else ""
+        if isinstance(error, Unavailable):
+            reason = error.reason
+        else:
+            # What a stranger said may be in it.
+            reason = ascii(f"{type(error).__name__}: {error}"[:200])
+        _log.error("{doing} failed in session {session}: {reason}", doing=doing, session=session, reason=reason)
+        _log.debug("{trace}", trace="".join(traceback.format_exception(error)))
+
+
+def _ip(address: Any) -> str:
+    """The bare address; one IPv4 address is the same whichever family its socket has."""
+    host = str(getattr(address, "host", "")).partition("%")[0]
+    if ":" in host:
+        mapped = IPv6Address(host).ipv4_mapped
+        if mapped is not None:
+            return str(mapped)
+    return host
