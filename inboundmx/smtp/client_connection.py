@@ -7,6 +7,7 @@ know what the answers mean: ``client`` opens, ``client_transaction`` transmits.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred
@@ -47,6 +48,9 @@ class Opener(Listener, Interface):
 class SmtpConnection(Protocol):
     """``ports.Connection``, once ``client.Opening`` is through with it. ``transaction_open``: MAIL was accepted and
     nothing has ended that transaction, so RSET goes before the next."""
+
+    # Twisted's interfaces for transports do not name all that a TCP transport does.
+    transport: Any
 
     def __init__(self, host: Host, clock: Clock, folder: str, opener: Opener) -> None:
         self.host = host
@@ -113,7 +117,6 @@ class SmtpConnection(Protocol):
             self.fail("garbage")
             return
         self.wait(seconds)
-        assert self.transport is not None
         self.transport.writeSequence(pieces)
 
     def wait(self, seconds: float) -> None:
@@ -148,22 +151,19 @@ class SmtpConnection(Protocol):
             return
         self._ending = True
         self._set_timer(None)
-        assert self.transport is not None
-        self.transport.abortConnection()  # type: ignore[attr-defined]
+        self.transport.abortConnection()
 
     def start_tls(self, encryption: ClientEncryption) -> None:
         """Anything heard in the clear after the answer to STARTTLS would pass for encrypted: that ends it."""
         if not self._parser.empty:
             self.fail("garbage")
             return
-        assert self.transport is not None
-        self.transport.startTLS(encryption)  # type: ignore[attr-defined]
+        self.transport.startTLS(encryption)
 
     # --- twisted ---
 
     def connectionMade(self) -> None:
-        assert self.transport is not None
-        self.transport.setTcpNoDelay(True)  # type: ignore[attr-defined]
+        self.transport.setTcpNoDelay(True)
         self._opener.connected()
 
     def handshakeCompleted(self) -> None:
@@ -198,7 +198,6 @@ class SmtpConnection(Protocol):
     # --- the end ---
 
     def _say_goodbye(self) -> None:
-        assert self.transport is not None
         self._ending = True
         self._set_timer(FAREWELL_SECONDS)
         self.transport.write(b"QUIT\r\n")
@@ -215,8 +214,7 @@ class SmtpConnection(Protocol):
     def _timer_fired(self) -> None:
         self._timer = None
         if self._ending:
-            assert self.transport is not None
-            self.transport.abortConnection()  # type: ignore[attr-defined]
+            self.transport.abortConnection()
         elif self._listener is not None:
             left = self._deadline - self.clock.monotonic()
             if left > 0:

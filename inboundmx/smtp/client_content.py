@@ -6,9 +6,9 @@ Knows line starts across the seams of any pieces. Does not know replies, nor wha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from twisted.internet.interfaces import IPushProducer, ITransport
+from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from inboundmx.model.custody import Content
@@ -63,7 +63,7 @@ class LargeContent:
         self,
         content: Content,
         path: str,
-        transport: ITransport,
+        transport: Any,
         progress: Callable[[], object],
         finished: Callable[[bytes], object],
         damaged: Callable[[], object],
@@ -88,7 +88,7 @@ class LargeContent:
             self.stopProducing()
             self._damaged()
             return
-        self._transport.registerProducer(self, True)  # type: ignore[attr-defined]
+        self._transport.registerProducer(self, True)
         for piece in self._stuffer.stuffed(self._content.prefix):
             self._transport.write(piece)
         self.resumeProducing()
@@ -134,4 +134,4 @@ class LargeContent:
 
     def _leave(self) -> None:
         self.stopProducing()
-        self._transport.unregisterProducer()  # type: ignore[attr-defined]
+        self._transport.unregisterProducer()

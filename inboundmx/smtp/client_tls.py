@@ -38,7 +38,8 @@ class ClientContexts:
 
     @cached_property
     def verifying(self) -> SSL.Context:
-        return CertificateOptions(trustRoot=self._trust_root or platformTrust()).getContext()
+        system: Any = platformTrust
+        return CertificateOptions(trustRoot=self._trust_root or system()).getContext()
 
 
 @implementer(IOpenSSLClientConnectionCreator)

@@ -237,7 +237,6 @@ class Transaction:
         if content.body.path is None:
             self._send_end(small_content(content))
             return
-        assert connection.transport is not None
         self._large = LargeContent(
             content,
             os.path.join(connection.folder, content.body.path),
