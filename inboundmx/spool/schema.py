@@ -119,6 +119,8 @@ def connect(path: str) -> sqlite3.Connection:
                 connection.execute(f"PRAGMA user_version={number}")
             # So that the header, which refuse_newer reads, tells the truth after a crash too.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        # The log exists by now; SQLite itself would not say that making its name last has failed.
+        sync_folder(os.path.dirname(path))
     except BaseException:
         connection.close()
         raise
