@@ -295,7 +295,7 @@ class Acceptance:
             state = State.HELD if lot.fate == "hold" else State.QUARANTINED
             cause = lot.verdict.reason
         waits = state is State.ACTIVE
-        authenticated = any(r.kind in ("spf", "dkim") and r.finding.outcome == "pass" for r in lot.results)
+        authenticated = any(r.kind == "spf" and r.finding.outcome == "pass" for r in lot.results)
         return SpoolEntry(
             id=message.id if first else make_id(now, self._chance.token(TOKEN_LENGTH)),
             message_id=message.id,
@@ -321,10 +321,8 @@ class Acceptance:
 
 
 def _automatic(message: Message) -> bool:
-    """Whether a program sent it (RFC 3834 5, and the older Precedence): such mail is never answered."""
-    for field in message.fields:
-        if field.name == "auto-submitted" and field.text().split(";")[0].strip().lower() != "no":
-            return True
-        if field.name == "precedence" and field.text().lower() in ("bulk", "list", "junk"):
-            return True
-    return False
+    """Whether a program answered by itself (RFC 3834 5): such mail is never answered in turn."""
+    return any(
+        field.name == "auto-submitted" and field.text().split(";")[0].strip().lower() != "no"
+        for field in message.fields
+    )

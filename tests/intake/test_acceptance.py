@@ -203,7 +203,7 @@ def test_when_any_defers_nothing_is_taken():
         ("always", None, b"", False),
         ("always", Address("s", "b.example"), b"Auto-Submitted: auto-replied\r\n", False),
         ("always", Address("s", "b.example"), b"Auto-Submitted: no\r\n", True),
-        ("always", Address("s", "b.example"), b"Precedence: bulk\r\n", False),
+        ("always", Address("s", "b.example"), b"Precedence: bulk\r\n", True),
         ("verified", Address("s", "b.example"), b"", False),
         ("never", Address("s", "b.example"), b"", False),
     ],
