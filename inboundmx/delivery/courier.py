@@ -1,21 +1,20 @@
 """Carries one message to one of its route's hosts: while the stranger waits, or out of the spool.
 
-Knows which host is tried, when another is, what an answer means for the message, and the one clock of a stranger's
-patience. Does not know the spool, the schedule or the wire.
+Knows which host is tried, when another is, and the one clock of a stranger's patience. Does not know the spool, the
+schedule or the wire; what an answer means, ``answers`` knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 
+from inboundmx.delivery.answers import meaning, not_connected, refuses_us, stale, turned_away
+from inboundmx.delivery.budget import Budget
 from inboundmx.delivery.line import Line
-from inboundmx.delivery.pool import Budget, Kept, Pool
-from inboundmx.model.address import Address
-from inboundmx.model.custody import Content, DeliveryAttempt, Handover, Host, Parcel, Phase, Route, SpoolEntry
-from inboundmx.model.reply import Reply
+from inboundmx.delivery.pool import Kept, Pool
+from inboundmx.model.custody import Content, DeliveryAttempt, Handover, Host, Parcel, Route, SpoolEntry
 from inboundmx.model.settings import Settings
 from inboundmx.ports import Chance, Clock, Journal, Refused, Transmission, Transmitter
 
@@ -23,18 +22,6 @@ from inboundmx.ports import Chance, Clock, Journal, Refused, Transmission, Trans
 LIVE_ANSWER_SECONDS = 10.0
 # RFC 5321 4.5.3.2.6: giving up earlier than this after the final dot breeds duplicates (RFC 1047).
 DOT_SECONDS = 600.0
-TEXT_LIMIT = 400
-
-# What a host's refusal without an enhanced code says in RFC 3463's terms, as far as phase and code tell.
-ENHANCED = {
-    (Phase.MAIL, 552): "5.3.4",
-    (Phase.RECIPIENT, 550): "5.1.1",
-    (Phase.RECIPIENT, 551): "5.1.6",
-    (Phase.RECIPIENT, 552): "5.2.2",
-    (Phase.RECIPIENT, 553): "5.1.3",
-    (Phase.DATA, 552): "5.3.4",
-    (Phase.DOT, 552): "5.3.4",
-}
 
 
 class _Errand:
@@ -122,12 +109,12 @@ class Courier:
         detail = "no host"
         for host in route.hosts:
             pool = self._pools.get((host, route.tls)) or self.pool(host, route.tls)
-            stale = False
+            replaced = False
             while True:
                 if pool.down:
                     detail = f"{host} is down: {pool.breaker.last_error}"
                     break
-                kept = None if stale else pool.take()
+                kept = None if replaced else pool.take()
                 if kept is None:
                     got = await self._wait(errand, pool)
                     if not isinstance(got, Kept):
@@ -142,16 +129,16 @@ class Courier:
                 attempt = await self._transmit(errand, pool, kept, parcel, LIVE_ANSWER_SECONDS)
                 if attempt is None:
                     return Handover("uncertain", host, detail="no answer to the final dot yet", late=errand.late)
-                if reused and _stale(attempt) and not errand.expired:
-                    stale = True
+                if reused and stale(attempt) and not errand.expired:
+                    replaced = True
                     continue
-                turned_away = _turned_away(attempt)
-                if turned_away is not None:
-                    detail = f"{host}: {turned_away.reply}"
+                away = turned_away(attempt)
+                if away is not None:
+                    detail = f"{host}: {away.reply}"
                     if not reused:
-                        pool.refused(turned_away)
+                        pool.refused(away)
                     break
-                return self._meaning(attempt)
+                return meaning(attempt)
         return Handover("postponed", detail=detail)
 
     async def _wait(self, errand: _Errand, pool: Pool) -> Kept | Refused | None:
@@ -167,24 +154,6 @@ class Courier:
             return None
         finally:
             errand.waiting = None
-
-    def _meaning(self, attempt: DeliveryAttempt) -> Handover:
-        """What an answer means for a message whose sender still waits."""
-        host, (_, reply) = attempt.host, attempt.replies[0]
-        if attempt.trouble:
-            if attempt.dot_sent and attempt.trouble != "rejects_us":
-                return Handover("uncertain", host, detail=attempt.trouble, attempt=attempt, late=succeed(attempt))
-            if attempt.trouble == "unable" and all(r.permanent for _, r in attempt.replies):
-                return Handover("refused", host, passed_on(reply, attempt.phase), attempt=attempt)
-            detail = "deadline" if attempt.trouble == "abandoned" else f"{attempt.trouble} at {attempt.phase}: {reply}"
-            return Handover("postponed", host, detail=detail, attempt=attempt)
-        if attempt.delivered:
-            return Handover("delivered", host, reply, attempt=attempt)
-        if all(r.permanent for _, r in attempt.replies):
-            return Handover("refused", host, passed_on(reply, attempt.phase), attempt=attempt)
-        if all(r.temporary for _, r in attempt.replies):
-            return Handover("deferred", host, passed_on(reply, attempt.phase), str(reply), attempt)
-        return Handover("postponed", host, detail="recipients were answered differently", attempt=attempt)
 
     # --- out of the spool ---------------------------------------------------------------------------------------------
 
@@ -216,18 +185,18 @@ class Courier:
                 errand = _Errand()
                 attempt = await self._transmit(errand, pool, got, parcel, self._settings().delivery.command_timeout)
                 assert attempt is not None  # nobody's patience ends here
-                if not (reused and _stale(attempt)):
+                if not (reused and stale(attempt)):
                     break
             if refused is not None:
-                attempt = _not_connected(pool.host, refused, recipients, started, self._clock.now())
+                attempt = not_connected(pool.host, refused, recipients, started, self._clock.now())
                 if refused.trouble in ("rejects_us", "abandoned"):
                     break
                 continue
-            turned_away = _turned_away(attempt) if attempt is not None else None
-            if turned_away is None:
+            away = turned_away(attempt) if attempt is not None else None
+            if away is None:
                 break
             if not reused:
-                pool.refused(turned_away)
+                pool.refused(away)
         if attempt is None:
             raise ValueError(f"the route of {route.domain} has no host")
         return attempt
@@ -255,14 +224,17 @@ class Courier:
         """By host: state, last error, connections, who waits."""
         return {str(host): pool.status() for (host, _), pool in self._pools.items()}
 
-    def close(self) -> None:
-        """We are stopping: strangers are answered as if their patience had ended, nothing new is sent, idle connections
-        are closed. What is in transmission goes on, until ``abandon``."""
+    def hurry(self) -> None:
+        """We are stopping: strangers who wait are answered as if their patience had ended, and so is whoever comes."""
         self._stopping = True
         for patience in tuple(self._patience.values()):
             while (errand := patience.oldest()) is not None:
                 errand.expire()
             patience.close()
+
+    def close(self) -> None:
+        """Nothing new is sent and idle connections are closed. What is in transmission goes on, until ``abandon``."""
+        self.hurry()
         for pool in tuple(self._pools.values()):
             pool.close()
 
@@ -310,8 +282,7 @@ class Courier:
             self._journal.record("rejects_us", "", {"host": str(pool.host), "reply": str(reply)}, level="error")
         if reply.positive or not pool.suspicion.certain:
             return attempt
-        ours = Reply(451, "4.7.0", f"{pool.host} refuses all our mail")
-        return replace(attempt, trouble="rejects_us", replies=tuple((address, ours) for address, _ in attempt.replies))
+        return refuses_us(attempt)
 
     def _wanted(self, host: Host) -> bool:
         return any(host in domain.primary for domain in self._settings().domains.values())
@@ -326,32 +297,3 @@ class Courier:
         event, level = ("rejects_us", "error") if refused.trouble == "rejects_us" else ("host_down", "warning")
         fields = {"host": str(pool.host), "trouble": refused.trouble, "phase": str(refused.phase)}
         self._journal.record(event, "", fields | {"detail": refused.detail}, level=level)
-
-
-def passed_on(reply: Reply, phase: Phase) -> Reply:
-    """A host's answer as the stranger may hear it: its code, one line of printable text, an enhanced code."""
-    text = "".join(c if c.isprintable() else " " for c in reply.text)
-    enhanced = reply.enhanced or ENHANCED.get((phase, reply.code), f"{reply.code // 100}.0.0")
-    return Reply(reply.code, enhanced, " ".join(text.split())[:TEXT_LIMIT] or "refused by the mail server")
-
-
-def _stale(attempt: DeliveryAttempt) -> bool:
-    """A kept connection that was gone, or closing, before it had heard of this message."""
-    return attempt.trouble == "lost" and attempt.phase is Phase.MAIL and not attempt.dot_sent
-
-
-def _turned_away(attempt: DeliveryAttempt) -> Refused | None:
-    """421 before the body was sent: the host closes, and another may be tried."""
-    if attempt.trouble != "lost" or attempt.dot_sent:
-        return None
-    reply = next((reply for _, reply in attempt.replies if reply.code == 421), None)
-    return None if reply is None else Refused("lost", attempt.phase, reply, str(reply))
-
-
-def _not_connected(
-    host: Host, refused: Refused, recipients: Sequence[Address], started: float, ended: float
-) -> DeliveryAttempt:
-    said = f": {refused.reply}" if refused.reply is not None else ""
-    reply = Reply(451, "4.4.1", f"{refused.detail or refused.trouble}{said}"[:TEXT_LIMIT])
-    phase = Phase(refused.phase) if refused.phase in Phase._value2member_map_ else Phase.CONNECT
-    return DeliveryAttempt(host, started, ended, phase, tuple((r, reply) for r in recipients), "", refused.trouble)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
+from inboundmx.delivery.budget import Budget
 from inboundmx.delivery.health import Breaker, Suspicion, as_refused
 from inboundmx.delivery.line import Line
 from inboundmx.model.custody import Host
@@ -38,42 +39,6 @@ RESERVED = 2
 WEIGHT = 0.1
 
 STOPPING = Refused("abandoned", "connect", None, "stopping")
-
-
-class Budget:
-    """How many connections there may be in all. A pool that finds it spent takes another's idle one, or is called when
-    one comes free."""
-
-    def __init__(self, limit: Callable[[], int]) -> None:
-        self._limit = limit
-        self._used = 0
-        self._pools: list[Pool] = []
-        self._refused: dict[Pool, None] = {}
-
-    def enter(self, pool: Pool) -> None:
-        self._pools.append(pool)
-
-    def leave(self, pool: Pool) -> None:
-        self._pools.remove(pool)
-        self._refused.pop(pool, None)
-
-    def take(self, pool: Pool) -> bool:
-        if self._used >= self._limit() and not any(other.spare_one() for other in self._pools if other is not pool):
-            self._refused[pool] = None
-            return False
-        self._used += 1
-        return True
-
-    def give(self) -> None:
-        self._used -= 1
-        if self._refused and self._used < self._limit():
-            pool = next(iter(self._refused))
-            del self._refused[pool]
-            pool.grow()
-
-    def moved(self) -> None:
-        """One was given up for a pool that takes it now."""
-        self._used -= 1
 
 
 class Kept:

@@ -6,7 +6,7 @@ end of what it speaks of are one commit. Does not know schedules, connections or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from inboundmx.delivery.agenda import Agenda
 from inboundmx.delivery.courier import Courier
 from inboundmx.delivery.notifying import notice_of
+from inboundmx.delivery.telling import tell
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Change, Content, DeliveryAttempt, Deposit, Host, SpoolEntry, State, Status
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
@@ -25,7 +26,6 @@ from inboundmx.policy.retrying import (
     NO_ROUTE,
     UNANSWERED,
     UNANSWERED_SECONDS,
-    UNDELIVERABLE,
     Settlement,
     due_in,
     given_up_after,
@@ -113,6 +113,11 @@ class DeliveryService:
             "claimed": len(self._claimed),
         }
 
+    def hurry(self) -> None:
+        """The first part of a stop, while strangers are still served: none waits for a primary any more. What was sent
+        whole is committed and claimed, all else is spooled."""
+        self._courier.hurry()
+
     def stop(self, seconds: float = STOP_SECONDS) -> Deferred[None]:
         """Starts nothing more and waits so long for what is being sent. Then what was not sent whole is abandoned and
         stays due; what was, and has no answer yet, is due again in ten minutes. Fires when that is on the disk."""
@@ -122,7 +127,7 @@ class DeliveryService:
         self._stopping = True
         self._agenda.stop()
         self._courier.close()
-        if self._running:
+        if self._running or self._claimed:
             self._stopped = Deferred()
             timer = self._clock.call_later(seconds, self._all_ended)
             await self._stopped
@@ -146,6 +151,10 @@ class DeliveryService:
         for waiting in running.values():
             if waiting is not None:
                 waiting.cancel()
+
+    def _perhaps_all_ended(self) -> None:
+        if not self._running and not self._claimed:
+            self._all_ended()
 
     def _all_ended(self) -> None:
         stopped, self._stopped = self._stopped, None
@@ -189,8 +198,7 @@ class DeliveryService:
             over.append(True)
             self._running.pop(key, None)
             ended(seconds)
-            if not self._running:
-                self._all_ended()
+            self._perhaps_all_ended()
 
         def failed(failure: Failure) -> None:
             if not self._stopping:
@@ -244,6 +252,7 @@ class DeliveryService:
         domain = self._settings().domain(entry.domain) if entry is not None else None
         if domain is None or entry is None:
             self.changed([id])
+            self._perhaps_all_ended()
             return
         settling = self._settle(entry, attempt, domain, slot=True)
         self._run(("late", id), settling, lambda seconds: self._ended(id, seconds))
@@ -258,28 +267,32 @@ class DeliveryService:
         if entry is None:
             # An operator deleted it while it was on its way.
             if attempt.delivered:
-                self._tell(sent, Settlement(None, delivered=tuple(to for to, _ in attempt.replies)), attempt, ())
+                tell(
+                    self._journal, sent, Settlement(None, delivered=tuple(to for to, _ in attempt.replies)), attempt, ()
+                )
             return None
         now = self._clock.now()
         delivery = self._settings().delivery
         settlement = settle(
             entry, attempt, now, domain, delivery,
-            slot=slot, jitter=self._chance.uniform(0.0, 1.0), spare_id=self._new_id(now),
+            slot=slot, jitter=self._chance.uniform(0.0, 1.0),
         )  # fmt: skip
         if settlement.entry is None and not settlement.failed:
             self._spool.remove_soon(id)
-            self._tell(entry, settlement, attempt, ())
+            tell(self._journal, entry, settlement, attempt, ())
             return None
         deposits: tuple[Deposit, ...] = ()
         if settlement.split is not None or settlement.fate == "notify" or settlement.delayed:
             try:
                 content = await self._content(id)
+            except KeyError:
+                return None
             except Damaged as damage:
                 return await self._park(_without(entry, settlement.delivered), DAMAGED, str(damage), "error")
             deposits = self._deposits(entry, settlement, attempt, domain, content, now)
         kept = settlement.entry
         await self._commit(Change(deposits, () if kept is None else (kept,), (id,) if kept is None else ()), id, kept)
-        self._tell(entry, settlement, attempt, deposits)
+        tell(self._journal, entry, settlement, attempt, deposits)
         self.deposited([deposit.entry for deposit in deposits])
         return None
 
@@ -335,7 +348,7 @@ class DeliveryService:
         settings = self._settings()
         host = None if attempt.trouble else attempt.host
         if settlement.split is not None:
-            deposits.append(Deposit(settlement.split, content))
+            deposits.append(Deposit(replace(settlement.split, id=self._new_id(now)), content))
         if settlement.fate == "notify":
             deposits.append(
                 notice_of(
@@ -354,51 +367,6 @@ class DeliveryService:
 
     def _new_id(self, now: float) -> str:
         return make_id(now, self._chance.token(TOKEN_LENGTH))
-
-    # --- recorded -----------------------------------------------------------------------------------------------------
-
-    def _tell(
-        self, entry: SpoolEntry, settlement: Settlement, attempt: DeliveryAttempt, deposits: Sequence[Deposit]
-    ) -> None:
-        id, kept = entry.message_id, settlement.entry
-        record = self._journal.record
-        facts = {
-            "entry": entry.id,
-            "host": str(attempt.host),
-            "tls": attempt.tls,
-            "attempts": entry.attempts + 1,
-            "seconds": round(attempt.ended_at - attempt.started_at, 6),
-        }
-        if settlement.delivered:
-            said = next(str(reply) for address, reply in attempt.replies if address in settlement.delivered)
-            record("delivered", id, facts | {"recipients": _texts(settlement.delivered), "reply": said})
-        trouble = facts | {"trouble": attempt.trouble, "phase": str(attempt.phase)}
-        for recipient in settlement.failed:
-            told = {"recipients": [str(recipient.address)], "reply": recipient.last_reply, "fate": settlement.fate}
-            record("failed", id, trouble | told | {"exhausted": settlement.exhausted}, level="warning")
-        if settlement.fate == "held":
-            record(
-                "held", id, facts | {"cause": UNDELIVERABLE, "recipients": _texts(r.address for r in settlement.failed)}
-            )
-        if kept is not None and kept.pending and not (settlement.fate == "held" and settlement.split is None):
-            told = {"recipients": _texts(r.address for r in kept.pending), "reply": kept.pending[0].last_reply}
-            if kept.state is State.ACTIVE:
-                record("deferred", id, trouble | told | {"next_attempt_at": kept.next_attempt_at})
-            else:
-                record("held", id, trouble | told | {"cause": kept.cause}, level="warning")
-        notices = [deposit.entry for deposit in deposits if deposit.entry.notice]
-        events = ["bounced"] * (settlement.fate == "notify") + ["delay_notified"] * settlement.delayed
-        for event, notice in zip(events, notices, strict=True):
-            fields = {
-                "entry": entry.id,
-                "notice": notice.id,
-                "recipients": _texts(r.address for r in notice.recipients),
-            }
-            record(event, id, fields | {"state": notice.state.value, "cause": notice.cause})
-
-
-def _texts(addresses: Iterable[Address]) -> list[str]:
-    return [str(address) for address in addresses]
 
 
 def _without(entry: SpoolEntry, delivered: Sequence[Address]) -> SpoolEntry:

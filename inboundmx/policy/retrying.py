@@ -37,8 +37,8 @@ Fate = Literal["", "notify", "held", "dropped"]
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What an attempt changes. ``entry`` is what stays of the entry, None: nothing does. ``split``: a new entry that
-    holds the undeliverable recipients while others still wait.
+    """What an attempt changes. ``entry`` is what stays of the entry, None: nothing does. ``split``: a new entry,
+    still without an id, that holds the undeliverable recipients while others wait.
 
     ``failed`` will not be tried again by themselves; ``fate`` says what becomes of them all: ``notify`` the sender,
     ``held`` as undeliverable, or ``dropped`` (mail with the null sender). ``delayed``: the sender is told it is late.
@@ -98,18 +98,20 @@ def settle(
     *,
     slot: bool,
     jitter: float,
-    spare_id: str,
 ) -> Settlement:
     """``slot``: the attempt was made because its time had come, and uses it up; one made because the primary came back
-    or an operator asked does not. ``jitter`` from 0 to 1; ``spare_id`` for ``split``."""
+    or an operator asked does not. ``jitter`` from 0 to 1."""
     replies = dict(attempt.replies)
+    waiting = [recipient.address for recipient in entry.pending]
+    if attempt.delivered and attempt.dot_sent and replies.keys() >= set(waiting):
+        return Settlement(None, delivered=tuple(waiting))
     recipients = tuple(
         _answered(recipient, replies.get(recipient.address), attempt)
         if recipient.status is Status.PENDING
         else recipient
         for recipient in entry.recipients
     )
-    before = {recipient.address for recipient in entry.pending}
+    before = set(waiting)
     slots_used = entry.slots_used + slot
     wait = wait_before(max(slots_used, 1), domain.retry, domain.lifetime)
     exhausted = slot and wait is None and any(r.status is Status.PENDING for r in recipients)
@@ -127,7 +129,7 @@ def settle(
         after = _held(after, EXHAUSTED, now, delivery)
     failed = tuple(r for r in recipients if r.address in before and r.status is Status.FAILED)
     fate = _fate(entry) if failed else ""
-    kept, split = _parted(after, failed if fate == "held" else (), now, delivery, spare_id)
+    kept, split = _parted(after, failed if fate == "held" else (), now, delivery)
     delayed = kept is not None and _is_late(kept, now, delivery)
     return Settlement(
         entry=replace(kept, delay_notified=True) if kept is not None and delayed else kept,
@@ -182,7 +184,7 @@ def _fate(entry: SpoolEntry) -> Fate:
 
 
 def _parted(
-    entry: SpoolEntry, undeliverable: tuple[SpoolRecipient, ...], now: float, delivery: DeliverySettings, spare_id: str
+    entry: SpoolEntry, undeliverable: tuple[SpoolRecipient, ...], now: float, delivery: DeliverySettings
 ) -> tuple[SpoolEntry | None, SpoolEntry | None]:
     """The entry without, or as, its undeliverable recipients, and those in an entry of their own. They are pending
     there, so that an operator can release them."""
@@ -193,7 +195,7 @@ def _parted(
     others = tuple(r for r in entry.recipients if r.address not in moved)
     if not entry.pending:
         return _held(replace(entry, recipients=others + waiting), UNDELIVERABLE, now, delivery), None
-    apart = replace(entry, id=spare_id, recipients=waiting)
+    apart = replace(entry, id="", recipients=waiting)
     return replace(entry, recipients=others), _held(apart, UNDELIVERABLE, now, delivery)
 
 

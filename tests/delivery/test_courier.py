@@ -19,7 +19,8 @@ from delivery_fakes import (
     settings,
 )
 
-from inboundmx.delivery.courier import Courier, passed_on
+from inboundmx.delivery.answers import passed_on
+from inboundmx.delivery.courier import Courier
 from inboundmx.model.custody import Phase
 from inboundmx.model.reply import Reply
 from inboundmx.ports import Refused

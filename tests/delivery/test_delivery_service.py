@@ -403,3 +403,29 @@ def test_a_stop_leaves_what_was_sent_whole_for_ten_minutes(world):
     assert over
     assert (world.row().next_attempt_at, world.row().cause) == (world.clock.now() + 600 - 0.1, "unanswered")
     assert not world.clock.turned.getDelayedCalls()
+
+
+def test_a_stop_waits_for_late_answers_too(world):
+    got, _ = run(world.courier.hand_over(parcel(), route()))
+    world.transmitter.last.dot_sent = True
+    world.service.hurry()
+    (handover,) = got
+    assert handover.kind == "uncertain"
+    kept = entry("entry1", next_attempt_at=world.start + 600)
+    world.spool.put(kept)
+    world.service.claimed(kept, handover.late)
+    over = stopped(world)
+    world.clock.advance(1)
+    assert not over
+    world.transmitter.last.answer(OK)
+    assert over
+    assert world.spool.removed == ["entry1"]
+
+
+def test_a_late_answer_for_what_an_operator_deleted_is_no_trouble(world):
+    late = claim(world)
+    del world.spool.rows["entry1"]
+    over = stopped(world)
+    late.callback(uncertain(OK))
+    assert over
+    assert not world.journal.named("fault")

@@ -4,7 +4,8 @@ import pytest
 from delivery_fakes import FIRST, REFUSED, SECOND, FakeChance, FakeClock, FakeTransmitter
 from twisted.internet.defer import CancelledError
 
-from inboundmx.delivery.pool import KEPT_MESSAGES, Budget, Kept, Pool
+from inboundmx.delivery.budget import Budget
+from inboundmx.delivery.pool import KEPT_MESSAGES, Kept, Pool
 from inboundmx.model.reply import Reply
 from inboundmx.ports import Refused
 

@@ -42,7 +42,7 @@ def attempt(replies, at=START, trouble="", dot_sent=True, lasted=0.0):
 
 def settled(before, replies, at=START, domain=FORWARD, slot=True, jitter=0.0, delivery=DELIVERY, **how):
     made = attempt(replies, at, **how)
-    return settle(before, made, made.ended_at, domain, delivery, slot=slot, jitter=jitter, spare_id="spare")
+    return settle(before, made, made.ended_at, domain, delivery, slot=slot, jitter=jitter)
 
 
 def instants(domain, jitter=0.0, limit=100, jump=lambda turn: 0.0, lasted=0.0):
@@ -164,7 +164,7 @@ def test_recipients_are_settled_each_alone(replies, may_notify, null, delivered,
     assert (None if done.entry is None else (done.entry.state.value, done.entry.cause)) == stays
     assert " ".join(r.address.local for r in (done.split.recipients if done.split else ())) == split
     if done.split is not None:
-        assert (done.split.id, done.split.state, done.split.cause) == ("spare", State.HELD, "undeliverable")
+        assert (done.split.id, done.split.state, done.split.cause) == ("", State.HELD, "undeliverable")
         assert done.split.body_id == before.body_id
         assert done.split.next_attempt_at is None
 

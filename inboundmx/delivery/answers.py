@@ -1,0 +1,83 @@
+"""What a host's answer means: for the message, for the stranger who waits, and for which host is tried next.
+
+Knows phases, codes and trouble. Does not know connections or time; every function is pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from twisted.internet.defer import succeed
+
+from inboundmx.model.address import Address
+from inboundmx.model.custody import DeliveryAttempt, Handover, Host, Phase
+from inboundmx.model.reply import Reply
+from inboundmx.ports import Refused
+
+TEXT_LIMIT = 400
+
+# What a host's refusal without an enhanced code says in RFC 3463's terms, as far as phase and code tell.
+ENHANCED = {
+    (Phase.MAIL, 552): "5.3.4",
+    (Phase.RECIPIENT, 550): "5.1.1",
+    (Phase.RECIPIENT, 551): "5.1.6",
+    (Phase.RECIPIENT, 552): "5.2.2",
+    (Phase.RECIPIENT, 553): "5.1.3",
+    (Phase.DATA, 552): "5.3.4",
+    (Phase.DOT, 552): "5.3.4",
+}
+
+
+def meaning(attempt: DeliveryAttempt) -> Handover:
+    """What an answer means for a message whose sender still waits."""
+    host, (_, reply) = attempt.host, attempt.replies[0]
+    if attempt.trouble:
+        if attempt.dot_sent and attempt.trouble != "rejects_us":
+            return Handover("uncertain", host, detail=attempt.trouble, attempt=attempt, late=succeed(attempt))
+        if attempt.trouble == "unable" and all(r.permanent for _, r in attempt.replies):
+            return Handover("refused", host, passed_on(reply, attempt.phase), attempt=attempt)
+        detail = "deadline" if attempt.trouble == "abandoned" else f"{attempt.trouble} at {attempt.phase}: {reply}"
+        return Handover("postponed", host, detail=detail, attempt=attempt)
+    if attempt.delivered:
+        return Handover("delivered", host, reply, attempt=attempt)
+    if all(r.permanent for _, r in attempt.replies):
+        return Handover("refused", host, passed_on(reply, attempt.phase), attempt=attempt)
+    if all(r.temporary for _, r in attempt.replies):
+        return Handover("deferred", host, passed_on(reply, attempt.phase), str(reply), attempt)
+    return Handover("postponed", host, detail="recipients were answered differently", attempt=attempt)
+
+
+def passed_on(reply: Reply, phase: Phase) -> Reply:
+    """A host's answer as the stranger may hear it: its code, one line of printable text, an enhanced code."""
+    text = "".join(c if c.isprintable() else " " for c in reply.text)
+    enhanced = reply.enhanced or ENHANCED.get((phase, reply.code), f"{reply.code // 100}.0.0")
+    return Reply(reply.code, enhanced, " ".join(text.split())[:TEXT_LIMIT] or "refused by the mail server")
+
+
+def stale(attempt: DeliveryAttempt) -> bool:
+    """A kept connection that was gone, or closing, before it had heard of this message."""
+    return attempt.trouble == "lost" and attempt.phase is Phase.MAIL and not attempt.dot_sent
+
+
+def turned_away(attempt: DeliveryAttempt) -> Refused | None:
+    """421 before the body was sent: the host closes, and another may be tried."""
+    if attempt.trouble != "lost" or attempt.dot_sent:
+        return None
+    reply = next((reply for _, reply in attempt.replies if reply.code == 421), None)
+    return None if reply is None else Refused("lost", attempt.phase, reply, str(reply))
+
+
+def not_connected(
+    host: Host, refused: Refused, recipients: Sequence[Address], started: float, ended: float
+) -> DeliveryAttempt:
+    """An attempt that did not come as far as a connection."""
+    reply = Reply(451, "4.4.1", (refused.detail or refused.trouble)[:TEXT_LIMIT])
+    phase = Phase(refused.phase) if refused.phase in Phase._value2member_map_ else Phase.CONNECT
+    return DeliveryAttempt(host, started, ended, phase, tuple((r, reply) for r in recipients), "", refused.trouble)
+
+
+def refuses_us(attempt: DeliveryAttempt) -> DeliveryAttempt:
+    """The attempt when it is known that the host refuses all our mail: its answer says nothing of this message."""
+    ours = Reply(451, "4.7.0", f"{attempt.host} refuses all our mail")
+    return replace(attempt, trouble="rejects_us", replies=tuple((address, ours) for address, _ in attempt.replies))

@@ -1,0 +1,55 @@
+"""What the log and the ledger hear of an attempt, once its consequences are on the disk.
+
+Knows the events: delivered, deferred, failed, held, bounced, delay_notified. Does not know what decided them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from inboundmx.model.address import Address
+from inboundmx.model.custody import DeliveryAttempt, Deposit, SpoolEntry, State
+from inboundmx.policy.retrying import UNDELIVERABLE, Settlement
+from inboundmx.ports import Journal
+
+
+def tell(
+    journal: Journal, entry: SpoolEntry, settlement: Settlement, attempt: DeliveryAttempt, deposits: Sequence[Deposit]
+) -> None:
+    id, kept = entry.message_id, settlement.entry
+    record = journal.record
+    facts = {
+        "entry": entry.id,
+        "host": str(attempt.host),
+        "tls": attempt.tls,
+        "attempts": entry.attempts + 1,
+        "seconds": round(attempt.ended_at - attempt.started_at, 6),
+    }
+    if settlement.delivered:
+        said = next(str(reply) for address, reply in attempt.replies if address in settlement.delivered)
+        record("delivered", id, facts | {"recipients": _texts(settlement.delivered), "reply": said})
+    trouble = facts | {"trouble": attempt.trouble, "phase": str(attempt.phase)}
+    for recipient in settlement.failed:
+        told = {"recipients": [str(recipient.address)], "reply": recipient.last_reply, "fate": settlement.fate}
+        record("failed", id, trouble | told | {"exhausted": settlement.exhausted}, level="warning")
+    if settlement.fate == "held":
+        record("held", id, facts | {"cause": UNDELIVERABLE, "recipients": _texts(r.address for r in settlement.failed)})
+    if kept is not None and kept.pending and not (settlement.fate == "held" and settlement.split is None):
+        told = {"recipients": _texts(r.address for r in kept.pending), "reply": kept.pending[0].last_reply}
+        if kept.state is State.ACTIVE:
+            record("deferred", id, trouble | told | {"next_attempt_at": kept.next_attempt_at})
+        else:
+            record("held", id, trouble | told | {"cause": kept.cause}, level="warning")
+    notices = [deposit.entry for deposit in deposits if deposit.entry.notice]
+    events = ["bounced"] * (settlement.fate == "notify") + ["delay_notified"] * settlement.delayed
+    for event, notice in zip(events, notices, strict=True):
+        fields = {
+            "entry": entry.id,
+            "notice": notice.id,
+            "recipients": _texts(r.address for r in notice.recipients),
+        }
+        record(event, id, fields | {"state": notice.state.value, "cause": notice.cause})
+
+
+def _texts(addresses: Iterable[Address]) -> list[str]:
+    return [str(address) for address in addresses]
