@@ -312,8 +312,9 @@ class Acceptance:
             expires_at=None if waits else now + settings.delivery.undeliverable_retention,
             eight_bit=envelope.eight_bit,
             utf8=envelope.utf8,
-            may_notify=may_notify(domain.bounce, envelope.sender, authenticated, lot.verdict.level.word, False)
-            and not _automatic(message),
+            may_notify=may_notify(
+                domain.bounce, envelope.sender, authenticated, lot.verdict.level.word, _automatic(message)
+            ),
             level=lot.verdict.level.word,
             peer_ip=session.peer_ip,
             hello=session.hello,

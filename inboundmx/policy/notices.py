@@ -35,11 +35,11 @@ def may_notify(bounce: str, sender: Address | None, authenticated: bool, level: 
     """Whether the sender may be told what became of his mail (RFC 3834, RFC 5321 6.2).
 
     ``bounce`` as in the INI; ``authenticated``: SPF or an aligned DKIM signature passed; ``level`` is the word of the
-    mail's level; ``automatic``: Auto-Submitted is there and not "no", or Precedence is bulk, list or junk.
+    mail's level; ``automatic``: Auto-Submitted is there and not "no", so that programs do not answer one another.
     """
-    if bounce == "never" or sender is None or level != "none":
+    if bounce == "never" or sender is None or level != "none" or automatic:
         return False
-    return bounce == "always" or (authenticated and not automatic)
+    return bounce == "always" or authenticated
 
 
 def compose(

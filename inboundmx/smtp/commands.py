@@ -18,7 +18,8 @@ import idna
 from inboundmx.model.address import Address
 from inboundmx.model.reply import Reply
 
-LOCAL_LIMIT = 64
+# RFC 5321 4.5.3.1.1 names 64 octets as what everybody must take; return addresses that encode a recipient are longer.
+LOCAL_LIMIT = 254
 DOMAIN_LIMIT = 255
 HELLO_LIMIT = 255
 
@@ -122,7 +123,8 @@ _POSTMASTER = re.compile(r"<(?i:postmaster)>(?: (.*))?", re.ASCII)
 _UNQUOTED = re.compile(_DOT_STRING)
 _PAIR = re.compile(r"\\(.)")
 _TO_QUOTE = re.compile(r'(["\\])')
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+# No host name has an underscore (RFC 1123 2.1), but domains that send mail do.
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^= \x00-\x1f\x7f]+))?")
 _SIZE = re.compile(r"[0-9]{1,20}")

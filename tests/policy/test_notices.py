@@ -273,7 +273,7 @@ def test_whatever_was_said(said: list[tuple[str, str]], headers: bytes, local: s
         ("verified", SENDER, True, "low", False, False),
         ("verified", None, True, "none", False, False),
         ("always", SENDER, False, "none", False, True),
-        ("always", SENDER, False, "none", True, True),
+        ("always", SENDER, False, "none", True, False),
         ("always", SENDER, True, "low", False, False),
         ("always", SENDER, True, "high", False, False),
         ("always", None, True, "none", False, False),
