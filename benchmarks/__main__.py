@@ -44,14 +44,25 @@ def ratios(ours: list[Figures], theirs: list[Figures]) -> dict[str, dict[str, fl
     return found
 
 
-def run(scenario: Scenario, peers: dict[str, Peer], effort: Effort) -> dict[str, object]:
+def fresh(name: str, scenario: Scenario, effort: Effort, folder: Path) -> Figures:
+    peer = MAKERS[name](Path(tempfile.mkdtemp(dir=folder)) / name)
+    try:
+        return measure(scenario, peer, effort)
+    finally:
+        peer.stop()
+
+
+def run(scenario: Scenario, peers: dict[str, Peer], effort: Effort, folder: Path) -> dict[str, object]:
     """All peers of a scenario, one after the other, as often as the effort says."""
     measured: dict[str, list[Figures]] = {name: [] for name in scenario.peers if name in peers}
     for repeat in range(effort.repeats):
         # Taking turns at going first.
         names = list(measured) if repeat % 2 == 0 else list(reversed(measured))
         for name in names:
-            measured[name].append(measure(scenario, peers[name], effort))
+            figures = (
+                fresh(name, scenario, effort, folder) if scenario.fresh else measure(scenario, peers[name], effort)
+            )
+            measured[name].append(figures)
             print(".", end="", file=sys.stderr, flush=True)
     result: dict[str, object] = {
         "scenario": scenario.name,
@@ -117,7 +128,7 @@ def main() -> int:
             forward(peer, 5, 100)
         for scenario in chosen:
             if any(name in peers for name in scenario.peers):
-                results.append(run(scenario, peers, effort))
+                results.append(run(scenario, peers, effort, folder))
                 if not args.json:
                     show(results[-1])
     finally:

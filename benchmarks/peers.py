@@ -121,7 +121,7 @@ class Ours(Peer):
             f"""
 [gateway]
 hostname = mx.gateway.example
-listen = tcp:{self.port}:interface=127.0.0.1:backlog=1024
+listen = tcp:{self.port}:interface=127.0.0.1
 data = {folder}/data
 workers = 0
 [smtp]

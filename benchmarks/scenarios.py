@@ -67,7 +67,7 @@ def forward(peer: Peer, sessions: int, messages: int, *, refused: bool = False) 
 
 
 class Held:
-    """Idle connections, each past its banner."""
+    """Idle connections, each past EHLO; ``greeted`` counts those that came so far within ``seconds``."""
 
     def __init__(self, port: int, count: int, seconds: float) -> None:
         self.sockets: list[socket.socket] = []
@@ -75,15 +75,18 @@ class Held:
         deadline = time.monotonic() + seconds
         for _ in range(count):
             try:
-                self.sockets.append(socket.create_connection(("127.0.0.1", port), 1.0))
-            except OSError:
-                break
-        for connection in self.sockets:
-            connection.settimeout(max(0.001, deadline - time.monotonic()))
-            try:
-                self.greeted += connection.recv(512)[:3] == b"220"
+                self.sockets.append(socket.create_connection(("127.0.0.1", port), 5.0))
             except OSError:
                 continue
+        for expected, said in ((b"220", b"EHLO idle.stranger.example\r\n"), (b"250", b"")):
+            self.greeted = 0
+            for connection in self.sockets:
+                connection.settimeout(max(0.001, deadline - time.monotonic()))
+                try:
+                    self.greeted += connection.recv(1024)[:3] == expected
+                    connection.sendall(said)
+                except OSError:
+                    continue
 
     def close(self) -> None:
         for connection in self.sockets:
@@ -96,7 +99,7 @@ def idle(peer: Peer, count: int) -> Figures:
     Held(peer.port, 50, 5.0).close()
     time.sleep(0.3)
     before = proc.pss_kib(peer.pid)
-    held = Held(peer.port, count, 10.0)
+    held = Held(peer.port, count, 30.0)
     try:
         grown = proc.pss_kib(peer.pid) - before
         served = load(Plan(peer.port, 1, 20))
@@ -121,17 +124,17 @@ class Probe(threading.Thread):
         self.seconds: list[float] = []
         self._connection = socket.create_connection(("127.0.0.1", port), 60.0)
         self._connection.recv(512)
-        self._stop = threading.Event()
+        self._enough = threading.Event()
 
     def run(self) -> None:
-        while not self._stop.wait(0.005):
+        while not self._enough.wait(0.005):
             at = time.perf_counter()
             self._connection.sendall(b"NOOP\r\n")
             self._connection.recv(512)
             self.seconds.append(time.perf_counter() - at)
 
     def finish(self) -> list[float]:
-        self._stop.set()
+        self._enough.set()
         self.join(60)
         self._connection.close()
         return self.seconds
@@ -203,11 +206,13 @@ def large(peer: Peer, connections: int, size: int) -> Figures:
 
 @dataclass(frozen=True)
 class Scenario:
-    """``peers``: names of those measured. ``ratios``: figure to the direction that is better for us."""
+    """``peers``: names of those measured. ``fresh``: each time a process of its own, because memory that an earlier
+    load has left behind would hide what is asked."""
 
     name: str
     what: str
     peers: Sequence[str]
+    fresh: bool = False
 
 
 SCENARIOS = (
@@ -215,8 +220,8 @@ SCENARIOS = (
     Scenario("10x1", "10 sessions, one 4 KB message each, end to end", ("postfix", "cut-through", "spool")),
     Scenario("1x1", "1 session, one 4 KB message each, end to end", ("postfix", "cut-through", "spool")),
     Scenario("refused", "50 sessions, a recipient refused in each", ("postfix", "cut-through")),
-    Scenario("idle", "connections held idle while new ones are served", ("cut-through",)),
-    Scenario("large", "30 MB messages on two connections, with a NOOP beside", ("cut-through", "spool")),
+    Scenario("idle", "connections held idle while new ones are served", ("cut-through",), fresh=True),
+    Scenario("large", "30 MB messages on two connections, with a NOOP beside", ("cut-through", "spool"), True),
 )
 
 

@@ -201,10 +201,13 @@ def test_a_stop_finishes_the_message_on_its_way_and_says_421_to_the_rest(play: S
 
 @pytest.fixture(scope="module")
 def secure(shared: Stage, primary: RecordingPrimary, certificate: Certificate) -> Gateway:
-    port = free_port()
-    implicit = f"ssl:{port}:privateKey={certificate.key}:certKey={certificate.certificate}:interface=127.0.0.1"
+    own, tls = free_port(), free_port()
+    implicit = (
+        f"ssl:{own}:privateKey={certificate.key}:certKey={certificate.certificate}:interface=127.0.0.1 "
+        f"ssl:{tls}:interface=127.0.0.1"
+    )
     gateway = shared.gateway(domain(primary.port) + certificate.section, extra_listen=implicit)
-    gateway.tls_port = port  # type: ignore[attr-defined]
+    gateway.tls_ports = {"keys of its own": own, "keys of [tls]": tls}  # type: ignore[attr-defined]
     return gateway
 
 
@@ -242,11 +245,11 @@ def test_smtplib_speaks_starttls_with_a_verified_certificate(
     assert "with ESMTPS" in primary.one(b"Subject: by smtplib").field("Received")[0]
 
 
-def test_tls_from_the_first_octet(secure: Gateway, primary: RecordingPrimary, certificate: Certificate) -> None:
-    with socket.create_connection(("127.0.0.1", secure.tls_port), 10) as plain:  # type: ignore[attr-defined]
-        wrapped = certificate.trusting().wrap_socket(plain, server_hostname=HOSTNAME)
-        assert wrapped.recv(3) == b"220"
-        wrapped.sendall(b"QUIT\r\n")
+@pytest.mark.parametrize("endpoint", ["keys of its own", "keys of [tls]"])
+def test_tls_from_the_first_octet(secure: Gateway, certificate: Certificate, endpoint: str) -> None:
+    with Wire(secure.tls_ports[endpoint]) as wire:  # type: ignore[attr-defined]
+        wire.starttls(certificate.trusting())
+        assert "STARTTLS" not in wire.hello().lines
 
 
 def test_what_was_said_before_tls_is_forgotten(secure: Gateway, certificate: Certificate) -> None:
