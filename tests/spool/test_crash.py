@@ -16,6 +16,7 @@ from fakes.disk import Custody, a_deposit, add
 
 from inboundmx.model.custody import Change, Content
 from inboundmx.model.message import SMALL_BODY
+from inboundmx.spool.file import Condemned
 
 
 def octets_of(id: str) -> bytes:
@@ -68,41 +69,101 @@ def check(data: Path, promised: int) -> None:
 
 
 def test_at_every_step_on_the_disk_the_folder_is_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = tmp_path / "data"
-    snapshots: list[tuple[Path, int]] = []
     done = 0
+    snapshots: list[tuple[Path, int]] = []
 
     def snapshot() -> None:
-        copy = tmp_path / f"copy{len(snapshots)}"
-        shutil.copytree(data, copy)
-        snapshots.append((copy, done))
-
-    def watched(name: str) -> None:
-        real = getattr(os, name)
-
-        def call(*arguments: Any, **named: Any) -> Any:
-            snapshot()
-            return real(*arguments, **named)
-
-        monkeypatch.setattr(os, name, call)
+        snapshots.append((tmp_path / f"copy{len(snapshots)}", done))
+        shutil.copytree(custody.data, snapshots[-1][0])
 
     def promise(number: int) -> None:
         nonlocal done
         done = number + 1
         snapshot()
 
-    custody = Custody(data)
+    custody = Custody(tmp_path / "data")
     custody.open()
-    with monkeypatch.context():
-        for name in ("fsync", "rename", "unlink"):
-            watched(name)
-        play(custody, promise)
-        monkeypatch.undo()
+    watch(monkeypatch, snapshot)
+    play(custody, promise)
+    monkeypatch.undo()
     custody.close()
     assert done == len(STEPS)
     assert len(snapshots) >= 12
     for copy, promised in snapshots:
         check(copy, promised)
+
+
+def test_at_every_step_of_replacing_a_condemned_file_all_mail_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshots: list[Path] = []
+
+    def snapshot() -> None:
+        snapshots.append(tmp_path / f"copy{len(snapshots)}")
+        shutil.copytree(custody.data, snapshots[-1])
+
+    def refuse(changes: object) -> list[str]:
+        raise Condemned("its sync failed")
+
+    custody = Custody(tmp_path / "data")
+    custody.open()
+    play(custody, lambda number: None)
+    custody.spool._file._commit = refuse  # type: ignore[method-assign]
+    custody.commit(Change())
+    del custody.spool._file.__dict__["_commit"]
+    watch(monkeypatch, snapshot)
+    assert custody.commit(add(a_deposit("after0000001"))) == [None]
+    monkeypatch.undo()
+    custody.close()
+    assert len(snapshots) >= 5
+    for copy in snapshots:
+        other = Custody(copy)
+        other.open()
+        assert {*other.ids, "after0000001"} == {"small0000002", "large0000002", "after0000001"}
+        assert all(isinstance(other.content(id), Content) for id in other.ids)
+        assert set(other.journal.names) <= {"spool_recovered"}
+        other.close()
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, seen: Callable[[], object]) -> None:
+    """Calls back before each call that changes a name on the disk or syncs."""
+
+    def watched(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            seen()
+            return real(*arguments, **named)
+
+        return call
+
+    for name in ("fsync", "rename", "unlink"):
+        monkeypatch.setattr(os, name, watched(getattr(os, name)))
+
+
+def test_a_log_that_ends_anywhere_shows_a_state_that_was(tmp_path: Path) -> None:
+    """As after a power failure, when the last of it never reached the disk, or half of it."""
+    custody = Custody(tmp_path / "data")
+    custody.open()
+    for number in range(8):
+        custody.commit(Change(add=(a_deposit(f"entry{number:07}"),), remove=(f"entry{number - 2:07}",)))
+    states = [[f"entry{n:07}" for n in range(max(0, last - 1), last + 1)] for last in range(8)]
+    shutil.copytree(custody.data, tmp_path / "whole")
+    custody.close()
+    size = (tmp_path / "whole" / "spool" / "0" / "spool.sqlite-wal").stat().st_size
+    seen = set()
+    for cut in range(0, size, size // 25):
+        copy = tmp_path / f"cut{cut}"
+        shutil.copytree(tmp_path / "whole", copy)
+        log = copy / "spool" / "0" / "spool.sqlite-wal"
+        octets = log.read_bytes()
+        log.write_bytes(octets[:cut] + (os.urandom(len(octets) - cut) if cut % 2 else b""))
+        other = Custody(copy)
+        other.open()
+        assert other.ids in [[], *states]
+        assert all(isinstance(other.content(id), Content) for id in other.ids)
+        assert not other.journal.events
+        seen.add(tuple(other.ids))
+        other.close()
+    assert len(seen) >= 7
 
 
 # --- a real kill in a real process, at each system call ---------------------------------------------------------------

@@ -268,6 +268,15 @@ def test_a_really_full_disk_lets_mail_out_and_takes_new_mail_when_there_is_room(
         subprocess.run(["umount", "--lazy", str(data)], check=True)
 
 
+def test_a_program_that_locks_the_file_costs_a_while_and_no_file(custody: Custody) -> None:
+    raw(custody).execute("PRAGMA busy_timeout=1")
+    with contextlib.closing(sqlite3.connect(custody.spool._file.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert [type(a).__name__ for a in custody.commit(add(a_deposit("entry0000001")))] == ["Busy"]
+    assert custody.commit(add(a_deposit("entry0000002"))) == [None]
+    assert custody.journal.names == []
+
+
 # --- a disk that fails ------------------------------------------------------------------------------------------------
 
 

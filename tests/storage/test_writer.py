@@ -1,0 +1,144 @@
+"""One hop there and one back a batch."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from inboundmx.storage.writer import InlineLane, ThreadLane, Writer, at_once
+
+
+class Owner:
+    """Collects numbers; what was executed and settled is remembered. Odd batches of one fail."""
+
+    def __init__(self, lane: Any, from_thread: Any) -> None:
+        self.waiting: list[int] = []
+        self.executed: list[list[int]] = []
+        self.settled: list[tuple[list[int], Any]] = []
+        self.threads: set[int] = set()
+        self.writer: Writer[list[int], int] = Writer(self.take, self.execute, self.settle, lane, from_thread)
+
+    def put(self, number: int) -> None:
+        self.waiting.append(number)
+        self.writer.wake()
+
+    def take(self) -> list[int] | None:
+        taken, self.waiting = self.waiting, []
+        return taken or None
+
+    def execute(self, batch: list[int]) -> int:
+        self.threads.add(threading.get_ident())
+        self.executed.append(batch)
+        if batch == [13]:
+            raise ValueError("thirteen")
+        return sum(batch)
+
+    def settle(self, batch: list[int], result: Any) -> None:
+        self.settled.append((batch, result))
+        if batch == [7]:
+            for number in (70, 71):
+                self.put(number)
+
+
+class Steps:
+    """A lane whose jobs are done when a test says so."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Any] = []
+        self.stopped = False
+
+    def __call__(self, job: Any) -> None:
+        self.jobs.append(job)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def step(self) -> None:
+        self.jobs.pop(0)()
+
+
+def fired(deferred: Deferred[Any]) -> list[Any]:
+    got: list[Any] = []
+    deferred.addBoth(got.append)
+    return got
+
+
+def test_while_a_batch_is_out_the_next_collects() -> None:
+    lane = Steps()
+    owner = Owner(lane, at_once)
+    for number in (1, 2, 3):
+        owner.put(number)
+    assert len(lane.jobs) == 1
+    assert not owner.writer.idle
+    lane.step()
+    assert owner.settled == [([1], 1)]
+    lane.step()
+    assert owner.settled == [([1], 1), ([2, 3], 5)]
+    assert lane.jobs == []
+    assert owner.writer.idle
+
+
+def test_what_is_put_in_while_a_batch_is_settled_goes_together() -> None:
+    owner = Owner(InlineLane(), at_once)
+    owner.put(7)
+    assert [batch for batch, _ in owner.settled] == [[7], [70, 71]]
+
+
+def test_what_the_work_raises_comes_back_and_the_next_batch_goes_on() -> None:
+    owner = Owner(InlineLane(), at_once)
+    owner.put(13)
+    owner.put(1)
+    (_, error), good = owner.settled
+    assert isinstance(error, ValueError)
+    assert good == ([1], 1)
+
+
+def test_closing_does_what_waits_and_then_the_last_thing() -> None:
+    lane, last = Steps(), []
+    owner = Owner(lane, at_once)
+    owner.put(1)
+    owner.put(2)
+    closed = fired(owner.writer.close(lambda: last.append(list(owner.executed))))
+    assert not lane.stopped
+    while lane.jobs:
+        assert not closed
+        lane.step()
+    assert last == [[[1], [2]]]
+    assert closed == [None]
+    assert lane.stopped
+    owner.put(3)
+    assert lane.jobs == [], "it is closed"
+
+
+def test_closing_fails_with_what_the_last_thing_raised() -> None:
+    def last() -> None:
+        raise OSError("no")
+
+    (failure,) = fired(Owner(InlineLane(), at_once).writer.close(last))
+    assert failure.check(OSError)
+
+
+def test_a_thread_does_the_work_and_the_owner_settles() -> None:
+    calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    owner = Owner(ThreadLane("test"), lambda *call: calls.put(call))
+    hops = 0
+
+    def pump() -> None:
+        nonlocal hops
+        call, *arguments = calls.get(timeout=30)
+        call(*arguments)
+        hops += 1
+
+    for number in range(100):
+        owner.put(number)
+    while not owner.writer.idle:
+        pump()
+    assert [batch for batch, _ in owner.settled] == [[0], list(range(1, 100))]
+    assert hops == 2
+    assert threading.get_ident() not in owner.threads
+    closed = fired(owner.writer.close(lambda: None))
+    pump()
+    assert closed == [None]
