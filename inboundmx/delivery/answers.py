@@ -45,7 +45,11 @@ def meaning(attempt: DeliveryAttempt) -> Handover:
         return Handover("refused", host, passed_on(reply, attempt.phase), attempt=attempt)
     if all(r.temporary for _, r in attempt.replies):
         return Handover("deferred", host, passed_on(reply, attempt.phase), str(reply), attempt)
-    return Handover("postponed", host, detail="recipients were answered differently", attempt=attempt)
+    detail = "recipients were answered differently"
+    if attempt.dot_sent:
+        # LMTP: some have it. It is kept for all, and settled at once by what each was answered.
+        return Handover("uncertain", host, detail=detail, attempt=attempt, late=succeed(attempt))
+    return Handover("postponed", host, detail=detail, attempt=attempt)
 
 
 def passed_on(reply: Reply, phase: Phase) -> Reply:

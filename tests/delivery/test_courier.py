@@ -104,6 +104,13 @@ def test_several_recipients(world, replies, kind):
     assert got[0].kind == kind
 
 
+def test_lmtp_recipients_answered_differently_at_the_dot_are_settled_from_the_spool(world):
+    got = world.hand_over(ANN, BOB)
+    world.transmitter.last.answer(OK, GREYLISTED)
+    assert got[0].kind == "uncertain"
+    assert got[0].late.result.replies == ((ANN, OK), (BOB, GREYLISTED))
+
+
 def test_the_next_primary_after_a_failed_connect_and_the_first_is_left_alone(world):
     world.transmitter.hosts[FIRST] = REFUSED
     for turn in range(3):

@@ -221,6 +221,16 @@ def test_a_late_no_is_a_failure(world):
     assert (world.row().state, world.row().cause) == (State.HELD, "undeliverable")
 
 
+def test_a_claimed_one_is_settled_recipient_by_recipient(world):
+    late = Deferred()
+    kept = entry("entry1", ANN, BOB, next_attempt_at=world.start + 600)
+    world.spool.put(kept)
+    world.service.claimed(kept, late)
+    late.callback(replace(uncertain(OK), replies=((ANN, OK), (BOB, GREYLISTED))))
+    assert [r.status for r in world.row().recipients] == [Status.DELIVERED, Status.PENDING]
+    assert world.row().cause == ""
+
+
 def test_silence_makes_the_claimed_due_in_ten_minutes(world):
     late = claim(world)
     late.callback(uncertain(Reply(451, "4.4.2", "lost"), "lost"))
