@@ -6,7 +6,7 @@ Awaitables are Twisted Deferreds (pure values, no reactor). Every port raises ``
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -212,6 +212,92 @@ class Spool(Protocol):
 
 class Bodies(Protocol):
     def draft(self, id: str) -> Draft: ...
+
+
+# --- what checks ask --------------------------------------------------------------------------------------------------
+
+
+class Answer(NamedTuple):
+    """What DNS says of a name and a type. ``rows``: A and AAAA and PTR and CNAME as text (names in lower case, without
+    the last dot), MX as (preference, name), TXT as the joined octets of one record; in the order they came.
+    No rows and ``exists``: the name is there, without such data. Not ``exists``: there is no such name (NXDOMAIN).
+    """
+
+    rows: tuple[Any, ...]
+    exists: bool = True
+
+
+class Resolver(Protocol):
+    async def look_up(self, name: str, type: str) -> Answer:
+        """``type`` is A, AAAA, MX, TXT, PTR, CNAME, NS or SOA; ``name`` is text, A-labels. Answers at once, without
+        suspending, from the cache. Raises Unavailable when no server gave a proper answer in time: SERVFAIL, refused,
+        silence, garbage; a name that cannot be asked for (too long, empty label) is an Answer that does not exist."""
+
+
+class Fact(NamedTuple):
+    """What is remembered under a key: a few numbers, when it was written, and when it may be forgotten (both seconds
+    since the epoch)."""
+
+    values: tuple[float, ...]
+    written_at: float
+    expires_at: float
+
+
+class StateStore(Protocol):
+    """Facts we may forget: losing them costs delay, never mail. Shared by all processes of a gateway."""
+
+    async def get(self, space: str, key: str) -> Fact | None:
+        """None when never written, forgotten or expired. Raises Unavailable."""
+
+    def put(self, space: str, key: str, fact: Fact) -> None:
+        """Read back at once by this process; on the disk, and so for others, within a fraction of a second."""
+
+    def forget(self, space: str, matching: str) -> Deferred[int]:
+        """Forgets keys that contain ``matching`` literally; fires with how many."""
+
+    def facts(self, space: str, matching: str, limit: int) -> Deferred[Sequence[tuple[str, Fact]]]:
+        """Keys that contain ``matching`` literally, newest first."""
+
+
+class Offload(Protocol):
+    def run(self, work: Callable[..., Any], *arguments: object) -> Deferred[Any]:
+        """Runs in one of few threads. Fails with Unavailable when too many wait already, else with what it raises."""
+
+
+class Contents(Protocol):
+    def whole(self, body: Body) -> bytes:
+        """All octets of a body, read from its file if it is a large one: blocks, so only to be called in Offload.
+        Raises Unavailable."""
+
+
+class VirusScanner(Protocol):
+    async def scan(self, body: Body) -> str:
+        """The name of what was found, empty when clean. Raises Unavailable, and TooLarge when it was not looked at."""
+
+
+class TooLarge(Exception):
+    """More octets than the service takes: an outcome of its own, neither clean nor unavailable."""
+
+
+class SpamScorer(Protocol):
+    async def score(self, body: Body, prefix: bytes) -> tuple[float, tuple[str, ...]]:
+        """The service's own score, finite, and the names of the rules that hit. ``prefix``: header fields of ours put
+        before the message. Raises Unavailable."""
+
+
+class Scanners(Protocol):
+    """Makes clients of scanning services; they live as long as the check that asked for them."""
+
+    def viruses(self, servers: Sequence[str], max_size: int) -> VirusScanner: ...
+
+    def spam(self, servers: Sequence[str], max_size: int, attempts: int, at_once: int) -> SpamScorer: ...
+
+
+class Health(Protocol):
+    """How the services we ask are doing, for ``status``."""
+
+    def noted(self, service: str, well: bool, detail: str) -> None:
+        """``service`` as an operator knows it: "zen.spamhaus.org", "clamd /run/clamav/clamd.ctl"."""
 
 
 # --- delivery, as intake sees it --------------------------------------------------------------------------------------

@@ -14,7 +14,9 @@ from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import CheckResult, Finding, Stage
 from inboundmx.model.message import Message
 from inboundmx.model.session import Session
+from inboundmx.model.settings import Settings
 from inboundmx.model.verdict import Weight
+from inboundmx.ports import Clock, Contents, Health, Offload, Resolver, Scanners, StateStore
 
 # Outcomes every check has: what it asked did not answer rightly, or not in time.
 ALWAYS = frozenset({"error", "timeout"})
@@ -30,6 +32,20 @@ class Case:
     recipient: Address | None = None
     message: Message | None = None
     results: tuple[CheckResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a check may ask of the outside, and the settings it is part of."""
+
+    settings: Settings
+    clock: Clock
+    resolver: Resolver
+    state: StateStore
+    scanners: Scanners
+    offload: Offload
+    contents: Contents
+    health: Health
 
 
 class Option(NamedTuple):
@@ -48,6 +64,8 @@ class Check(Protocol):
     are worth when the INI is silent; every other weighs 0. ``after``: kinds whose results it reads.
 
     There is no ``try`` in a check: ``Unavailable`` (and any fault) becomes ``error`` in the runner, once, for all.
+    Made with options alone it only says whether they can be used (raising ValueError); ``tools`` are there whenever it
+    is to examine anything.
     """
 
     kind: ClassVar[str]
@@ -57,6 +75,11 @@ class Check(Protocol):
     options: ClassVar[tuple[Option, ...]] = ()
     weights: ClassVar[Mapping[str, Weight]] = {}
 
-    def __init__(self, options: Mapping[str, Any]) -> None: ...
+    def __init__(self, options: Mapping[str, Any], tools: Tools | None = None) -> None: ...
+
+    @classmethod
+    def words(cls, options: Mapping[str, Any]) -> frozenset[str]:
+        """``outcomes``, and those that the options name."""
+        return cls.outcomes
 
     async def examine(self, case: Case) -> Finding: ...

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any, ClassVar
 
-from inboundmx.checks.api import Case, Option
+from inboundmx.checks.api import Case, Check, Option, Tools
 from inboundmx.checks.patterns import BoundedPattern
 from inboundmx.model.finding import Finding, Stage
 from inboundmx.model.message import Field
@@ -54,7 +54,7 @@ def _word(match: re.Match[str]) -> str:
     return octets.decode(charset if charset in _CHARSETS else "utf-8", "replace")
 
 
-class Headers:
+class Headers(Check):
     """``match``: a field named ``header`` holds ``value`` (case aside), or ``pattern`` is found in it; with neither,
     it is enough that the field is there. ``absent``: nothing of the kind.
 
@@ -76,7 +76,7 @@ class Headers:
         ),
     )
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], tools: Tools | None = None) -> None:
         """Raises ValueError for a name that no field can have and for a pattern that is wrong or too dear."""
         name = options["header"].rstrip(":")
         if not _NAME.fullmatch(name):
