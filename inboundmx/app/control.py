@@ -242,16 +242,16 @@ def _pass_on(result: Any, ended: Deferred[None]) -> Any:
 
 def make_way(path: Path) -> None:
     """Removes a socket that a dead process left behind. Raises AlreadyRunning when a living one answers."""
-    with socket_address(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
+    try:
+        with socket_address(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1.0)
             probe.connect(address)
-        except FileNotFoundError:
-            return
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-        else:
-            raise AlreadyRunning(f"another gateway is running with this data folder: it answers at {path}")
+    except FileNotFoundError:
+        return
+    except ConnectionRefusedError:
+        path.unlink(missing_ok=True)
+    else:
+        raise AlreadyRunning(f"another gateway is running with this data folder: it answers at {path}")
 
 
 def _peer_uid(transport: Any) -> int | None:

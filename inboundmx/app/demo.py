@@ -20,8 +20,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 
 from inboundmx.app.assemble import CannotStart
+from inboundmx.app.control import AlreadyRunning, make_way
 from inboundmx.app.process import prepare
 from inboundmx.checks.headers import decoded
+from inboundmx.cli.asking import SOCKET_NAME
 from inboundmx.cli.printing import complain, safe, say, shortened
 from inboundmx.model.address import Address, written
 from inboundmx.model.message import Body, Message
@@ -158,10 +160,12 @@ def run(folder: Path, port: int, primary_port: int) -> int:
     saved = folder / "primary"
     try:
         saved.mkdir(parents=True, exist_ok=True)
+        # Before the INI is written: another demonstration may be running by it.
+        make_way(folder / "data" / SOCKET_NAME)
         config = folder / "inboundmx.ini"
         config.write_text(_INI.format(folder=folder, port=port, primary_port=primary_port), encoding="utf-8")
-    except OSError as error:
-        complain(f"cannot use {folder}: {error.strerror or error}; give another with --folder")
+    except (OSError, AlreadyRunning) as trouble:
+        complain(f"cannot use {folder}: {getattr(trouble, 'strerror', None) or trouble}; give another with --folder")
         return 2
     settings = Settings(GatewaySettings("primary.example.test"), SmtpSettings(max_message_size=LARGEST))
     factory = SmtpServerFactory(SavingReception(saved, _tell), ReactorClock(reactor), SystemChance(), settings)

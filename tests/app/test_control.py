@@ -181,7 +181,8 @@ def test_who_hangs_up_does_not_stop_what_was_begun() -> None:
 
 def test_a_dead_socket_makes_way(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
-    make_way(path)
+    for absent in (path, tmp_path / "nosuch" / "control.sock", tmp_path / ("deep" * 40) / "control.sock"):
+        make_way(absent)
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     make_way(path)

@@ -92,6 +92,18 @@ def test_a_port_in_use_is_said(tmp_path: Path, taken: str) -> None:
     assert taken in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_second_one_leaves_the_first_its_ini(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "inboundmx.ini").write_text("the first one's")
+    with socket.socket(socket.AF_UNIX) as first:
+        first.bind(str(tmp_path / "data" / "control.sock"))
+        first.listen()
+        command = [sys.executable, "-m", "inboundmx", "demo", "--folder", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2 and "another gateway is running" in done.stderr
+    assert (tmp_path / "inboundmx.ini").read_text() == "the first one's"
+
+
 def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     command = [sys.executable, "-m", "inboundmx", "demo", "--folder", str(tmp_path / "file" / "demo")]
