@@ -8,19 +8,18 @@ it condemns the file: nothing more is written to it, a new generation is begun a
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from inboundmx.model.custody import Change, Content, SpoolEntry
-from inboundmx.model.message import Body
+from inboundmx.model.custody import Change, SpoolEntry
 from inboundmx.ports import Damaged, StorageFull, Unavailable
 from inboundmx.spool import schema
-from inboundmx.spool.bodies import NO_ROOM, BodyFiles, unavailable
+from inboundmx.spool.bodies import BodyFiles, unavailable
 from inboundmx.spool.recovery import Salvage, open_entries, salvage
+from inboundmx.spool.reserve import Reserve, disk_is_full
 from inboundmx.spool.store import content_sum, facts_of, facts_sum
 
 CHECKPOINT_PAGES = 1000
@@ -28,9 +27,7 @@ VACUUM_PAGES = 500
 # Free pages that are kept: a spool that breathes would give them back only to ask for them again.
 _SPARE_PAGES = 1000
 _RENEW_SECONDS = 5.0
-# Held back for a full disk: room for a whole checkpoint, after which the log can be written from its start again.
-RESERVE_OCTETS = 6 * 1024 * 1024
-_PAGE = 4096
+_PAGE_OCTETS = 4096
 
 _SYNC_FAILED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
@@ -75,11 +72,11 @@ class SpoolFile:
         self._monotonic = monotonic
         self._generation = 0
         self._connection: sqlite3.Connection | None = None
+        self._unclosed: sqlite3.Connection | None = None
         self._condemned = ""
         self._renewed_at = float("-inf")
         self._log_pages = 0
-        self._reserve = os.path.join(folder, "reserve")
-        self._reserved = False
+        self._reserve = Reserve(folder)
         self.path = ""
 
     # --- opening ------------------------------------------------------------------------------------------------------
@@ -114,7 +111,7 @@ class SpoolFile:
         assert self._connection is not None
         known = {p for (p,) in self._connection.execute("SELECT path FROM body WHERE path IS NOT NULL")}
         self._tidy(notes)
-        self._hold_reserve()
+        self._reserve.hold()
         self._files.sweep(known if whole else None)
         return entries
 
@@ -179,7 +176,7 @@ class SpoolFile:
         """One transaction, then the clean-up that only follows a commit."""
         if self._condemned:
             return Condemned(self._condemned)
-        if not self._reserved and not self._hold_reserve() and any(change.add for change in changes):
+        if not self._reserve.hold() and any(change.add for change in changes):
             return StorageFull("no room on the disk")
         try:
             removed = self._commit(changes)
@@ -188,7 +185,9 @@ class SpoolFile:
             if isinstance(meant, Condemned):
                 self._condemn(meant, result.notes)
             elif isinstance(meant, StorageFull):
-                self._use_reserve(result)
+                # The log may be full too: emptied, it has room for removals although nobody else makes any.
+                self._reserve.use()
+                self._checkpoint(result)
             return meant
         for path in removed:
             self._files.remove(path)
@@ -256,7 +255,7 @@ class SpoolFile:
                 " WHERE id = ? AND body_id = ?",
                 updated,
             )
-        self._log_pages += octets // _PAGE + 2 * (len(added) + len(updated) + len(gone)) + 6
+        self._log_pages += octets // _PAGE_OCTETS + 2 * (len(added) + len(updated) + len(gone)) + 6
         return self._remove(connection, gone) if gone else []
 
     def _compare(self, connection: sqlite3.Connection, bodies: Mapping[str, tuple[object, ...]]) -> None:
@@ -322,7 +321,7 @@ class SpoolFile:
             return StorageFull("no room on the disk")
         if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return Busy("another program has locked the spool file")
-        if primary == sqlite3.SQLITE_IOERR and code not in _SYNC_FAILED and self._no_room():
+        if primary == sqlite3.SQLITE_IOERR and code not in _SYNC_FAILED and disk_is_full(self._folder):
             return StorageFull("no room on the disk")
         if primary in (
             sqlite3.SQLITE_IOERR,
@@ -334,48 +333,6 @@ class SpoolFile:
         ):
             return Condemned(f"{error} ({getattr(error, 'sqlite_errorname', 'unknown')})")
         return Unavailable(f"{error} ({getattr(error, 'sqlite_errorname', 'unknown')})")
-
-    def _hold_reserve(self) -> bool:
-        """Sets room aside, when there is twice as much; until then no new mail is taken."""
-        try:
-            room = os.statvfs(self._folder)
-            size = min(RESERVE_OCTETS, room.f_blocks * room.f_frsize // 8)
-            held = os.path.exists(self._reserve)
-            if held or room.f_bavail * room.f_frsize >= 2 * size:
-                descriptor = os.open(self._reserve, os.O_WRONLY | os.O_CREAT, 0o600)
-                try:
-                    os.posix_fallocate(descriptor, 0, max(size, 1))
-                finally:
-                    os.close(descriptor)
-                self._reserved = True
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(self._reserve)
-        return self._reserved
-
-    def _use_reserve(self, result: Result) -> None:
-        """The disk is full, and the log with it: gives SQLite the room to empty the log, so that removals can be
-        written although nobody else makes room."""
-        self._reserved = False
-        with contextlib.suppress(OSError):
-            os.unlink(self._reserve)
-        self._checkpoint(result)
-
-    def _no_room(self) -> bool:
-        """SQLite does not say which error of the system it met: a quota, for one, is only found by trying."""
-        probe = os.path.join(self._folder, "probe")
-        try:
-            descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            try:
-                os.write(descriptor, bytes(4 * _PAGE))
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            return error.errno in NO_ROOM
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(probe)
-        return False
 
     def _condemn(self, why: Condemned, notes: list[Note]) -> None:
         self._condemned = why.reason
@@ -409,10 +366,15 @@ class SpoolFile:
         connection = schema.connect(path)
         self._generation += 1
         self.path, self._connection, self._condemned, self._log_pages = path, connection, "", 0
-        aside = schema.set_aside(old_path, word, self._now())
-        if old_connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                old_connection.close()
+        try:
+            aside = schema.set_aside(old_path, word, self._now())
+        except OSError:
+            # The next start does it. Closed under its name, the old file would be synced again: it stays open.
+            aside, self._unclosed = old_path, old_connection
+        else:
+            if old_connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    old_connection.close()
         lost = f", {report.lost} not readable" if report.lost else ""
         notes.append((
             f"spool_{word}",
@@ -424,58 +386,3 @@ class SpoolFile:
             },
         ))  # fmt: skip
         return report.whole
-
-
-class SpoolReader:
-    """Reads contents, in a thread of its own, so that a large body does not hold up commits."""
-
-    def __init__(self, file: SpoolFile, files: BodyFiles) -> None:
-        self._file = file
-        self._files = files
-        self._path = ""
-        self._connection: sqlite3.Connection | None = None
-
-    def execute(self, ids: Sequence[str]) -> list[Content | Exception]:
-        return [self._read(id) for id in ids]
-
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
-
-    def _read(self, id: str) -> Content | Exception:
-        try:
-            if self._path != self._file.path or self._connection is None:
-                self.close()
-                self._path = self._file.path
-                self._connection = schema.connect_to_read(self._path)
-            row = self._connection.execute(
-                "SELECT e.prefix, e.skip, e.content_sum, b.size, b.digest, b.path, b.data"
-                " FROM entry AS e LEFT JOIN body AS b ON b.id = e.body_id WHERE e.id = ?",
-                (id,),
-            ).fetchone()
-            return self._content(id, row)
-        except (Damaged, Unavailable) as error:
-            return error
-        except (TypeError, ValueError, AttributeError) as error:
-            # A damaged row need not even hold values of the right kind.
-            return Damaged(f"entry {id}: {error}")
-        except sqlite3.Error as error:
-            if (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in (
-                sqlite3.SQLITE_BUSY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_CANTOPEN,
-            ):  # fmt: skip
-                return Unavailable(str(error))
-            return Damaged(f"entry {id}: {error}")
-
-    def _content(self, id: str, row: tuple | None) -> Content:  # type: ignore[type-arg]
-        if row is None or row[3] is None:
-            raise Damaged(f"entry {id}: what was stored is gone")
-        prefix, skip, expected, size, digest, path, data = row
-        if content_sum(id, skip, digest, prefix) != expected:
-            raise Damaged(f"entry {id}: its headers are altered, or the body is not its own")
-        if path is not None:
-            return Content(prefix, skip, self._files.check(path, size, digest))
-        if data is None or len(data) != size or hashlib.sha256(data).digest() != digest:
-            raise Damaged(f"entry {id}: its body is altered")
-        return Content(prefix, skip, Body(size, data, None, digest))

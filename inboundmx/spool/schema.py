@@ -16,6 +16,7 @@ import sqlite_utils
 
 from inboundmx.ports import Unavailable
 from inboundmx.spool.bodies import sync_folder
+from inboundmx.storage.owner import give_to_owner_of
 
 _NAME = re.compile(r"spool(?:-([1-9][0-9]{0,8}))?\.sqlite")
 _BUSY_SECONDS = 5.0
@@ -121,6 +122,7 @@ def connect(path: str) -> sqlite3.Connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         # The log exists by now; SQLite itself would not say that making its name last has failed.
         sync_folder(os.path.dirname(path))
+        give_to_owner_of(os.path.dirname(path), (path, f"{path}-wal", f"{path}-shm"))
     except BaseException:
         connection.close()
         raise

@@ -6,22 +6,20 @@ The folder holds the SQLite file, ``bodies/``, ``incoming/`` and ``lock``, which
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-import sqlite3
-import time
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred, fail, succeed
 
 from inboundmx.model.custody import Change, Content, Deposit, SpoolEntry, State
-from inboundmx.ports import Clock, Damaged, Journal, StorageFull, Timer, Unavailable
+from inboundmx.ports import Clock, Journal, StorageFull, Timer, Unavailable
 from inboundmx.spool import schema
 from inboundmx.spool.bodies import NO_ROOM, BodyFiles
-from inboundmx.spool.file import Batch, Note, Result, SpoolFile, SpoolReader
-from inboundmx.spool.recovery import open_entries
-from inboundmx.storage.writer import FromThread, InlineLane, Lane, ThreadLane, Writer, at_once
+from inboundmx.spool.file import Batch, Note, Result, SpoolFile
+from inboundmx.spool.reader import SpoolReader
+from inboundmx.storage.owner import give_to_owner_of
+from inboundmx.storage.writer import FromThread, Lane, ThreadLane, Writer
 
 REMOVE_SECONDS = 0.2
 OWED_SECONDS = 1.0
@@ -80,7 +78,7 @@ class SqliteSpool:
         self._free_until = float("-inf")
         self.written_late: Callable[[Sequence[SpoolEntry]], object] | None = None
         """Called with entries that were owed (``commit``) and are on the disk at last."""
-        self._reader_file = SpoolReader(file, files)
+        self._reader_file = SpoolReader(lambda: file.path, files)
         self._writer: Writer[_Work, Result] = Writer(
             self._take, lambda work: file.execute(work[0]), self._settled, lanes[0], from_thread
         )
@@ -117,6 +115,7 @@ class SqliteSpool:
             files.prepare()
             file = SpoolFile(folder, files, clock.now, clock.monotonic)
             entries = file.open(notes)
+            give_to_owner_of(folder, (item.path for item in os.scandir(folder)))
         except OSError as error:
             os.close(lock)
             raise Unavailable(f"cannot use the spool {folder}: {error}") from error
@@ -347,49 +346,6 @@ class SqliteSpool:
                 waiting.errback(answer)
             else:
                 waiting.callback(answer)
-
-
-def read_listing(folder: str) -> list[SpoolEntry]:
-    """The entries of a spool that another process holds, as of now. Raises Unavailable."""
-    try:
-        _, path = schema.live_file(folder)
-        if path is None:
-            return []
-        schema.refuse_newer(path)
-        with contextlib.closing(schema.connect_to_read(path)) as connection:
-            return open_entries(connection)
-    except (OSError, sqlite3.Error, Damaged) as error:
-        raise Unavailable(f"cannot read the spool {folder}: {error}") from error
-
-
-def open_offline(folder: str, data_folder: str, journal: Journal) -> SqliteSpool:
-    """The spool of a stopped gateway, for a command: every Deferred has fired when it is returned. ``close`` it."""
-    return SqliteSpool.open(
-        folder,
-        data_folder,
-        clock=_CommandClock(),
-        journal=journal,
-        from_thread=at_once,
-        lane=lambda name: InlineLane(),
-    )
-
-
-class _CommandClock:
-    """The time, and timers that never ring: a command ends before they would, and ``close`` does what they are for."""
-
-    def now(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def call_later(self, seconds: float, call: Callable[..., object], *arguments: object) -> Timer:
-        return _NoTimer()
-
-
-class _NoTimer:
-    def cancel(self) -> None:
-        pass
 
 
 def _take_lock(folder: str) -> int:

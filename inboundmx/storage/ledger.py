@@ -18,6 +18,7 @@ import sqlite_utils
 from twisted.internet.defer import Deferred
 
 from inboundmx.ports import Clock, Timer, Unavailable
+from inboundmx.storage.owner import give_to_owner_of
 from inboundmx.storage.writer import FromThread, Lane, ThreadLane, Writer
 
 FLUSH_SECONDS = 0.2
@@ -251,6 +252,7 @@ def _open(path: str) -> sqlite3.Connection:
             database.create_table("also", {"id": str, "number": int}, pk=("id", "number"), if_not_exists=True)
             connection.execute("CREATE INDEX IF NOT EXISTS also_number ON also(number)")
             connection.execute("PRAGMA user_version=1")
+        give_to_owner_of(os.path.dirname(os.path.dirname(path)), (os.path.dirname(path), path, f"{path}-wal", f"{path}-shm"))
     except BaseException:
         connection.close()
         raise

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.disk import NOW, Custody, Lines, a_deposit, add, result
+from fakes.disk import NOW, Custody, a_deposit, add, result
 
 from inboundmx.model.custody import Change, Content, State
 from inboundmx.model.message import SMALL_BODY
 from inboundmx.ports import Damaged, StorageFull, Unavailable
 from inboundmx.spool import schema
 from inboundmx.spool.file import SpoolFile
-from inboundmx.spool.sqlite import FRESH_OCTETS, WAITING_CHANGES, open_offline, read_listing
+from inboundmx.spool.sqlite import FRESH_OCTETS, WAITING_CHANGES
 
 LARGE = os.urandom(SMALL_BODY + 77)
 
@@ -482,8 +482,6 @@ def test_a_newer_file_is_refused_untouched(custody: Custody) -> None:
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in custody.folder.glob("spool*")}
     with pytest.raises(schema.Newer, match="newer release"):
         custody.open()
-    with pytest.raises(schema.Newer):
-        read_listing(str(custody.folder))
     after = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in custody.folder.glob("spool*")}
     assert after == before
     with contextlib.closing(sqlite3.connect(custody.folder / "spool.sqlite")) as connection:
@@ -494,27 +492,30 @@ def test_a_newer_file_is_refused_untouched(custody: Custody) -> None:
 
 def test_a_second_holder_is_refused_with_a_sentence(custody: Custody) -> None:
     custody.commit(add(a_deposit("entry0000001")))
+    other = Custody(custody.data)
     with pytest.raises(schema.Locked, match=f"in use by process {os.getpid()}"):
-        open_offline(str(custody.folder), str(custody.data), Lines())
-    assert [entry.id for entry in read_listing(str(custody.folder))] == ["entry0000001"]
+        other.open()
     custody.close()
-    offline = open_offline(str(custody.folder), str(custody.data), Lines())
-    assert result(offline.commit(Change(remove=("entry0000001",)))) is None
-    assert result(offline.close()) is None
-    assert read_listing(str(custody.folder)) == []
-
-
-def test_a_listing_of_nothing_and_of_an_unreadable_folder(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    assert read_listing(str(tmp_path / "empty")) == []
-    with pytest.raises(Unavailable, match="cannot read the spool"):
-        read_listing(str(tmp_path / "absent"))
+    other.open()
+    assert other.ids == ["entry0000001"]
+    other.close()
 
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("in the way")
     with pytest.raises(Unavailable, match=str(tmp_path)):
-        open_offline(str(tmp_path / "spool" / "0"), str(tmp_path), Lines())
+        Custody(tmp_path).open()
+
+
+@pytest.mark.root
+def test_a_command_run_as_root_leaves_nothing_that_the_gateways_user_cannot_open(custody: Custody) -> None:
+    custody.commit(add(a_deposit("entry0000001")))
+    custody.close()
+    os.chown(custody.folder, 4242, 4243)
+    custody.open()
+    for name in os.listdir(custody.folder):
+        found = os.stat(custody.folder / name)
+        assert (found.st_uid, found.st_gid) == (4242, 4243), name
 
 
 def test_a_file_without_permissions_is_ours_all_the_same(custody: Custody) -> None:

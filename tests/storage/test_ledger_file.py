@@ -206,6 +206,17 @@ def test_a_ledger_that_cannot_be_written_is_said_once_and_works_again(tmp_path: 
     kept.close()
 
 
+@pytest.mark.root
+def test_a_command_run_as_root_leaves_a_file_that_the_gateways_user_can_open(tmp_path: Path) -> None:
+    os.chown(tmp_path, 4242, 4243)
+    kept = Kept(tmp_path)
+    kept.add("told00000001")
+    kept.flush()
+    for path in (kept.path.parent, *kept.path.parent.iterdir()):
+        assert (path.stat().st_uid, path.stat().st_gid) == (4242, 4243), path
+    kept.close()
+
+
 def test_reading_where_nothing_or_something_else_is(tmp_path: Path) -> None:
     assert read_story(str(tmp_path), "told00000001") == []
     (tmp_path / "ledger").mkdir()
