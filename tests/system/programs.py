@@ -321,8 +321,10 @@ class Gateway(Child):
             return [sys.executable, "-c", twistd, *options, "inboundmx", "--config", str(self.config)]
         return [sys.executable, "-m", "inboundmx", "--config", str(self.config), "run"]
 
-    def start(self) -> Self:
-        self.spawn(self.launch_command())
+    def start(self, *, descriptors: int | None = None) -> Self:
+        """``descriptors``: how many files and sockets it may have open."""
+        limit = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"] if descriptors else []
+        self.spawn([*limit, *self.launch_command()])
         self.wait_for_banner(self.port)
         return self
 

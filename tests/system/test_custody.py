@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
 import re
@@ -9,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from programs import DOMAIN, Gateway, RecordingPrimary, Stage, domain, free_port, letter, need, post, until
+from programs import DOMAIN, Gateway, RecordingPrimary, Stage, Wire, domain, free_port, letter, need, post, until
 
 SPOOL_KEYS = {
     *("id", "sender", "recipients", "size", "state", "priority", "attempts", "next_attempt_at", "age_seconds"),
@@ -67,6 +68,21 @@ def test_the_stranger_hears_the_primarys_refusal(
     assert len(answer.id) >= 10 and answer.id.isalnum()
     assert gateway.listed("spool", "list") == []
     assert "7d1f" in until("an explanation", lambda: gateway.command("explain", answer.id, status=None))
+
+
+def test_a_primarys_hostile_words_stay_within_one_line(gateway: Gateway, scripted: RecordingPrimary) -> None:
+    scripted.script(dot="550-5.7.1 first\x1b[31m\r\n550-5.7.1 Bcc: x@evil.example\r\n550 5.7.1 last \u2028 9e2c")
+
+    with Wire(gateway.port) as wire:
+        wire.hello()
+        wire.envelope("a@stranger.example", f"user@{DOMAIN}")
+        answer = wire.content(letter("x"))
+        wire.send(b"QUIT\r\n")
+        rest = wire.rest()
+
+    assert (answer.code, len(answer.lines)) == (550, 1), answer
+    assert answer.text.isprintable() and answer.text.isascii(), answer
+    assert [line[:3] for line in rest] == [b"221"]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +149,8 @@ def test_of_three_recipients_one_unknown_the_others_get_it_once(gateway: Gateway
 
 
 def test_a_failure_is_notified_where_that_is_allowed(gateway: Gateway, scripted: RecordingPrimary) -> None:
-    scripted.script(rcpt={"unknown@spooled.example": "550 5.1.1 no such\tuser"})
+    hostile = "550-5.1.1 no such\tuser\r\n550 5.1.1 \r\x1b Bcc: x@evil.example"
+    scripted.script(rcpt={"unknown@spooled.example": hostile})
 
     answer = post(
         gateway.port, letter("to be bounced"), sender=f"author@{DOMAIN}", recipients=["unknown@spooled.example"]
@@ -156,6 +173,7 @@ def test_a_failure_is_notified_where_that_is_allowed(gateway: Gateway, scripted:
     assert re.search(r"(?m)^Action: failed", fields)
     assert re.search(r"(?m)^Status: 5\.1\.1", fields)
     assert b"to be bounced" in content
+    assert not re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|(?m:^Bcc)|\r(?!\n)", content)
     (mail,) = [mail for mail in scripted.received() if mail.recipients == (f"author@{DOMAIN}",)]
     assert mail.sender == ""
     until("an empty spool", lambda: gateway.listed("spool", "list") == [])
@@ -321,6 +339,42 @@ def test_a_primary_that_restarts_in_mid_run_costs_nothing(play: Stage) -> None:
     assert len(set(ids)) == 800
     # Taken by the primary that was killed, its 250 never heard: one for each connection that was open, no more.
     assert len(ids) - 800 <= 20
+
+
+def test_two_gateways_that_point_at_each_other_stop(play: Stage) -> None:
+    hops = "[smtp]\nmax_hop_count = 8\n"
+    there = play.gateway("", start=False)
+    here = play.gateway(domain(there.port) + hops)
+    there.configure(domain(here.port) + hops)
+    there.start()
+
+    answer = post(here.port, letter("round and round"))
+
+    assert (answer.code, answer.enhanced) == (554, "5.4.6"), answer
+    assert here.listed("spool", "list") == there.listed("spool", "list") == []
+
+
+def test_strangers_cannot_take_the_descriptors_that_delivery_needs(play: Stage) -> None:
+    primary = play.recording(start=False)
+    limits = "[smtp]\nmax_connections_per_ip = 1000\n"
+    gateway = play.gateway(domain(primary.port) + limits, start=False).start(descriptors=256)
+    assert post(gateway.port, letter("before the crowd", b"x" * 300_000 + b"\r\n")).code == 250
+
+    with contextlib.ExitStack() as crowd:
+        for _ in range(400):
+            crowd.enter_context(Wire(gateway.port))
+        primary.start()
+        gateway.drain()
+        primary.one(b"before the crowd")
+
+    def served() -> bool:
+        try:
+            return post(gateway.port, letter("after the crowd")).code == 250
+        except (OSError, EOFError, AssertionError):
+            return False
+
+    until("service again", served)
+    primary.one(b"after the crowd")
 
 
 @pytest.mark.root
