@@ -18,7 +18,7 @@ from inboundmx.model.custody import Change, SpoolEntry
 from inboundmx.ports import Damaged, StorageFull, Unavailable
 from inboundmx.spool import schema
 from inboundmx.spool.bodies import BodyFiles, unavailable
-from inboundmx.spool.recovery import Salvage, open_entries, salvage
+from inboundmx.spool.recovery import ERRORS, Salvage, open_entries, salvage
 from inboundmx.spool.reserve import Reserve, disk_is_full
 from inboundmx.spool.store import content_sum, facts_of, facts_sum
 
@@ -101,7 +101,7 @@ class SpoolFile:
                     raise Damaged("the file is empty")
                 self._connection = schema.connect(path)
                 entries = open_entries(self._connection)
-            except (sqlite3.Error, Damaged) as error:
+            except (*ERRORS, Damaged) as error:
                 meant = Condemned(str(error)) if isinstance(error, Damaged) else self._meaning(error)
                 if isinstance(meant, (StorageFull, Busy)):
                     raise meant from error
@@ -313,6 +313,8 @@ class SpoolFile:
             return error
         if isinstance(error, OSError):
             return unavailable(error)
+        if isinstance(error, UnicodeDecodeError):
+            return Condemned("its text is damaged")
         if not isinstance(error, sqlite3.Error):
             return Unavailable(f"{type(error).__name__}: {error}")
         code = getattr(error, "sqlite_errorcode", None) or 0

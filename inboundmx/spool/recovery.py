@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from inboundmx.ports import Damaged
 from inboundmx.spool.store import entry_of
 
+# Where it quotes damaged text, a message of SQLite's own may be no text.
+ERRORS = (sqlite3.Error, UnicodeDecodeError)
+
 _ENTRY = "id, body_id, state, next_attempt_at, facts, facts_sum, skip, content_sum, prefix"
 _BODY = "id, size, digest, path, data"
 
@@ -30,7 +33,7 @@ def salvage(source: sqlite3.Connection, new: sqlite3.Connection, report: Salvage
     parked where an operator sees it. Only errors of ``new`` are raised."""
     for rowid in _rowids(source, "body", report):
         body = _row(source, f"SELECT {_BODY} FROM body WHERE rowid = ?", rowid)
-        if body is None or not isinstance(body[0], str):
+        if body is None or not _sound(*body):
             report.whole = False
         else:
             new.execute(f"INSERT OR IGNORE INTO body ({_BODY}) VALUES (?, ?, ?, ?, ?)", body)
@@ -44,6 +47,12 @@ def salvage(source: sqlite3.Connection, new: sqlite3.Connection, report: Salvage
             report.entries += 1
 
 
+def _sound(id: object, size: object, digest: object, path: object, data: object) -> bool:
+    """Whether a body's row holds values of the right kind; whether the right ones, its reader finds out."""
+    named = all(isinstance(name, str) and name.isascii() for name in (id, path or ""))
+    return named and isinstance(size, int) and isinstance(digest, bytes) and isinstance(data, bytes | None)
+
+
 def _good(row: tuple) -> bool:  # type: ignore[type-arg]
     try:
         entry_of(*row[:6])
@@ -55,7 +64,7 @@ def _good(row: tuple) -> bool:  # type: ignore[type-arg]
 def _row(source: sqlite3.Connection, query: str, rowid: int) -> tuple | None:  # type: ignore[type-arg]
     try:
         row: tuple | None = source.execute(query, (rowid,)).fetchone()  # type: ignore[type-arg]
-    except sqlite3.Error:
+    except ERRORS:
         return None
     return row
 
@@ -69,13 +78,13 @@ def _rowids(source: sqlite3.Connection, table: str, report: Salvage) -> list[int
                 for (rowid,) in source.execute(f"SELECT rowid FROM {table} {by} {direction}"):
                     found.add(rowid)
                 break
-            except sqlite3.Error:
+            except ERRORS:
                 report.whole = False
     return sorted(found)
 
 
 def open_entries(connection: sqlite3.Connection) -> list:  # type: ignore[type-arg]
-    """All entries of a file that is in order, oldest first. Raises sqlite3.Error or Damaged."""
+    """All entries of a file that is in order, oldest first. Raises ERRORS or Damaged."""
     with contextlib.closing(
         connection.execute("SELECT id, body_id, state, next_attempt_at, facts, facts_sum FROM entry ORDER BY rowid")
     ) as rows:

@@ -148,8 +148,10 @@ class LedgerFile:
         """Keeps the rows. Returns what was found damaged and what was done, in pairs; raises sqlite3.Error, OSError."""
         try:
             self._keep_rows(rows, now)
-        except sqlite3.Error as error:
-            broken = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _BROKEN
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            # Where it quotes damaged text, a message of SQLite's own may be no text.
+            code = getattr(error, "sqlite_errorcode", None) or 0
+            broken = code & 0xFF in _BROKEN or isinstance(error, UnicodeDecodeError)
             self._forget_connection()
             if not broken:
                 raise
@@ -252,7 +254,8 @@ def _open(path: str) -> sqlite3.Connection:
             database.create_table("also", {"id": str, "number": int}, pk=("id", "number"), if_not_exists=True)
             connection.execute("CREATE INDEX IF NOT EXISTS also_number ON also(number)")
             connection.execute("PRAGMA user_version=1")
-        give_to_owner_of(os.path.dirname(os.path.dirname(path)), (os.path.dirname(path), path, f"{path}-wal", f"{path}-shm"))
+        folder = os.path.dirname(path)
+        give_to_owner_of(os.path.dirname(folder), (folder, path, f"{path}-wal", f"{path}-shm"))
     except BaseException:
         connection.close()
         raise

@@ -431,6 +431,19 @@ def test_flipped_octets_lose_no_more_than_they_hit(sixty: Path, tmp_path: Path, 
     custody.close()
 
 
+def test_names_that_are_no_text_any_more_are_left_behind(sixty: Path, tmp_path: Path) -> None:
+    def harm(path: Path) -> None:
+        octets = path.read_bytes()
+        for name in (b"entry0000007", b"spool/0/bodies/entry0000010", b"CREATE TABLE [body]"):
+            octets = octets.replace(name, bytes([octets[0] | 0x80]) * 2 + name[2:])
+        path.write_bytes(octets)
+
+    custody = damaged_copy(sixty, tmp_path / "d", harm)
+    check_damaged(custody)
+    assert custody.commit(add(a_deposit("new000000001"))) == [None]
+    custody.close()
+
+
 @pytest.mark.parametrize("tenths", range(1, 10, 2))
 def test_a_shortened_file_is_read_as_far_as_it_goes(sixty: Path, tmp_path: Path, tenths: int) -> None:
     custody = damaged_copy(sixty, tmp_path / "d", lambda path: os.truncate(path, path.stat().st_size * tenths // 10))
