@@ -400,6 +400,7 @@ class Received:
     sender: str
     recipients: tuple[str, ...]
     content: bytes
+    tls: bool
 
     @property
     def head(self) -> bytes:
@@ -418,9 +419,10 @@ class Received:
 class RecordingPrimary(Child):
     """aiosmtpd in a child process: keeps the exact octets of what it accepts, and answers as it is told."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, certificate: Certificate | None) -> None:
         super().__init__("primary", folder)
         self.port = port
+        self._certificate = (str(certificate.certificate), str(certificate.key)) if certificate else ()
         self._script = folder / "script.json"
         self.script()
 
@@ -433,7 +435,8 @@ class RecordingPrimary(Child):
         aside.replace(self._script)
 
     def start(self) -> Self:
-        self.spawn([sys.executable, str(HERE / "recording_primary.py"), str(self.port), str(self.folder)])
+        program = str(HERE / "recording_primary.py")
+        self.spawn([sys.executable, program, str(self.port), str(self.folder), *self._certificate])
         self.wait_for_banner(self.port)
         return self
 
@@ -445,10 +448,9 @@ class RecordingPrimary(Child):
         mails = []
         for path in sorted(self.folder.glob("*.json")):
             if path != self._script:
-                envelope = json.loads(path.read_text())
-                mails.append(
-                    Received(envelope["sender"], tuple(envelope["recipients"]), path.with_suffix(".eml").read_bytes())
-                )
+                told = json.loads(path.read_text())
+                content = path.with_suffix(".eml").read_bytes()
+                mails.append(Received(told["sender"], tuple(told["recipients"]), content, told["tls"]))
         return mails
 
     def count(self) -> int:
@@ -615,8 +617,9 @@ class Stage:
         )
         return gateway.start() if start else gateway
 
-    def recording(self, *, start: bool = True) -> RecordingPrimary:
-        primary = self._keep(RecordingPrimary(self._room("primary"), free_port()))
+    def recording(self, *, start: bool = True, certificate: Certificate | None = None) -> RecordingPrimary:
+        """``certificate``: with STARTTLS."""
+        primary = self._keep(RecordingPrimary(self._room("primary"), free_port(), certificate))
         return primary.start() if start else primary
 
     def sink(self, *arguments: str) -> Sink:

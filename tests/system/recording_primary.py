@@ -1,4 +1,4 @@
-"""A primary for tests, run as a child: ``recording_primary.py PORT FOLDER``.
+"""A primary for tests, run as a child: ``recording_primary.py PORT FOLDER [CERTIFICATE KEY]`` (then with STARTTLS).
 
 aiosmtpd, so that another hand than ours reads the wire. Each accepted message becomes NUMBER.eml (exact octets) and
 NUMBER.json (envelope) in FOLDER before 250 is said; FOLDER/script.json says what to answer instead.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class Recorder:
             envelope.rcpt_tos.append(address)
         return answer or "250 2.1.5 recipient ok"
 
-    async def handle_DATA(self, server: SMTP, _: Session, envelope: Envelope) -> str:
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         script = self._script()
         await asyncio.sleep(script.get("dot_delay", 0))
         if "dot" in script:
@@ -61,9 +62,12 @@ class Recorder:
         name = f"{next(self._numbers):06d}"
         assert isinstance(envelope.original_content, bytes)
         (self._folder / f"{name}.part").write_bytes(envelope.original_content)
-        (self._folder / f"{name}.json.part").write_text(
-            json.dumps({"sender": (envelope.mail_from or "").removeprefix("<>"), "recipients": envelope.rcpt_tos})
-        )
+        told = {
+            "sender": (envelope.mail_from or "").removeprefix("<>"),
+            "recipients": envelope.rcpt_tos,
+            "tls": session.ssl is not None,
+        }
+        (self._folder / f"{name}.json.part").write_text(json.dumps(told))
         (self._folder / f"{name}.part").rename(self._folder / f"{name}.eml")
         (self._folder / f"{name}.json.part").rename(self._folder / f"{name}.json")
         if script.get("drop_at_dot"):
@@ -72,16 +76,27 @@ class Recorder:
         return f"250 2.0.0 kept as {name}"
 
 
-async def main(port: int, folder: Path) -> None:
+async def main(port: int, folder: Path, *certificate: str) -> None:
     recorder = Recorder(folder)
     loop = asyncio.get_running_loop()
+    context = None
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
 
     def session() -> SMTP:
-        return Primary(recorder, hostname="primary.example", data_size_limit=LARGEST, enable_SMTPUTF8=True, loop=loop)
+        return Primary(
+            recorder,
+            hostname="primary.example",
+            data_size_limit=LARGEST,
+            enable_SMTPUTF8=True,
+            tls_context=context,
+            loop=loop,
+        )
 
     server = await loop.create_server(session, "127.0.0.1", port, backlog=1000)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2])))
+    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]))

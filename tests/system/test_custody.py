@@ -10,7 +10,20 @@ import subprocess
 import time
 
 import pytest
-from programs import DOMAIN, Gateway, RecordingPrimary, Stage, Wire, domain, free_port, letter, need, post, until
+from programs import (
+    DOMAIN,
+    Certificate,
+    Gateway,
+    RecordingPrimary,
+    Stage,
+    Wire,
+    domain,
+    free_port,
+    letter,
+    need,
+    post,
+    until,
+)
 
 SPOOL_KEYS = {
     *("id", "sender", "recipients", "size", "state", "priority", "attempts", "next_attempt_at", "age_seconds"),
@@ -375,6 +388,34 @@ def test_strangers_cannot_take_the_descriptors_that_delivery_needs(play: Stage) 
 
     until("service again", served)
     primary.one(b"after the crowd")
+
+
+@pytest.mark.parametrize(
+    ("tls", "offered", "delivered", "encrypted"),
+    [
+        ("none", True, True, False),
+        ("opportunistic", True, True, True),
+        ("opportunistic", False, True, False),
+        ("required", True, True, True),
+        ("required", False, False, False),
+        # Encrypted, but by a certificate that nobody vouches for.
+        ("verified", True, False, False),
+    ],
+)
+def test_encryption_towards_the_primary(
+    play: Stage, certificate: Certificate, tls: str, offered: bool, delivered: bool, encrypted: bool
+) -> None:
+    primary = play.recording(certificate=certificate if offered else None)
+    gateway = play.gateway(domain(primary.port, tls=tls))
+
+    assert post(gateway.port, letter("encrypted or not")).code == 250
+
+    if delivered:
+        assert primary.one(b"encrypted or not").tls is encrypted
+    else:
+        (entry,) = gateway.listed("spool", "list")
+        assert entry["state"] == "active"
+        assert primary.count() == 0
 
 
 @pytest.mark.root
