@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -36,6 +37,7 @@ from inboundmx.ports import StorageFull
 from inboundmx.smtp.server import SmtpServerFactory
 
 STOP_SECONDS = 2.0
+_ID = re.compile(rb"\bid ([0-9a-z]{15})\b")
 # More than the gateway takes: it adds header fields.
 LARGEST = 64 * MB
 
@@ -122,7 +124,9 @@ class SavingConversation:
 
     def content(self, body: Body) -> Awaitable[Reply]:
         self._count += 1
-        path = self._folder / f"{self._session.id}-{self._count}.eml"
+        # The gateway's own id, which `explain` knows, stands in the first Received field.
+        given = _ID.search(body.head, 0, 1000)
+        path = self._folder / f"{given[1].decode() if given else f'{self._session.id}-{self._count}'}.eml"
         beside = path.with_suffix(".part")
         beside.write_bytes(body.head)
         beside.rename(path)

@@ -97,7 +97,7 @@ class Acceptance:
             answer = self._answered(message.id, lot.domain, handover, facts)
             if answer is not None:
                 return answer, False
-            facts["reason"] = handover.detail
+            facts["reason"] = ": ".join(filter(None, (handover.detail, str(handover.reply or ""))))
             return await self._promise(settings, session, envelope, message, lots, contents, facts, handover.late)
         return await self._promise(settings, session, envelope, message, lots, contents, facts, None)
 
@@ -176,6 +176,7 @@ class Acceptance:
             "score": total.filtering,
             "blocking": total.blocking,
             "level": lot.verdict.level.word,
+            "actions": [str(action) for action in lot.verdict.actions],
         }
 
     # --- handed over --------------------------------------------------------------------------------------------------
@@ -185,10 +186,8 @@ class Acceptance:
         reply = handover.reply
         if handover.host is not None:
             facts["host"] = str(handover.host)
-        if reply is not None:
-            facts["reply"] = str(reply)
         if handover.kind == "delivered":
-            self._journal.record("handed_over", id, facts)
+            self._journal.record("handed_over", id, facts | {"reply": str(reply)})
             return Reply(250, "2.0.0", f"handed over as {id}")
         passed_on = handover.kind == "refused" or (handover.kind == "deferred" and domain.tempfail == "pass")
         if passed_on and reply is not None:
