@@ -33,6 +33,7 @@ KEPT_SECONDS = 300.0
 KEPT_MESSAGES = 500
 # How long a cap learned from a host's "too many connections" holds.
 LEARNED_SECONDS = 600.0
+UNTOLD_SECONDS = 5.0
 # Connections that only live mail may use.
 RESERVED = 2
 # What one measurement of the service time is worth in the moving average.
@@ -185,9 +186,10 @@ class Pool:
         if not others:
             self.trip(refused)
             return
-        if refused.reply is not None and refused.reply.code == 421:
-            # The host talks to us, only not over one connection more.
-            self._learned = (others, self._clock.monotonic() + LEARNED_SECONDS)
+        # The host talks to us, only not over one connection more. If it did not say why, that may soon be over; but it
+        # is not tried again and again meanwhile.
+        told = refused.reply is not None and refused.reply.code == 421
+        self._learned = (others, self._clock.monotonic() + (LEARNED_SECONDS if told else UNTOLD_SECONDS))
         self._turn_away(refused)
 
     def trip(self, refused: Refused) -> None:

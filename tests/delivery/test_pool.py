@@ -221,6 +221,19 @@ def test_a_lower_cap_is_learned_from_421_at_the_banner_for_a_while():
     assert world.pool.cap == 10
 
 
+def test_a_connect_that_fails_beside_others_is_not_tried_again_and_again():
+    world = World(cap=10)
+    kept = world.open(2)
+    world.transmitter.hosts[FIRST] = REFUSED
+    behind = [world.wait() for _ in range(5)]
+    assert len(world.transmitter.asked) == 3
+    assert not world.pool.down
+    world.pool.give_back(kept[0], 0.1)
+    assert [bool(one) for one in behind] == [True, False, False, False, False]
+    world.clock.advance(6)
+    assert world.pool.cap == 10
+
+
 def test_421_at_the_banner_without_another_connection_means_down(world):
     world.transmitter.hosts[FIRST] = TOO_MANY
     assert world.join() == [TOO_MANY]
