@@ -41,6 +41,7 @@ PACKAGES = {
     "dovecot": "dovecot-lmtpd",
     "openssl": "openssl",
     "mount": "mount",
+    "strace": "strace",
 }
 
 
@@ -585,6 +586,29 @@ class Certificate:
 C = TypeVar("C", bound=Child)
 
 
+class Saboteur(Child):
+    """strace on a running process: makes its system calls fail, as ``inject`` says (strace -e inject=…)."""
+
+    def __init__(self, folder: Path, victim: Child, inject: str) -> None:
+        super().__init__("strace", folder)
+        calls = inject.partition(":")[0]
+        self.spawn(
+            [need("strace"), "-f", "-e", f"trace={calls}", "-e", f"inject={inject}", "-p", str(victim.pid)]
+        )
+        until("strace attached", lambda: self._attached())
+
+    def _attached(self) -> bool:
+        said = self.errors.read_text()
+        if not self.running:
+            pytest.skip(f"processes cannot be traced here: {said.strip()}")
+        return "attached" in said
+
+    def close(self) -> None:
+        """Lets go of the victim, unharmed from now on."""
+        if self.running:
+            self.end(signal.SIGTERM)
+
+
 class Stage:
     """Makes partners in folders of their own, and ends them all."""
 
@@ -629,6 +653,10 @@ class Stage:
     def dovecot(self) -> DovecotLmtp:
         need("dovecot")
         return self._keep(DovecotLmtp(self._room("dovecot"), free_port())).start()
+
+    def sabotage(self, victim: Child, inject: str) -> Saboteur:
+        need("strace")
+        return self._keep(Saboteur(self._room("strace"), victim, inject))
 
     def faults(self) -> list[object]:
         return [fault for child in self._children if isinstance(child, Gateway) for fault in child.faults()]

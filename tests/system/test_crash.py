@@ -104,6 +104,27 @@ def test_kill_9_loses_nothing_and_alters_nothing(play: Stage, handover: str, up:
 
 
 @pytest.mark.root
+def test_a_disk_that_fails_is_451_and_what_was_promised_stays(play: Stage) -> None:
+    primary = play.recording(start=False)
+    gateway = play.gateway(domain(primary.port))
+    small, large = b"small\r\n", b"d" * 400_000 + b"\r\n"
+    assert post(gateway.port, letter("before, small", small)).code == 250
+    assert post(gateway.port, letter("before, large", large)).code == 250
+
+    saboteur = play.sabotage(gateway, "fsync,fdatasync:error=EIO")
+    answers = [post(gateway.port, letter("meanwhile", body)) for body in (large, small, large, small)]
+    saboteur.close()
+
+    assert {answer.code for answer in answers} == {451}
+    until("service again", lambda: post(gateway.port, letter("after", small)).code == 250)
+    primary.start()
+    gateway.drain()
+    # What was refused is the stranger's to send again; a copy of it from us would be one too many.
+    arrived = Counter(mail.field("Subject")[0] for mail in primary.received())
+    assert arrived == {"before, small": 1, "before, large": 1, "after": 1}
+
+
+@pytest.mark.root
 def test_a_full_disk_is_452_and_heals(play: Stage) -> None:
     primary = play.recording(start=False)
     gateway = play.gateway(domain(primary.port), start=False)
