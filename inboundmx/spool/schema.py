@@ -114,7 +114,7 @@ def connect(path: str) -> sqlite3.Connection:
             connection.execute(f"PRAGMA {pragma}").fetchall()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version < VERSION:
-            database = sqlite_utils.Database(connection, recursive_triggers=False)
+            database = sqlite_utils.Database(connection, recursive_triggers=False, execute_plugins=False)
             for number, migrate in enumerate(MIGRATIONS[version:], version + 1):
                 migrate(database)
                 connection.execute(f"PRAGMA user_version={number}")

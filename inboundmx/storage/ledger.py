@@ -245,7 +245,7 @@ def _open(path: str) -> sqlite3.Connection:
             connection.execute(f"PRAGMA {pragma}").fetchall()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version < 1:
-            database = sqlite_utils.Database(connection, recursive_triggers=False)
+            database = sqlite_utils.Database(connection, recursive_triggers=False, execute_plugins=False)
             database.create_table(
                 "event", {"number": int, "at": float, "id": str, "event": str, "text": str}, pk="number",
                 if_not_exists=True,
