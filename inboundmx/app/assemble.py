@@ -124,7 +124,7 @@ class GatewayService(Service):
         with contextlib.suppress(ValueError):  # Not the main thread: whoever runs us there has other means.
             signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
         self._journal.record(
-            "started", "", {"listen": [str(port.getHost()) for port in self._ports], "pid": os.getpid(),
+            "started", "", {"listen": [_shown(port.getHost()) for port in self._ports], "pid": os.getpid(),
                             "settings": self.settings.fingerprint},
         )  # fmt: skip
 
@@ -254,6 +254,14 @@ class GatewayService(Service):
         if not ports:
             return succeed(None)
         return DeferredList([port.stopListening() or succeed(None) for port in ports], consumeErrors=True)
+
+
+def _shown(address: Any) -> str:
+    """An address that is listened on, as an operator writes it."""
+    host = getattr(address, "host", None)
+    if host is None:
+        return str(getattr(address, "name", address))
+    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
 
 
 def _hint(trouble: CannotListenError) -> str:

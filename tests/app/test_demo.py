@@ -51,7 +51,7 @@ def test_each_message_is_a_file_of_its_own(tmp_path: Path) -> None:
 def test_a_file_has_the_id_that_the_gateway_gave(tmp_path: Path) -> None:
     conversation = demo.SavingReception(tmp_path, lambda *_: None).conversation(SESSION)
     draft = conversation.draft()
-    draft.write(b"Received: from a ([192.0.2.1])\r\n\tby gw with ESMTP id 1m808vk2twmmdfg\r\n\tfor <b@a>; now\r\n\r\nx\r\n")
+    draft.write(b"Received: from a ([192.0.2.1])\r\n\tby gw with ESMTP id 1m808vk2twmmdfg; now\r\n\r\nx\r\n")
     assert "1m808vk2twmmdfg.eml" in now(conversation.content(draft.finish())).text
 
 
