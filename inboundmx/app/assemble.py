@@ -21,6 +21,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import globalLogPublisher
 
 from inboundmx.app.control import AlreadyRunning, ControlSocket
+from inboundmx.app.descriptors import room_for_strangers
 from inboundmx.app.listening import CurrentCertificate, listen
 from inboundmx.app.maillog import FaultObserver, LineWriter, MailLog, line_writer
 from inboundmx.app.operations import Operations
@@ -162,7 +163,14 @@ class GatewayService(Service):
         self._control = ControlSocket(self._data, self._operations, reactor)
         self._control.startService()
         self._factory.reception = self._reception
+        self._make_room(settings)
         self._deliveries.start()
+
+    def _make_room(self, settings: Settings) -> None:
+        self._factory.room = room = room_for_strangers(settings)
+        if room < settings.smtp.max_connections:
+            fields = {"max_connections": settings.smtp.max_connections, "room": room}
+            self._journal.record("few_descriptors", "", fields, level="warning")
 
     def _take_certificate(self, settings: Settings) -> None:
         options = server_options(settings.tls)
@@ -211,6 +219,7 @@ class GatewayService(Service):
         else:
             self.settings = settings
             self._factory.settings = settings
+            self._make_room(settings)
             self._reception.plan = plan
             self._operations.settings = settings
             assert self._log is not None

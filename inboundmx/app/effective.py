@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from inboundmx.app.reading import keys_of
 from inboundmx.app.values import kind
 from inboundmx.checks.registry import KINDS
 from inboundmx.model.settings import DomainSettings, LevelSettings, Settings
@@ -39,9 +40,8 @@ def effective(settings: Settings) -> Sections:
 
 def _written(value: Any) -> dict[str, str]:
     return {
-        each.name: kind(each.metadata["kind"]).write(getattr(value, each.name))
-        for each in fields(value)
-        if "kind" in each.metadata
+        key: kind(each.metadata["kind"]).write(getattr(value, each.name))
+        for key, each in keys_of(type(value)).items()
     }
 
 

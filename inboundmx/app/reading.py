@@ -21,7 +21,7 @@ UNREAD = object()
 
 def keys_of(section: type[Any]) -> Mapping[str, Field[Any]]:
     """The keys a section of this type has: its fields that say how they are read."""
-    return {each.name: each for each in fields(section) if "kind" in each.metadata}
+    return {each.name.removesuffix("_"): each for each in fields(section) if "kind" in each.metadata}
 
 
 class Reading:

@@ -35,6 +35,7 @@ ABOUT: Mapping[str, str] = {
     "delivery": "Handing mail to the primaries; a domain may say otherwise for itself.",
     "blocking": "The second sum: checks that name it in counts_for. Tested at every stage, whatever the levels say.",
     "relay": "Sending out through us. Nobody may.",
+    "greylisting": "Periods of greylisting. It takes place when a check uses it: [check greylist], use = greylist.",
     "level": "What becomes of mail whose filtering sum reaches the threshold. The highest level reached decides alone.",
     "domain": "A domain we take mail for. Mail for any other domain is refused.",
     "check": "A check runs when it has a section. What an outcome is worth is a weight.",
@@ -105,9 +106,9 @@ known by then, and refuses whatever the levels say.
 """
 
 
-def _default(name: str, field: Any, defaults: Any) -> str:
+def _default(field: Any, defaults: Any) -> str:
     """The default as it would be written."""
-    return kind(field.metadata["kind"]).write(getattr(defaults, name))
+    return kind(field.metadata["kind"]).write(getattr(defaults, field.name))
 
 
 def _help(field: Any) -> str:
@@ -128,14 +129,14 @@ def shipped_ini() -> str:
         lines += [f"# {ABOUT[section]}", f"[{section}]"]
         defaults = made()
         for name, field in keys_of(made).items():
-            lines += [f"# {_help(field)}", f"{name} = {_default(name, field, defaults)}".rstrip()]
+            lines += [f"# {_help(field)}", f"{name} = {_default(field, defaults)}".rstrip()]
         lines.append("")
     lines.append(f"# {ABOUT['level']}")
     for level in DEFAULT_LEVELS:
         lines.append(f"[level {level.level.word}]")
         for name, field in keys_of(LevelSettings).items():
             if level.level or name != "threshold":
-                lines.append(f"{name} = {_default(name, field, level)}")
+                lines.append(f"{name} = {_default(field, level)}")
         lines.append("")
     lines += [*_example_domain(), *_example_check()]
     return "\n".join(lines)
@@ -149,7 +150,7 @@ def _example_domain() -> Iterator[str]:
     for name, field in keys_of(DomainSettings).items():
         if field.metadata["help"] != AS_IN_DELIVERY:
             yield f"# {_help(field)}"
-        shown = "192.0.2.10 mx2.example.com:2525" if name == "primary" else _default(name, field, defaults)
+        shown = "192.0.2.10 mx2.example.com:2525" if name == "primary" else _default(field, defaults)
         yield f"#{name} = {shown}"
     yield "# levels, blocking and weights of this domain alone"
     yield "#level.medium.threshold = 15"
@@ -169,7 +170,7 @@ def _example_check() -> Iterator[str]:
     defaults = CheckSettings("offers", "headers")
     for name, field in keys_of(CheckSettings).items():
         yield f"# {_help(field)}"
-        yield f"#{name} = {_default(name, field, defaults)}".rstrip()
+        yield f"#{name} = {_default(field, defaults)}".rstrip()
     yield "#header = Subject"
     yield "#value = limited offer"
     yield "#weight.match = 10"
@@ -210,7 +211,7 @@ def manual() -> str:
 def _table(made: type[Any], defaults: Any) -> str:
     rows = ["| key | what is written | default | meaning |", "|---|---|---|---|"]
     for name, field in keys_of(made).items():
-        rows.append(_row(name, field.metadata["kind"], _default(name, field, defaults), field.metadata["help"]))
+        rows.append(_row(name, field.metadata["kind"], _default(field, defaults), field.metadata["help"]))
     return "\n".join(rows) + "\n"
 
 
@@ -250,7 +251,7 @@ def _to_come() -> str:
         "## Not there yet\n\n"
         "Refused by name, never taken silently, until the work behind it is done.\n\n"
         f"- Sections: {sections}, and `[domain *]`\n- Kinds of check: {checks}\n"
-        "- `recipients` other than `any`, `greylisting = yes`, `workers` above 1, `servers` other than `system`, "
+        "- `recipients` other than `any`, `key = domain`, `workers` above 1, `servers` other than `system`, "
         "`url` other than `sqlite`, `allow` other than `nobody`\n"
     )
 

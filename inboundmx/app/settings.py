@@ -31,6 +31,7 @@ from inboundmx.model.settings import (
     DeliverySettings,
     DnsSettings,
     GatewaySettings,
+    GreylistingSettings,
     LogSettings,
     RelaySettings,
     Settings,
@@ -53,9 +54,10 @@ PLAIN: Mapping[str, type[Any]] = {
     "delivery": DeliverySettings,
     "blocking": BlockingSettings,
     "relay": RelaySettings,
+    "greylisting": GreylistingSettings,
 }
 NAMED = ("domain", "check", "level")
-SECTIONS_TO_COME = frozenset({"lists", "abuse", "greylisting", "console", "backup", "outbound"})
+SECTIONS_TO_COME = frozenset({"lists", "abuse", "console", "backup", "outbound"})
 
 S = TypeVar("S")
 
@@ -142,6 +144,7 @@ def _settings(reading: Reading, sections: Mapping[str, Section], kinds: Mapping[
     alone = {name: sections.get(name) or Section(name, "", 0) for name in PLAIN}
     plain = {name: _plain(reading, alone[name], made) for name, made in PLAIN.items()}
     plain["gateway"] = _named_gateway(plain["gateway"])
+    _passable(reading, alone["greylisting"], plain["greylisting"])
     _certified(reading, alone["gateway"], plain["gateway"].listen, plain["tls"].certificate)
     levels = read_levels(reading, named["level"])
     checks = read_checks(reading, named["check"], kinds)
@@ -152,11 +155,12 @@ def _settings(reading: Reading, sections: Mapping[str, Section], kinds: Mapping[
 
 
 def _plain(reading: Reading, section: Section, made: type[S]) -> S:
-    values = reading.values(section, keys_of(made))
+    keys = keys_of(made)
+    values = reading.values(section, keys)
     for key, value in values.items():
         if key in ("data", "to") and not value:
             reading.problems.append(section.entries[key].problem("must not be empty"))
-    return made(**values)
+    return made(**{keys[key].name: value for key, value in values.items()})
 
 
 def _certified(reading: Reading, gateway: Section, listen: Iterable[str], certificate: str) -> None:
@@ -164,6 +168,13 @@ def _certified(reading: Reading, gateway: Section, listen: Iterable[str], certif
     for each in listen:
         if entry and not certificate and each.startswith("ssl:") and "privateKey=" not in each:
             reading.problems.append(entry.problem(f"{each} needs [tls] certificate, which is empty"))
+
+
+def _passable(reading: Reading, section: Section, greylisting: GreylistingSettings) -> None:
+    """A retry must come after the block period and before the pass period ends."""
+    entry = section.entries.get("pass") or section.entries.get("block")
+    if entry is not None and greylisting.pass_ <= greylisting.block:
+        reading.problems.append(entry.problem("no retry could ever pass: pass must be longer than block"))
 
 
 def _named_gateway(gateway: GatewaySettings) -> GatewaySettings:

@@ -234,6 +234,14 @@ def regex(text: str) -> str:
     return text
 
 
+def prefixes(text: str) -> tuple[int, int]:
+    """``24/64``: how many leading bits of an IPv4 and of an IPv6 address name a network."""
+    bits, slash, bits6 = text.partition("/")
+    if not slash:
+        raise Wrong("needs bits of IPv4 and of IPv6; write it like 24/64")
+    return whole(bits, 8, 32), whole(bits6, 16, 128)
+
+
 def user(text: str) -> str:
     if text and not _USER.fullmatch(text):
         raise Wrong(f"{text} is no user name")
@@ -257,10 +265,10 @@ def workers(text: str) -> int:
     return int(text)
 
 
-def greylisting(text: str) -> bool:
-    if yes(text):
-        raise not_there_yet("greylisting", "write no")
-    return False
+def greylist_key(text: str) -> str:
+    if text == "domain":
+        raise not_there_yet("greylisting by the client's domain", "write network")
+    return word(text, ("network",))
 
 
 def dns_servers(text: str) -> str:
@@ -323,7 +331,8 @@ KINDS: Mapping[str, Kind] = {
     "actions": Kind(actions.actions, actions.written_actions, "actions, commas between"),
     "counts_for": Kind(counts_for, lambda value: _list(sorted(value, reverse=True)), "filtering, blocking or both"),
     "regex": Kind(regex, str, "regular expression"),
-    "greylisting": Kind(greylisting, lambda value: "yes" if value else "no", "no"),
+    "greylist_key": Kind(greylist_key, str, "network"),
+    "prefixes": Kind(prefixes, lambda value: "/".join(map(str, value)), "bits of IPv4/bits of IPv6"),
     "dns_servers": Kind(dns_servers, str, "system"),
     "storage_url": Kind(storage_url, str, "sqlite"),
     "relay": Kind(relay, str, "nobody"),

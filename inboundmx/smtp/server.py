@@ -6,6 +6,7 @@ which sockets are listened on.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -26,7 +27,8 @@ class SmtpServerFactory(Factory):
     """Makes and counts connections.
 
     ``settings`` and ``tls_options`` may be replaced whole at any time: connections made from then on use the new ones,
-    those under way keep their own limits. ``tls_options`` None: STARTTLS is not offered.
+    those under way keep their own limits. ``tls_options`` None: STARTTLS is not offered. ``room``: how many connections
+    the system has descriptors for, whatever the settings say.
     """
 
     noisy = False
@@ -39,6 +41,7 @@ class SmtpServerFactory(Factory):
         self.chance = chance
         self.settings = settings
         self.tls_options = tls_options
+        self.room = sys.maxsize
         self.connections: set[SmtpServer] = set()
         self._by_ip: dict[str, int] = {}
         self._drained: list[Deferred[None]] = []
@@ -53,7 +56,7 @@ class SmtpServerFactory(Factory):
         settings = self.settings.smtp
         if self._stopping:
             return STOPPING
-        if len(self.connections) > settings.max_connections:
+        if len(self.connections) > min(settings.max_connections, self.room):
             return _FULL
         if self._by_ip[ip] > settings.max_connections_per_ip:
             return _FULL_FOR_YOU
