@@ -2,4 +2,4 @@
 
 from twisted.application.service import ServiceMaker
 
-serviceMaker = ServiceMaker("inboundmx", "inboundmx.app.tap", "Inbound mail filtering gateway and backup MX", "inboundmx")
+serviceMaker = ServiceMaker("inboundmx", "inboundmx.app.tap", "Inbound mail gateway and backup MX", "inboundmx")
