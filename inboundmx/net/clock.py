@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
 class _Timer:
     __slots__ = ("_call",)
 
-    def __init__(self, call: IDelayedCall) -> None:
+    def __init__(self, call: Any) -> None:
         self._call = call
 
     def cancel(self) -> None:
@@ -25,7 +25,8 @@ class _Timer:
 class ReactorClock:
     """``ports.Clock`` over a Twisted reactor."""
 
-    def __init__(self, reactor: IReactorTime) -> None:
+    def __init__(self, reactor: Any) -> None:
+        """``reactor`` provides Twisted's IReactorTime."""
         self._reactor = reactor
 
     now = staticmethod(time.time)
