@@ -178,6 +178,26 @@ def _port(word: str, text: str) -> int:
     return int(text)
 
 
+def name_servers(text: str) -> tuple[str, ...]:
+    """The word ``system``, or addresses with or without a port; as short as they can be read back."""
+    words = text.split()
+    if words == ["system"]:
+        return ("system",)
+    found = []
+    for word in words:
+        name, port = _name_and_port(word)
+        address = _try_address(name)
+        if address is None:
+            raise Wrong(f"{word} is no IP address; write addresses, or system alone")
+        shown = f"[{address}]" if address.version == 6 else str(address)
+        found.append(str(address) if port in (None, 53) else f"{shown}:{port}")
+    if not found:
+        raise Wrong("needs the word system, or at least one address")
+    if len(set(found)) < len(found):
+        raise Wrong("a server stands there twice")
+    return tuple(found)
+
+
 def written_host(host: Host) -> str:
     """As short as it can be read back."""
     if host.protocol == "smtp" and host.port == 25:

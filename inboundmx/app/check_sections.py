@@ -61,17 +61,19 @@ def _check(reading: Reading, kinds: Kinds, name: str, section: Section) -> Check
     values: dict[str, Any] = {}
     options = {option.name: option.default for option in made.options}
     option_kinds = {option.name: option.kind for option in made.options}
-    weights: dict[str, Weight] = dict.fromkeys(sorted(made.outcomes | ALWAYS), 0.0)
+    for key, entry in section.entries.items():
+        if key in options:
+            options[key] = reading.value(entry, option_kinds[key], options[key])
+    # Options may name outcomes: only now is it known which there are.
+    weights: dict[str, Weight] = dict.fromkeys(sorted(made.words(options) | ALWAYS), 0.0)
     weights.update(made.weights)
     for key, entry in section.entries.items():
-        if key == "use":
+        if key == "use" or key in options:
             pass
         elif key.startswith("weight."):
             _weight(reading, entry, key.removeprefix("weight."), weights)
         elif key in common:
             values[key] = reading.value(entry, common[key].metadata["kind"], None)
-        elif key in options:
-            options[key] = reading.value(entry, option_kinds[key], options[key])
         else:
             reading.unknown(entry, ["use", *common, *options, *(f"weight.{outcome}" for outcome in weights)])
     for option in made.options:

@@ -251,7 +251,7 @@ def _to_come() -> str:
         "## Not there yet\n\n"
         "Refused by name, never taken silently, until the work behind it is done.\n\n"
         f"- Sections: {sections}, and `[domain *]`\n- Kinds of check: {checks}\n"
-        "- `recipients` other than `any`, `key = domain`, `workers` above 1, `servers` other than `system`, "
+        "- `recipients` other than `any`, `key = domain`, `workers` above 1, "
         "`url` other than `sqlite`, `allow` other than `nobody`\n"
     )
 

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any, NamedTuple
 
 from twisted.internet.endpoints import serverFromString
@@ -29,6 +30,8 @@ _SPAN = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)([a-z]*)", re.ASCII)
 _SIZE = re.compile(r"(\d{1,18}) ?([a-z]*)", re.ASCII | re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d{1,12}(\.\d{0,6})?|\.\d{1,6})", re.ASCII)
 _MINUTES = re.compile(r"\d{1,7}(?:\.\d{1,4})?", re.ASCII)
+_OUTCOME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_CODES = IPv4Network("127.0.0.0/8")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\$?")
 
 
@@ -218,6 +221,28 @@ def pairs(text: str) -> Mapping[str, str]:
     return found
 
 
+def codes(text: str) -> tuple[tuple[Any, Any, str], ...]:
+    """What the return codes of a list mean: first and last code, and the word for it."""
+    found = []
+    for each in text.split():
+        written, equals, meaning = each.partition("=")
+        if not equals:
+            raise Wrong(f"{each} is no pair; write it like 127.0.0.2=listed")
+        if not _OUTCOME.fullmatch(meaning):
+            raise Wrong(f"{meaning or 'nothing'} in {each} is no word: small letters, digits and _")
+        blocks = addresses.networks(written)
+        first, last = blocks[0][0], blocks[-1][-1]
+        for code in (first, last):
+            if not isinstance(code, IPv4Address) or code not in _CODES:
+                raise Wrong(f"{written} is no return code of a list: those are in 127.0.0.0/8")
+        found.append((first, last, meaning))
+    return tuple(found)
+
+
+def written_codes(value: Iterable[tuple[Any, Any, str]]) -> str:
+    return _list(f"{first}={word}" if first == last else f"{first}-{last}={word}" for first, last, word in value)
+
+
 def counts_for(text: str) -> frozenset[str]:
     words = text.split()
     if not words:
@@ -269,13 +294,6 @@ def greylist_key(text: str) -> str:
     if text == "domain":
         raise not_there_yet("greylisting by the client's domain", "write network")
     return word(text, ("network",))
-
-
-def dns_servers(text: str) -> str:
-    if text != "system":
-        addresses.addresses(text)
-        raise not_there_yet("asking name servers of one's own", "write system")
-    return text
 
 
 def storage_url(text: str) -> str:
@@ -333,7 +351,8 @@ KINDS: Mapping[str, Kind] = {
     "regex": Kind(regex, str, "regular expression"),
     "greylist_key": Kind(greylist_key, str, "network"),
     "prefixes": Kind(prefixes, lambda value: "/".join(map(str, value)), "bits of IPv4/bits of IPv6"),
-    "dns_servers": Kind(dns_servers, str, "system"),
+    "dns_servers": Kind(addresses.name_servers, _list, "system, or addresses, blanks between"),
+    "codes": Kind(codes, written_codes, "CODE=WORD or FIRST-LAST=WORD, blanks between"),
     "storage_url": Kind(storage_url, str, "sqlite"),
     "relay": Kind(relay, str, "nobody"),
     "recipients": Kind(recipients, str, "any"),

@@ -62,7 +62,7 @@ class Runner:
                 settings.timeout,
                 settings.skip_for,
                 check.after,
-                check.outcomes | ALWAYS,
+                check.words(settings.options) | ALWAYS,
             )
             for settings, check in checks
         }

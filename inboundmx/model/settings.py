@@ -77,7 +77,7 @@ class TlsSettings:
 
 @dataclass(frozen=True, slots=True)
 class DnsSettings:
-    servers: str = key("system", "dns_servers", "system: the machine's own resolver")
+    servers: tuple[str, ...] = key(("system",), "dns_servers", "recursive name servers in order, a port after a colon; system: those in /etc/resolv.conf. A resolver on this machine is best: public block lists refuse shared ones")
     timeout: float = key(5.0, "limit", "for one look-up, all tries together")
 
 

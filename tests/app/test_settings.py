@@ -39,12 +39,17 @@ class Weather:
     options: ClassVar[tuple[Option, ...]] = (
         Option("place", "text", "", "where", required=True),
         Option("patience", "span", 60.0, "how long"),
+        Option("codes", "codes", (), "further words"),
     )
     weights: ClassVar[dict[str, Any]] = {"storm": "reject", "error": "defer"}
 
     def __init__(self, options: Any) -> None:
         if options["place"] == "moon":
             raise ValueError("place = moon has no weather")
+
+    @classmethod
+    def words(cls, options: Any) -> frozenset[str]:
+        return cls.outcomes | {word for _first, _last, word in options["codes"]}
 
     async def examine(self, case: Case) -> Finding:
         return Finding("sunny")
@@ -226,7 +231,7 @@ def test_a_check_has_every_outcome_and_every_option(read: Any) -> None:
     assert check.weights == {
         "sunny": 0.0, "rain": 2.5, "storm": "reject", "error": "defer", "timeout": 0.0,
     }  # fmt: skip
-    assert check.options == {"place": "here", "patience": 90.0}
+    assert check.options == {"place": "here", "patience": 90.0, "codes": ()}
     assert check.counts_for == {"filtering", "blocking"}
     assert [str(network) for network in check.skip_for] == ["192.0.2.0/28"]
 
@@ -394,6 +399,17 @@ def test_everything_wrong_is_said_at_once_in_order(wrong: Any) -> None:
     )
     lines = [int(line.split(":")[1]) for line in said]
     assert lines == [2, 3, 5, 6, 7, 8, 10, 11, 13, 14, 15, 16, 17, 19, 20]
+
+
+def test_outcomes_that_options_name_have_weights_wherever_the_options_stand(read: Any) -> None:
+    settings = read(
+        "[check x]\nuse = weather\nplace = a\nweight.hail = 7\ncodes = 127.0.0.2=hail 127.0.0.3=snow\n"
+        + HERE
+        + "weight.x.snow = 3\n"
+    )
+    assert settings.checks[0].weights["hail"] == 7.0
+    assert settings.checks[0].weights["snow"] == 0.0
+    assert settings.domains["a.example"].weights == {("x", "snow"): 3.0}
 
 
 def test_what_domains_say_of_a_check_that_is_wrong_is_not_called_unknown(wrong: Any) -> None:

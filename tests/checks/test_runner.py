@@ -70,6 +70,9 @@ class Fake:
         self.after = frozenset(after.split())
         self.cases: list[Case] = []
 
+    def words(self, options: Mapping[str, Any]) -> frozenset[str]:
+        return self.outcomes
+
     async def examine(self, case: Case) -> Finding:
         self.cases.append(case)
         return await self.does(case)
