@@ -29,6 +29,7 @@ from inboundmx.app.settings import BadSettings, load
 from inboundmx.checks.registry import KINDS
 from inboundmx.checks.runner import Runner
 from inboundmx.delivery.courier import Courier
+from inboundmx.delivery.retention import Retention
 from inboundmx.delivery.service import DeliveryService
 from inboundmx.intake.acceptance import Acceptance
 from inboundmx.intake.conversation import GatewayReception, Plan
@@ -155,6 +156,7 @@ class GatewayService(Service):
         courier = Courier(transmitter, lambda: self.settings, clock, chance, journal)
         self._deliveries = DeliveryService(self._spool, courier, lambda: self.settings, clock, chance, journal)
         self._spool.written_late = self._deliveries.deposited
+        self._retention = Retention(self._spool, clock, journal)
         acceptance = Acceptance(courier, self._spool, self._deliveries, journal, clock, chance)
         self._reception = GatewayReception(
             plan_of(settings, clock, journal), acceptance, self._spool, bodies, journal, clock, chance
@@ -165,6 +167,7 @@ class GatewayService(Service):
         self._factory.reception = self._reception
         self._make_room(settings)
         self._deliveries.start()
+        self._retention.start()
 
     def _make_room(self, settings: Settings) -> None:
         self._factory.room = room = room_for_strangers(settings)
@@ -249,8 +252,11 @@ class GatewayService(Service):
             return
         self._journal.record("stopping", "", {})
         await self._close_ports()
+        # What waits for a connection to a primary is promised instead, so that its sender still hears 250.
+        self._deliveries.hurry()
         await self._factory.drain(DRAIN_SECONDS)
         await self._control.stopService()
+        self._retention.stop()
         await self._deliveries.stop()
         await self._spool.close()
         self._journal.record("stopped", "", {})

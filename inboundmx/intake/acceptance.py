@@ -34,11 +34,14 @@ from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
 from inboundmx.model.verdict import Verdict
 from inboundmx.policy.judging import disposition, judge, redirected
 from inboundmx.policy.notices import may_notify
-from inboundmx.policy.retrying import UNANSWERED_SECONDS
+from inboundmx.policy.retrying import UNANSWERED, UNANSWERED_SECONDS, settle
 from inboundmx.policy.routing import accepts, route_for
 from inboundmx.policy.scoring import score
 from inboundmx.policy.stamping import stamp
 from inboundmx.ports import Chance, Clock, Courier, Deliveries, Journal, Spool, StorageFull, Unavailable
+
+# Facts which show that the envelope sender is who it says: its own domain's SPF, or an aligned DKIM signature.
+AUTHENTICATES = frozenset({"spf_mailfrom", "dkim_sender"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ class Acceptance:
             if answer is not None:
                 return answer, False
             facts["reason"] = ": ".join(filter(None, (handover.detail, str(handover.reply or ""))))
-            return await self._promise(settings, session, envelope, message, lots, contents, facts, handover.late)
+            return await self._promise(settings, session, envelope, message, lots, contents, facts, handover)
         return await self._promise(settings, session, envelope, message, lots, contents, facts, None)
 
     # --- deciding -----------------------------------------------------------------------------------------------------
@@ -209,15 +212,20 @@ class Acceptance:
         lots: Sequence[Lot],
         contents: Sequence[Content],
         facts: dict[str, Any],
-        late: Deferred[DeliveryAttempt] | None,
+        handover: Handover | None,
     ) -> tuple[Reply, bool]:
         now = self._clock.now()
+        late = handover.late if handover is not None else None
         deposits: list[Deposit] = []
         for lot, content in zip(lots, contents, strict=True):
             for domain, recipients in self._destinations(settings, lot):
                 entry = self._entry(settings, session, envelope, message, lot, domain, recipients, now, not deposits)
                 if late is not None:
-                    entry = replace(entry, next_attempt_at=now + UNANSWERED_SECONDS)
+                    entry = replace(entry, next_attempt_at=now + UNANSWERED_SECONDS, cause=UNANSWERED)
+                elif handover is not None and handover.kind == "deferred" and handover.attempt is not None:
+                    # The primary has spoken: that was the first attempt of the retry list.
+                    settled = settle(entry, handover.attempt, now, domain, settings.delivery, slot=True, jitter=0.0)
+                    entry = settled.entry or entry
                 deposits.append(Deposit(entry, content))
         entries = [deposit.entry for deposit in deposits]
         if not entries:
@@ -294,7 +302,7 @@ class Acceptance:
             state = State.HELD if lot.fate == "hold" else State.QUARANTINED
             cause = lot.verdict.reason
         waits = state is State.ACTIVE
-        authenticated = any(r.kind == "spf" and r.finding.outcome == "pass" for r in lot.results)
+        authenticated = any(name in AUTHENTICATES for r in lot.results for name, _ in r.finding.facts)
         return SpoolEntry(
             id=message.id if first else make_id(now, self._chance.token(TOKEN_LENGTH)),
             message_id=message.id,

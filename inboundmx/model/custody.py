@@ -45,7 +45,8 @@ class SpoolEntry:
 
     ``message_id`` is the id the stranger was told; ``body_id`` names the stored body, which several entries may share.
     ``domain`` is the route's key: it is looked up in the settings anew at each attempt. ``slots_used`` counts slots of
-    the retry list used up, ``attempts`` every try. ``next_attempt_at`` is None unless ``state`` is ACTIVE.
+    the retry list used up, ``attempts`` every try, ``dns_errors`` those for which no primary's name could be looked up.
+    ``next_attempt_at`` is None unless ``state`` is ACTIVE.
     ``expires_at`` is the end of retention of what is held or quarantined, None: kept until an operator decides.
     ``may_notify``: whether the policy of ``bounce`` allows a notice to the sender, decided at reception.
     """
@@ -63,6 +64,7 @@ class SpoolEntry:
     cause: str = ""
     attempts: int = 0
     slots_used: int = 0
+    dns_errors: int = 0
     next_attempt_at: float | None = None
     expires_at: float | None = None
     eight_bit: bool = False
@@ -164,7 +166,7 @@ class Phase(enum.StrEnum):
 class DeliveryAttempt:
     """How one transmission ended. ``phase`` is where the deciding answer came, or was waited for; ``replies`` has one
     for each recipient, trouble on the way included as a 4xx of our own making. ``trouble`` is empty when the host
-    itself answered, else a word: ``refused`` (connection), ``timeout``, ``lost``, ``garbage``, ``tls``, ``rejects_us``
+    itself answered, else a word: ``refused`` (connection), ``dns`` (its name cannot be looked up), ``timeout``, ``lost``, ``garbage``, ``tls``, ``rejects_us``
     (5xx at banner, EHLO, STARTTLS, AUTH; 521, 530, 535, 538 anywhere), ``unable`` (the host lacks what the message
     needs), ``abandoned``, ``damaged`` (the stored body could not be read whole; no final dot was sent).
     ``dot_sent``: the final dot had left us, so without an answer the message may have arrived. A 2xx in ``replies``

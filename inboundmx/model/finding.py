@@ -21,11 +21,16 @@ class Stage(enum.IntEnum):
 @dataclass(frozen=True, slots=True)
 class Finding:
     """``outcome``: a word of the check's own list. ``detail``: printable, for people. ``authentication``: a clause for
-    Authentication-Results such as ``spf=pass smtp.mailfrom=a.example``, or empty."""
+    Authentication-Results such as ``spf=pass smtp.mailfrom=a.example``, or empty. ``advice``: what a stranger who is
+    put off because of it is told, in words of ours alone; empty: nothing in particular. ``points`` are added to what
+    the outcome weighs, where that is a number: a score that the check brings itself."""
 
     outcome: str
     detail: str = ""
     authentication: str = ""
+    advice: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    points: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ early.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Literal
 
 from inboundmx.model.address import Address
-from inboundmx.model.custody import DeliveryAttempt, SpoolEntry, SpoolRecipient, State, Status
+from inboundmx.model.custody import DeliveryAttempt, Host, SpoolEntry, SpoolRecipient, State, Status
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import DeliverySettings, DomainSettings, Retry
 
@@ -114,7 +115,9 @@ def settle(
     before = set(waiting)
     slots_used = entry.slots_used + slot
     wait = wait_before(max(slots_used, 1), domain.retry, domain.lifetime)
-    exhausted = slot and wait is None and any(r.status is Status.PENDING for r in recipients)
+    dns_errors = entry.dns_errors + (slot and attempt.trouble == "dns")
+    given_up = wait is None or _nameless(dns_errors, domain, delivery)
+    exhausted = slot and given_up and any(r.status is Status.PENDING for r in recipients)
     if exhausted and domain.when_exhausted == "bounce":
         recipients = tuple(replace(r, status=Status.FAILED) if r.status is Status.PENDING else r for r in recipients)
     after = replace(
@@ -122,6 +125,7 @@ def settle(
         recipients=recipients,
         attempts=entry.attempts + 1,
         slots_used=slots_used,
+        dns_errors=dns_errors,
         cause=UNANSWERED if unanswered(attempt) else "",
         next_attempt_at=_next_attempt_at(entry, attempt, now, slot, wait, jitter),
     )
@@ -146,6 +150,20 @@ def park(entry: SpoolEntry, cause: str, now: float, delivery: DeliverySettings) 
     """The entry as one that an operator must look at: not delivered any more, not forgotten."""
     held = _held(entry, cause, now, delivery)
     return replace(held, expires_at=None)
+
+
+def _nameless(dns_errors: int, domain: DomainSettings, delivery: DeliverySettings) -> bool:
+    """Whether the primaries' names could not be looked up too often (SmarterMail: Attempts before bouncing DNS errors).
+    A primary given as an address needs no DNS, and so is never given up for want of it."""
+    return dns_errors >= delivery.dns_error_attempts and not any(map(_is_address, domain.primary))
+
+
+def _is_address(host: Host) -> bool:
+    try:
+        ip_address(host.address)
+    except ValueError:
+        return False
+    return True
 
 
 def _answered(recipient: SpoolRecipient, reply: Reply | None, attempt: DeliveryAttempt) -> SpoolRecipient:

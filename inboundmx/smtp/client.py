@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimedOut
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
@@ -24,6 +25,7 @@ from inboundmx.smtp.client_tls import ClientContexts, ClientEncryption, is_ip
 
 _DETAILS = {
     "refused": "no connection",
+    "dns": "the name of the server cannot be looked up",
     "timeout": "no answer in time",
     "lost": "the connection was lost",
     "garbage": "the answer was not understood",
@@ -99,7 +101,10 @@ class Opening:
         return self._connection
 
     def _unreachable(self, failure: Failure) -> None:
-        self._refuse("timeout" if isinstance(failure.value, ConnectTimedOut) else "refused")
+        if isinstance(failure.value, DNSLookupError):
+            self._refuse("dns")
+        else:
+            self._refuse("timeout" if isinstance(failure.value, ConnectTimedOut) else "refused")
 
     # --- called by the connection ---
 

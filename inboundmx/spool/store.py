@@ -37,6 +37,7 @@ def facts_of(entry: SpoolEntry) -> str:
             "cause": entry.cause,
             "attempts": entry.attempts,
             "slots_used": entry.slots_used,
+            "dns_errors": entry.dns_errors,
             "expires_at": entry.expires_at,
             "eight_bit": entry.eight_bit,
             "utf8": entry.utf8,

@@ -7,7 +7,7 @@ from gate import ANN, BOB, EVE, HOST, MAIL, SPAM, Gate, check, domain, settings
 from twisted.internet.defer import Deferred
 
 from inboundmx.model.address import Address
-from inboundmx.model.custody import Handover, State
+from inboundmx.model.custody import DeliveryAttempt, Handover, Phase, State
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import LevelSettings
 from inboundmx.model.verdict import Action, Level
@@ -42,6 +42,17 @@ def test_what_an_answer_of_the_primary_means(handover, tempfail, code, event, st
     assert gate.journal.names() == [event]
     assert reply.text.split()[-1] == gate.journal.events[0][1]
     assert len(gate.spool.entries()) == len(gate.deliveries.entries) == stored
+
+
+def test_a_primary_that_defers_has_had_its_first_attempt():
+    gate = Gate(settings())
+    at, later = gate.clock.at, Reply(450, "4.2.0", "greylisted")
+    attempt = DeliveryAttempt(HOST, at, at, Phase.RECIPIENT, ((ANN, later),))
+    gate.courier.handover = Handover("deferred", HOST, later, attempt=attempt)
+    assert gate.send(MAIL, ANN).code == 250
+    (entry,) = gate.spool.entries()
+    assert (entry.attempts, entry.next_attempt_at) == (1, at + 15 * 60)
+    assert entry.recipients[0].last_reply == "450 4.2.0 greylisted"
 
 
 def test_the_refusal_of_the_primary_reaches_the_stranger_with_our_id():
@@ -86,7 +97,7 @@ def test_no_answer_to_the_final_dot_is_committed_as_claimed():
     gate.courier.handover = Handover("uncertain", HOST, late=late)
     assert gate.send(MAIL, ANN).code == 250
     (entry,) = gate.spool.entries()
-    assert entry.next_attempt_at == gate.clock.at + 600
+    assert (entry.next_attempt_at, entry.cause) == (gate.clock.at + 600, "unanswered")
     assert gate.deliveries.claims == [(entry, late)]
     assert gate.deliveries.entries == []
 

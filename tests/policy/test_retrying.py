@@ -268,3 +268,29 @@ def test_nobody_is_lost_or_counted_twice(replies, may_notify, null, slot, used, 
         if done.entry.state is State.ACTIVE:
             assert done.entry.pending
             assert done.entry.next_attempt_at >= START
+
+
+NAMED = replace(FORWARD, primary=(Host("mail.a.example"),))
+
+
+@pytest.mark.parametrize(
+    ("primary", "before", "state"),
+    [
+        ((Host("mail.a.example"),), 0, State.ACTIVE),
+        ((Host("mail.a.example"),), 1, None),
+        ((Host("mail.a.example"), Host("192.0.2.1")), 9, State.ACTIVE),
+        ((Host("2001:db8::1"),), 9, State.ACTIVE),
+    ],
+)
+def test_a_primary_whose_name_cannot_be_looked_up_is_given_up_soon_unless_an_address_is_known(primary, before, state):
+    held = entry(dns_errors=before, may_notify=True)
+    done = settled(held, {ANN: LATER}, domain=replace(FORWARD, primary=primary), trouble="dns", dot_sent=False)
+    assert (done.entry.state if done.entry is not None else None) is state
+    if done.entry is not None:
+        assert done.entry.dns_errors == before + 1
+
+
+def test_other_trouble_is_no_error_of_dns():
+    done = settled(entry(dns_errors=1), {ANN: LATER}, domain=NAMED, trouble="refused", dot_sent=False)
+    assert done.entry.state is State.ACTIVE
+    assert done.entry.dns_errors == 1
