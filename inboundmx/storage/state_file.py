@@ -1,0 +1,252 @@
+"""The file of the state store, as the thread that writes it sees it: made, filled, bounded, set aside when damaged.
+
+Knows SQL, the bound and what to do with a damaged file. Does not know what a fact means, nor that a reactor waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import sqlite_utils
+
+from inboundmx.ports import Fact
+from inboundmx.storage.owner import give_to_owner_of
+
+# Beyond either, the facts that would expire first go: what never passed lives for hours, what passed for weeks, so a
+# flood of strangers drives out strangers.
+ROWS = 1_000_000
+OCTETS = 300 * 2**20
+# Rows a batch may remove, twice what it may bring, so that it keeps up.
+BATCH_FACTS = 1000
+_STEP = 2 * BATCH_FACTS
+# Batches between countings: other processes write too, and counting a million rows takes some 10 ms.
+_COUNTED_EVERY = 3000
+_NAMED_AT_ONCE = 500
+_BUSY_SECONDS = 1.0
+_BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+# A space and a key.
+Name = tuple[str, str]
+
+
+class Damage(NamedTuple):
+    """What was found, and what was done."""
+
+    what: str
+    done: str
+
+
+def number_of(name: Name) -> int:
+    """Where a fact stands: 64 bits of a hash. The look-up is then of one integer in one tree, which is small and quick;
+    and nobody can choose keys that meet."""
+    digest = hashlib.blake2b("\0".join(name).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def packed(values: Sequence[float]) -> bytes:
+    return struct.pack(f"<{len(values)}d", *values)
+
+
+def unpacked(octets: bytes) -> tuple[float, ...]:
+    return struct.unpack(f"<{len(octets) // 8}d", octets)
+
+
+def is_broken(error: sqlite3.Error) -> bool:
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _BROKEN
+
+
+class StateFile:
+    """Every method runs in the writer's thread, or before there is one."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        # Set by a reader that found the file damaged where a write might not look; read by the writer's thread.
+        self.condemned = ""
+        # Counts openings: a reader of an earlier one reads a file that is not ours any more.
+        self.opened = 0
+        self._connection: sqlite3.Connection | None = None
+        self._inode = 0
+        self._rows = 0
+        self._excess = 0
+        self._uncounted = 0
+
+    def make(self, now: float) -> list[Damage]:
+        """Opens the file, made or migrated. Returns what was found damaged; raises sqlite3.Error or OSError."""
+        return self._repaired(lambda: None, now)
+
+    def write(self, facts: Mapping[Name, Fact], now: float) -> list[Damage]:
+        """Keeps the facts and forgets some of the expired or surplus ones, in one transaction."""
+        return self._repaired(lambda: self._keep(facts, now), now)
+
+    def forget(self, space: str, matching: str) -> int:
+        """In steps: other processes must not wait for one huge transaction."""
+        connection = self._opened()
+        rows = connection.execute("SELECT number FROM fact WHERE space = ? AND instr(key, ?) > 0", (space, matching))
+        numbers = [number for (number,) in rows]
+        forgotten = 0
+        for start in range(0, len(numbers), _STEP):
+            with _transaction(connection):
+                step = [(number,) for number in numbers[start : start + _STEP]]
+                forgotten += connection.executemany("DELETE FROM fact WHERE number = ?", step).rowcount
+        self._rows -= forgotten
+        return forgotten
+
+    def facts(self, space: str, matching: str, limit: int, now: float) -> list[tuple[str, Fact]]:
+        rows = self._opened().execute(
+            "SELECT key, data, written_at, expires_at FROM fact WHERE space = ? AND instr(key, ?) > 0"
+            " AND expires_at > ? ORDER BY written_at DESC, key LIMIT ?",
+            (space, matching, now, limit),
+        )
+        return [(key, Fact(unpacked(data), written_at, expires_at)) for key, data, written_at, expires_at in rows]
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    def _repaired(self, work: Callable[[], object], now: float) -> list[Damage]:
+        """Does ``work`` on the open file; on a damaged one, sets it aside and does it on a new one."""
+        damage = self.condemned
+        if not damage:
+            try:
+                self._opened()
+                work()
+                return []
+            except sqlite3.Error as error:
+                self.close()
+                if not is_broken(error):
+                    raise
+                damage = str(error)
+        self.close()
+        done = self._set_aside(now)
+        self.condemned = ""
+        self._opened()
+        work()
+        return [Damage(f"{self.path}: {damage}", done)]
+
+    def _opened(self) -> sqlite3.Connection:
+        """The connection to the file that has the name now: who removes it gets a new one."""
+        if self._connection is not None and _inode(self.path) != self._inode:
+            self.close()
+        if self._connection is None:
+            self._inode = _inode(self.path)
+            self._connection = _open(self.path)
+            self._inode = _inode(self.path)
+            self.opened += 1
+            self._count(self._connection)
+        return self._connection
+
+    def _set_aside(self, now: float) -> str:
+        if self._inode and _inode(self.path) != self._inode:
+            return "another process has begun a new one already"
+        aside = f"{self.path}.damaged-{int(now)}"
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self.path + suffix, aside + suffix)
+        return f"set aside as {aside}, a new one begun"
+
+    def _keep(self, facts: Mapping[Name, Fact], now: float) -> None:
+        connection = self._opened()
+        numbered = {number_of(name): (name, fact) for name, fact in facts.items()}
+        with _transaction(connection):
+            self._rows += len(numbered) - _present(connection, list(numbered))
+            connection.executemany(
+                "INSERT OR REPLACE INTO fact (number, space, key, data, written_at, expires_at) VALUES (?,?,?,?,?,?)",
+                (
+                    (number, *name, packed(fact.values), fact.written_at, fact.expires_at)
+                    for number, (name, fact) in numbered.items()
+                ),
+            )
+            self._prune(connection, now)
+        self._uncounted += 1
+        if self._uncounted >= _COUNTED_EVERY:
+            self._count(connection)
+
+    def _prune(self, connection: sqlite3.Connection, now: float) -> None:
+        """One small step."""
+        first = "DELETE FROM fact WHERE number IN (SELECT number FROM fact {} ORDER BY expires_at LIMIT ?)"
+        self._rows -= connection.execute(first.format("WHERE expires_at <= ?"), (now, _STEP)).rowcount
+        if self._excess <= 0:
+            self._excess = self._surplus(connection)
+        if self._excess > 0:
+            gone = connection.execute(first.format(""), (min(self._excess, _STEP),)).rowcount
+            self._rows -= gone
+            self._excess = self._excess - gone if gone else 0
+
+    def _surplus(self, connection: sqlite3.Connection) -> int:
+        """Rows too many. Somewhat more than need be, so that it is not asked again with the next batch."""
+        if self._rows > ROWS:
+            return self._rows - ROWS + ROWS // 50
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        # Pages empty slowly while rows go: a tenth at a time.
+        return self._rows // 10 + 1 if (pages - free) * size > OCTETS else 0
+
+    def _count(self, connection: sqlite3.Connection) -> None:
+        (self._rows,) = connection.execute("SELECT count(*) FROM fact").fetchone()
+        self._uncounted = 0
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+        raise
+
+
+def _present(connection: sqlite3.Connection, numbers: Sequence[int]) -> int:
+    found = 0
+    for start in range(0, len(numbers), _NAMED_AT_ONCE):
+        some = numbers[start : start + _NAMED_AT_ONCE]
+        marks = ",".join("?" * len(some))
+        found += connection.execute(f"SELECT count(*) FROM fact WHERE number IN ({marks})", some).fetchone()[0]
+    return found
+
+
+def _inode(path: str) -> int:
+    """0: there is no such file."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
+
+
+def _open(path: str) -> sqlite3.Connection:
+    """The file, made or migrated. Raises sqlite3.Error or OSError."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
+    try:
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY", "journal_size_limit=8388608"):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version < 1:
+            database = sqlite_utils.Database(connection, recursive_triggers=False, execute_plugins=False)
+            database.create_table(
+                "fact",
+                {"number": int, "space": str, "key": str, "data": bytes, "written_at": float, "expires_at": float},
+                pk="number", if_not_exists=True,
+            )  # fmt: skip
+            connection.execute("CREATE INDEX IF NOT EXISTS fact_expires_at ON fact(expires_at)")
+            connection.execute("PRAGMA user_version=1")
+        give_to_owner_of(folder, (path, f"{path}-wal", f"{path}-shm"))
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,360 @@
+"""The state store's own business: batches, memory in front, processes, bounds, damaged files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.disk import NOW, TestClock, result
+
+from inboundmx.ports import Fact, Unavailable
+from inboundmx.storage import state as module
+from inboundmx.storage import state_file
+from inboundmx.storage.state import SqliteStateStore
+from inboundmx.storage.writer import InlineLane, at_once
+
+SPACE = "grey"
+
+
+class Held:
+    """A lane that does nothing until it is told to."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Any] = []
+
+    def __call__(self, job: Any) -> None:
+        self.jobs.append(job)
+
+    def stop(self) -> None:
+        pass
+
+    def run(self) -> None:
+        while self.jobs:
+            self.jobs.pop(0)()
+
+
+class Process:
+    """One process's store on a shared folder, on a shared clock."""
+
+    def __init__(self, data: Path, clock: TestClock, lane: Any = None) -> None:
+        self.clock = clock
+        self.path = data / "state.sqlite"
+        self.reports: list[str] = []
+        self.store = SqliteStateStore(
+            str(data), clock, at_once, lambda event, fields: self.reports.append(event), lambda _: lane or InlineLane()
+        )
+
+    def get(self, key: str) -> Fact | None:
+        with pytest.raises(StopIteration) as stop:
+            self.store.get(SPACE, key).send(None)
+        found: Fact | None = stop.value.value
+        return found
+
+    def put(self, key: str, value: float = 1.0, lives: float = 1000.0) -> None:
+        self.store.put(SPACE, key, Fact((value,), self.clock.now(), self.clock.now() + lives))
+
+    def value(self, key: str) -> float | None:
+        fact = self.get(key)
+        return None if fact is None else fact.values[0]
+
+    def flush(self) -> None:
+        self.clock.task.advance(module.FLUSH_SECONDS)
+
+    def close(self) -> None:
+        assert result(self.store.close()) is None
+
+    def rows(self) -> set[str]:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            return {key for (key,) in connection.execute("SELECT key FROM fact")}
+
+
+@pytest.fixture
+def clock() -> TestClock:
+    return TestClock()
+
+
+@pytest.fixture
+def one(tmp_path: Path, clock: TestClock) -> Iterator[Process]:
+    process = Process(tmp_path, clock)
+    yield process
+    if not process.store._closing:
+        process.close()
+
+
+def test_writes_wait_for_a_batch(one: Process) -> None:
+    one.put("a")
+    one.clock.task.advance(0.19)
+    assert one.rows() == set()
+    one.clock.task.advance(0.01)
+    assert one.rows() == {"a"}
+    for number in range(state_file.BATCH_FACTS):
+        one.put(str(number))
+    assert len(one.rows()) == state_file.BATCH_FACTS + 1
+
+
+def test_closing_writes_what_waits(one: Process, tmp_path: Path, clock: TestClock) -> None:
+    for number in range(2 * state_file.BATCH_FACTS + 7):
+        one.put(str(number))
+    one.close()
+    assert len(one.rows()) == 2 * state_file.BATCH_FACTS + 7
+    assert Process(tmp_path, clock).value("7") == 1.0
+
+
+def test_a_fact_is_read_while_it_is_being_written(tmp_path: Path, clock: TestClock, monkeypatch: Any) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 0)
+    lane = Held()
+    process = Process(tmp_path, clock, lane)
+    process.put("a", 1)
+    process.flush()
+    assert len(lane.jobs) == 1 and process.value("a") == 1
+    process.put("a", 2)
+    assert process.value("a") == 2
+    lane.run()
+    assert process.value("a") == 2
+    process.flush()
+    lane.run()
+    assert process.value("a") == 2
+
+
+def test_two_processes_share_the_file(one: Process, tmp_path: Path, clock: TestClock) -> None:
+    other = Process(tmp_path, clock)
+    assert other.value("a") is None
+    one.put("a", 1)
+    one.flush()
+    assert other.value("a") is None, "an absent key is remembered for a moment"
+    clock.task.advance(module.FRESH_ABSENT_SECONDS)
+    assert other.value("a") == 1
+    one.put("a", 2)
+    one.flush()
+    assert other.value("a") == 1
+    clock.task.advance(module.FRESH_SECONDS)
+    assert other.value("a") == 2
+    other.put("b")
+    clock.task.advance(module.FRESH_ABSENT_SECONDS)
+    assert one.value("b") == 1
+    assert (one.reports, other.reports) == ([], [])
+    other.close()
+
+
+def test_memory_is_bounded_and_answers_without_the_file(one: Process, monkeypatch: Any) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 3)
+    for key in "abcd":
+        assert one.value(key) is None
+    assert [name for _, name in one.store._known] == ["b", "c", "d"]
+    monkeypatch.setattr(one.store, "_look_up", lambda name: pytest.fail("asked the file"))
+    assert one.value("d") is None
+
+
+def test_what_waits_is_bounded(tmp_path: Path, clock: TestClock, monkeypatch: Any) -> None:
+    monkeypatch.setattr(module, "WAITING_FACTS", 50)
+    process = Process(tmp_path, clock, Held())
+    for number in range(60):
+        process.put(str(number))
+    assert (len(process.store._waiting), process.store.dropped) == (50, 10)
+    assert next(iter(process.store._waiting)) == (SPACE, "10")
+
+
+def test_names_that_meet_in_one_number_are_told_apart(one: Process, monkeypatch: Any) -> None:
+    for each in (module, state_file):
+        monkeypatch.setattr(each, "number_of", lambda name: 7)
+    one.put("a", 1)
+    one.flush()
+    one.store._known.clear()
+    assert (one.value("a"), one.value("b")) == (1, None)
+    one.put("b", 2)
+    one.flush()
+    one.store._known.clear()
+    assert (one.value("a"), one.value("b")) == (None, 2)
+
+
+def test_expired_facts_leave_the_disk(one: Process) -> None:
+    one.put("short", lives=5)
+    one.put("long", lives=500)
+    one.flush()
+    one.clock.task.advance(5)
+    one.put("other")
+    one.flush()
+    assert one.rows() == {"long", "other"}
+
+
+def test_a_flood_drives_out_what_would_expire_first(tmp_path: Path, clock: TestClock, monkeypatch: Any) -> None:
+    monkeypatch.setattr(state_file, "ROWS", 200)
+    process = Process(tmp_path, clock)
+    for number in range(50):
+        process.put(f"passed {number}", lives=1e6)
+    for number in range(500):
+        process.put(f"stranger {number}", lives=100)
+        if number % 40 == 0:
+            process.flush()
+    process.flush()
+    rows = process.rows()
+    assert 150 <= len(rows) <= 200
+    assert {f"passed {number}" for number in range(50)} <= rows
+    process.close()
+    # Counted anew when the file is opened anew, and when another process has written.
+    again = Process(tmp_path, clock)
+    for number in range(60):
+        again.put(f"later {number}", lives=200)
+    again.flush()
+    assert len(again.rows()) <= 200
+
+
+def test_the_size_of_the_file_is_a_bound_too(one: Process, monkeypatch: Any) -> None:
+    for number in range(900):
+        one.put(f"{number} {'x' * 400}", lives=100 + number)
+    one.flush()
+    monkeypatch.setattr(state_file, "OCTETS", 200_000)
+    for _ in range(12):
+        one.put("again", lives=1e6)
+        one.flush()
+    rows = one.rows()
+    assert 50 < len(rows) < 700 and "again" in rows and f"899 {'x' * 400}" in rows
+
+
+# --- files that are not as they were ----------------------------------------------------------------------------------
+
+
+def forced_out(process: Process) -> None:
+    """Into the main file, so that damage to it is damage to the facts."""
+    for number in range(600):
+        process.put(f"fact {number} {'.' * 100}")
+    process.flush()
+    process.close()
+
+
+def broken_in_the_middle(path: Path) -> None:
+    octets = bytearray(path.read_bytes())
+    for start in range(4096, len(octets), 4096):
+        octets[start : start + 16] = b"\xff" * 16
+    path.write_bytes(octets)
+
+
+DAMAGES = {
+    "not a database": lambda path: path.write_bytes(b"mail " * 2000),
+    "half of it": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 - 100]),
+    "empty": lambda path: path.write_bytes(b""),
+    "pages": broken_in_the_middle,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_set_aside_and_a_new_one_begun(damage: str, tmp_path: Path, clock: TestClock) -> None:
+    process = Process(tmp_path, clock)
+    forced_out(process)
+    DAMAGES[damage](process.path)
+    process = Process(tmp_path, clock)
+    # Whatever is found first, by reading or by writing: unavailable for a moment, and never a fault.
+    get_all(process, (f"fact {number} {'.' * 100}" for number in range(600)))
+    process.put("new")
+    process.flush()
+    clock.task.advance(module.FRESH_SECONDS)
+    assert process.value("new") == 1
+    expected = [] if damage == "empty" else ["state_damaged"]
+    assert process.reports == expected
+    assert len(list(tmp_path.glob("state.sqlite.damaged-*[0-9]"))) == len(expected)
+    process.close()
+    assert "new" in process.rows()
+
+
+def get_all(process: Process, keys: Any) -> None:
+    for key in keys:
+        with contextlib.suppress(Unavailable, StopIteration):
+            process.store.get(SPACE, key).send(None)
+
+
+def test_two_processes_that_find_the_damage_begin_one_new_file(tmp_path: Path, clock: TestClock) -> None:
+    forced_out(Process(tmp_path, clock))
+    one, other = Process(tmp_path, clock), Process(tmp_path, clock)
+    broken_in_the_middle(one.path)
+    for process in (one, other):
+        get_all(process, (f"fact {number} {'.' * 100}" for number in range(600)))
+        process.put("from one" if process is one else "from other")
+        process.flush()
+    assert (one.reports, other.reports) == (["state_damaged"], ["state_damaged"])
+    assert len(list(tmp_path.glob("state.sqlite.damaged-*[0-9]"))) == 1
+    assert one.rows() == {"from one", "from other"}
+    one.close()
+    other.close()
+
+
+@pytest.mark.parametrize("suffixes", [("",), ("", "-wal", "-shm")])
+def test_a_file_that_is_removed_is_begun_anew(one: Process, suffixes: tuple[str, ...]) -> None:
+    one.put("a")
+    one.flush()
+    for suffix in suffixes:
+        Path(f"{one.path}{suffix}").unlink()
+    one.put("b")
+    one.flush()
+    assert one.rows() == {"b"} and (one.value("a"), one.value("b")) == (None, 1)
+    one.put("c")
+    one.flush()
+    assert one.rows() == {"b", "c"} and one.reports == []
+
+
+def test_a_file_that_cannot_be_opened_is_tried_again(tmp_path: Path, clock: TestClock) -> None:
+    (tmp_path / "state.sqlite").mkdir()
+    process = Process(tmp_path, clock)
+    with pytest.raises(Unavailable, match="cannot be read"):
+        process.store.get(SPACE, "a").send(None)
+    process.put("a")
+    assert process.value("a") == 1, "what this process put it knows"
+    forgotten = process.store.forget(SPACE, "x")
+    assert isinstance(result(forgotten), Unavailable)
+    for _ in range(3):
+        clock.task.advance(module.RETRY_SECONDS)
+    assert process.reports == ["state_failing"]
+    (tmp_path / "state.sqlite").rmdir()
+    clock.task.advance(module.RETRY_SECONDS)
+    assert process.reports == ["state_failing", "state_recovered"]
+    assert process.rows() == {"a"} and process.value("b") is None
+    process.close()
+
+
+def test_a_file_that_is_locked_is_not_waited_for(one: Process, monkeypatch: Any) -> None:
+    monkeypatch.setattr(state_file, "_BUSY_SECONDS", 0.0)
+    one.put("a")
+    one.flush()
+    one.store._file.close()
+    with contextlib.closing(sqlite3.connect(one.path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        one.put("b")
+        one.flush()
+        one.put("b", 2)
+        assert one.reports == ["state_failing"]
+        one.store._known.clear()
+        assert (one.value("a"), one.value("b")) == (1, 2), "a writer does not keep readers out"
+        holder.execute("ROLLBACK")
+    one.clock.task.advance(module.RETRY_SECONDS)
+    assert one.reports == ["state_failing", "state_recovered"] and one.rows() == {"a", "b"}
+    assert one.value("b") == 2
+
+
+def test_a_disk_that_fails_in_closing_does_not_keep_the_gateway(one: Process, monkeypatch: Any) -> None:
+    def fail(facts: Any, now: float) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    one.put("a")
+    monkeypatch.setattr(one.store._file, "_keep", fail)
+    one.close()
+    assert one.reports == ["state_failing"]
+
+
+def test_it_is_for_the_gateways_user_alone(tmp_path: Path, clock: TestClock) -> None:
+    data = tmp_path / "data"
+    Process(data, clock).close()
+    assert os.stat(data).st_mode & 0o077 == 0
+
+
+def test_the_clock_put_back_keeps_facts(one: Process) -> None:
+    one.put("a", lives=100)
+    one.flush()
+    one.clock.task.advance(-10_000)
+    one.put("b")
+    one.flush()
+    one.store._known.clear()
+    assert one.value("a") == 1 and one.clock.now() < NOW
