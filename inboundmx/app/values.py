@@ -12,7 +12,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, NamedTuple
 
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import clientFromString, serverFromString
 
 from inboundmx.app import actions, addresses
 from inboundmx.app.words import Wrong, nearest, not_there_yet
@@ -200,6 +200,36 @@ def endpoint(text: str) -> str:
     return text
 
 
+def servers(text: str) -> tuple[str, ...]:
+    """Services to ask, as Twisted client endpoint strings; a bare path and ``HOST:PORT`` are made into such."""
+    found = tuple(map(_server, text.split()))
+    if not found:
+        raise Wrong("needs at least one server, such as unix:/run/clamav/clamd.ctl or tcp:127.0.0.1:783")
+    if len(set(found)) < len(found):
+        raise Wrong("a server stands there twice")
+    return found
+
+
+def _server(text: str) -> str:
+    kind, _, rest = text.partition(":")
+    if text.startswith("/"):
+        text = f"unix:{text}"
+    elif kind not in ("unix", "tcp"):
+        host, _, port = text.rpartition(":")
+        if not host or not port.isdigit():
+            raise Wrong(f"{text} is no server; write it like unix:/run/clamav/clamd.ctl or tcp:127.0.0.1:783")
+        text = "tcp:{}:{}".format(host.strip("[]").replace(":", "\\:"), port)
+    elif not rest:
+        raise Wrong(f"{text} names no {'path' if kind == 'unix' else 'host and port'}")
+    try:
+        made = clientFromString(None, text)  # type: ignore[no-untyped-call]
+    except Exception as error:  # noqa: BLE001 - Twisted's parsers raise whatever int() and ** do
+        raise Wrong(f"{text} is no endpoint of Twisted's: {_plainly(error)}") from None
+    if not 0 < getattr(made, "_port", 1) < 65536:
+        raise Wrong(f"{text} has no port from 1 to 65535")
+    return text
+
+
 def _plainly(error: Exception) -> str:
     """What Python says of a wrong call, as an operator would."""
     said = str(error)
@@ -332,6 +362,7 @@ KINDS: Mapping[str, Kind] = {
     "mailbox": Kind(lambda text: addresses.mailbox(text) if text else "", str, "mail address"),
     "endpoint": Kind(endpoint, str, "endpoint"),
     "endpoints": Kind(endpoints, _list, "endpoints, blanks between"),
+    "servers": Kind(servers, _list, "unix:PATH or tcp:HOST:PORT, blanks between"),
     "workers": Kind(workers, str, "0 or 1"),
     "pairs": Kind(pairs, lambda value: _list(map("=".join, value.items())), "ADDRESS=NAME, blanks between"),
     "addresses": Kind(addresses.addresses, _list, "addresses, a-b ranges, CIDR blocks"),

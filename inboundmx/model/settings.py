@@ -34,7 +34,8 @@ BACKUP_RETRY = Retry((10 * MINUTE, 10 * MINUTE, 10 * MINUTE, 1440 * MINUTE))
 
 
 def key(default: Any, kind: str, help: str) -> Any:
-    """A key of the INI: its default as a value, the kind of its text, one line of help."""
+    """A key of the INI: its default as a value, the kind of its text, one line of help. A field whose name ends in
+    ``_`` is a key without it: Python keeps some words for itself."""
     about = {"kind": kind, "help": help}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=about)
@@ -137,6 +138,18 @@ class BlockingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class GreylistingSettings:
+    """The periods alone: greylisting is done by a check that uses it. ``network``: the bits that two clients of one
+    network have in common, of IPv4 and of IPv6."""
+
+    block: float = key(15 * MINUTE, "limit", "retries sooner than this after the first attempt are put off too")
+    pass_: float = key(360 * MINUTE, "limit", "a retry later than this after the first attempt is a first attempt again")
+    expire: float = key(36 * DAY, "limit", "who passed is known until nothing was heard for so long")
+    network: tuple[int, int] = key((24, 64), "prefixes", "bits of a client's network, IPv4/IPv6: pools of servers retry from neighbouring addresses")
+    key: Literal["network"] = key("network", "greylist_key", "what a client is known by: its network")
+
+
+@dataclass(frozen=True, slots=True)
 class RelaySettings:
     allow: str = key("nobody", "relay", "who may send out through us")
 
@@ -153,7 +166,7 @@ class DomainSettings:
     primary: tuple[Host, ...] = key((), "hosts", "the real mail servers in order; IPv6 with a port in brackets; lmtp:HOST:PORT for LMTP; a range or CIDR of up to 16 is expanded")
     balance: Literal["failover", "round-robin"] = key("failover", "word:failover round-robin", "which primary is tried first")
     recipients: str = key("any", "recipients", "who exists; any: everybody")
-    greylisting: bool = key(False, "greylisting", "no exempts the domain from greylisting")
+    greylisting: bool = key(True, "yes", "no exempts the domain from greylisting; yes needs a check that uses greylist")
     priority: int = key(5, "priority", "1 (last) to 10 (first), given to this domain's messages in the spool")
     when_exhausted: Literal["bounce", "hold"] = key("bounce", "word:bounce hold", "after the last attempt; hold is the default for mode = backup")
     retry: Retry = key(FORWARD_RETRY, "retry", "as in [delivery]")
@@ -196,6 +209,7 @@ class Settings:
     delivery: DeliverySettings = DeliverySettings()
     blocking: BlockingSettings = BlockingSettings()
     relay: RelaySettings = RelaySettings()
+    greylisting: GreylistingSettings = GreylistingSettings()
     levels: tuple[LevelSettings, ...] = DEFAULT_LEVELS
     domains: Mapping[str, DomainSettings] = field(default_factory=dict)
     checks: tuple[CheckSettings, ...] = ()

@@ -57,13 +57,15 @@ class ScoreLine:
 @dataclass(frozen=True, slots=True)
 class Score:
     """``filtering`` decides the level; ``blocking`` is compared with the blocking threshold; ``forced`` is the decision
-    that a weight of ``reject`` or ``defer`` made, by check ``forced_by``. Any reject goes before any defer."""
+    that a weight of ``reject`` or ``defer`` made, by check ``forced_by``; ``advice`` is what that check has to say to
+    the stranger, or empty. Any reject goes before any defer."""
 
     filtering: float
     blocking: float
     lines: tuple[ScoreLine, ...] = ()
     forced: Forced = ""
     forced_by: str = ""
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

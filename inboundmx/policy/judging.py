@@ -74,7 +74,8 @@ def _refusal(score: Score, blocking_threshold: float, code: int, what: str) -> t
     if score.forced == "reject":
         return Reply(code, "5.7.1", f"{what} refused by check {_printable(score.forced_by)}"), _forced(score)
     if score.forced == "defer":
-        text = f"{what} not accepted yet by check {_printable(score.forced_by)}, please try again later"
+        advice = _printable(score.advice) or "please try again later"
+        text = f"{what} not accepted yet by check {_printable(score.forced_by)}, {advice}"
         return Reply(451, "4.7.1", text), _forced(score)
     # Without a check that names it there is nothing to compare, whatever the threshold.
     if score.blocking >= blocking_threshold and any(line.blocking for line in score.lines):

@@ -32,32 +32,35 @@ def score(
 ) -> Score:
     """Adds up ``results``. ``checks`` are the settings by check name; ``weights`` the recipient domain's own, by (check
     name, outcome), which replace those of the check. An outcome without a weight, and a check that is no longer
-    configured, weigh 0. The sums do not depend on the order of the results; ``lines`` keep it.
+    configured, weigh 0; to a number are added the points that the check itself gave. The sums do not depend on the
+    order of the results; ``lines`` keep it.
     """
     lines: list[ScoreLine] = []
     filtering: list[float] = []
     blocking: list[float] = []
     forced: Forced = ""
-    forced_by = ""
+    forced_by = advice = ""
     for result in results:
         name, outcome = result.check, result.finding.outcome
         settings = checks.get(name)
-        weight = weights.get((name, outcome)) if weights else None
-        if weight is None:
-            weight = 0.0 if settings is None else settings.weights.get(outcome, 0.0)
+        own = weights.get((name, outcome)) if weights else None
+        weight: Weight = own if own is not None else 0.0 if settings is None else settings.weights.get(outcome, 0.0)
+        points = result.finding.points
+        if points and not isinstance(weight, str):
+            weight = round(_bounded(_bounded(weight) + _bounded(points)), DIGITS)
         filters = settings is None or "filtering" in settings.counts_for
         blocks = settings is not None and "blocking" in settings.counts_for
         lines.append(_line(name, outcome, weight, filters, blocks))
         if isinstance(weight, str):
             if not forced or (forced == "defer" and weight == "reject"):
-                forced, forced_by = weight, name
+                forced, forced_by, advice = weight, name, result.finding.advice
             continue
         counted = _bounded(weight)
         if filters:
             filtering.append(counted)
         if blocks:
             blocking.append(counted)
-    return Score(_total(filtering), _total(blocking), tuple(lines), forced, forced_by)
+    return Score(_total(filtering), _total(blocking), tuple(lines), forced, forced_by, advice)
 
 
 def _total(weights: list[float]) -> float:

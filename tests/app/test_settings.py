@@ -21,6 +21,7 @@ from inboundmx.model.settings import (
     FORWARD_RETRY,
     MB,
     DeliverySettings,
+    GreylistingSettings,
     LevelSettings,
     Retry,
     Settings,
@@ -143,6 +144,11 @@ tls = required
 [blocking]
 incoming_threshold = 50
 
+[greylisting]
+block = 90s
+pass = 2h
+network = 20/56
+
 [level medium]
 action = quarantine
 [level high]
@@ -180,6 +186,7 @@ def test_a_full_file(read: Any, tmp_path: Path) -> None:
     assert settings.gateway.workers == 0
     assert settings.smtp.max_message_size == 40 * MB
     assert settings.smtp.banner_delay == 2.0
+    assert settings.greylisting == GreylistingSettings(block=90.0, pass_=7200.0, network=(20, 56))
     assert settings.log.to == str(tmp_path / "log/mail.log")
     assert settings.levels == (
         LevelSettings(Level.NONE),
@@ -294,7 +301,10 @@ HERE = "[domain a.example]\nprimary = 192.0.2.1\n"
         ("[Gateway]\n", "in.ini:1: [Gateway]: there is no such section; did you mean gateway?"),
         ("[smtp one]\n", "in.ini:1: [smtp one]: takes no name; write [smtp]"),
         ("[domain]\n", "in.ini:1: [domain]: needs a name: [domain NAME]"),
-        ("[greylisting]\nblock = 15m\n", "in.ini:1: [greylisting]: this section is not there yet; leave it out"),
+        ("[greylisting]\npass_ = 15m\n",
+         "in.ini:2: [greylisting] pass_ = 15m: there is no key pass_ here; did you mean pass?"),
+        ("[greylisting]\nblock = 6h\n",
+         "in.ini:2: [greylisting] block = 6h: no retry could ever pass: pass must be longer than block"),
         ("[abuse connections]\n", "in.ini:1: [abuse connections]: this section is not there yet; leave it out"),
         ("[outbound relay-a]\n", "in.ini:1: [outbound relay-a]: this section is not there yet; leave it out"),
         ("[domain *]\n", "in.ini:1: [domain *]: a domain section for many domains is not there yet"),
@@ -335,8 +345,8 @@ HERE = "[domain a.example]\nprimary = 192.0.2.1\n"
          "did you mean level.low.action?"),
         (HERE + "blocking.incoming = 9\n", "in.ini:3: [domain a.example] blocking.incoming = 9: "
          "there is no key blocking.incoming here; did you mean blocking.incoming_threshold?"),
-        (HERE + "greylisting = yes\n",
-         "in.ini:3: [domain a.example] greylisting = yes: greylisting is not there yet; write no"),
+        (HERE + "greylisting = maybe\n",
+         "in.ini:3: [domain a.example] greylisting = maybe: is neither yes nor no (on, off, true, false)"),
         (HERE + "priority = 11\n", "in.ini:3: [domain a.example] priority = 11: must be a whole number from 1 to 10"),
         (HERE + "retry = 60*\nlifetime = 30m\n", "in.ini:4: [domain a.example] lifetime = 30m: "
          "lifetime 30m is over before the first wait of retry, 1h"),
@@ -492,7 +502,7 @@ mode = forward
 primary = 192.0.2.10 192.0.2.11:2525 [2001:db8::1]:25
 balance = failover
 recipients = any
-greylisting = no
+greylisting = yes
 priority = 5
 when_exhausted = bounce
 level.medium.action = quarantine
@@ -500,6 +510,16 @@ level.medium.threshold = 15
 weight.offers.match = 5
 [relay]
 allow = nobody
+[greylisting]
+block = 15m
+pass = 360m
+expire = 36d
+key = network
+network = 24/64
+[check greylist]
+use = greylist
+weight.new = defer
+weight.early = defer
 [check offers]
 use = headers
 header = Subject
@@ -529,6 +549,8 @@ def test_the_sections_promised_to_operators_load_and_are_mostly_the_defaults(wri
     assert settings.smtp == SmtpSettings()
     assert settings.delivery == DeliverySettings()
     assert settings.levels == DEFAULT_LEVELS
+    assert settings.greylisting == GreylistingSettings()
+    assert settings.domains["example.com"].greylisting
     assert settings.domains["example.com"].weights == {("offers", "match"): 5.0}
 
 
