@@ -18,7 +18,7 @@ Kinds = Mapping[str, type[Check]]
 
 CHECKS_TO_COME = frozenset(
     (
-        *("rdns", "early_talker", "dnsbl", "helo", "spf", "blocked", "ratelimit", "recipient", "dkim"),
+        *("early_talker", "spf", "blocked", "ratelimit", "recipient", "dkim"),
         *("dmarc", "arc", "attachments", "uribl", "bayes", "clamav", "command", "spamassassin", "rspamd"),
     )
 )

@@ -7,10 +7,11 @@ becomes of an accepted message (``acceptance`` does).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from inboundmx.checks.api import Case
+from inboundmx.checks.rdns import confirmed_name
 from inboundmx.checks.runner import Runner
 from inboundmx.intake.acceptance import Acceptance
 from inboundmx.model.address import Address, written
@@ -101,6 +102,8 @@ class GatewayConversation:
             "connected", self._id, {"ip": self._session.peer_ip, "port": self._session.peer_port}, level="debug"
         )
         self._session_results = await self._run(Stage.CONNECT, Envelope(None))
+        if name := confirmed_name(self._session_results):
+            self._session = replace(self._session, reverse_name=name)
         refused = self._judged("connect", self._session_results)
         if refused is not None:
             # A greeting that refuses for good is 554 (RFC 5321 3.1), and 421 is the one that may close later.
@@ -109,7 +112,8 @@ class GatewayConversation:
         return Reply(220, "", f"{host_name(self._plan.settings.gateway, self._session)} ESMTP inboundmx")
 
     async def hello(self, session: Session) -> Reply:
-        self._session = session
+        name = self._session.reverse_name
+        self._session = replace(session, reverse_name=name) if name else session
         # A second EHLO (after STARTTLS) is judged by its own name, not by that of the first as well.
         self._session_results = tuple(r for r in self._session_results if r.stage is Stage.CONNECT)
         self._session_results += await self._run(Stage.HELLO, Envelope(None))
