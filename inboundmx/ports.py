@@ -269,6 +269,9 @@ class Contents(Protocol):
         """All octets of a body, read from its file if it is a large one: blocks, so only to be called in Offload.
         Raises Unavailable."""
 
+    def part(self, body: Body, start: int, octets: int) -> bytes:
+        """At most so many octets of a large body from ``start`` on, none at its end. Blocks and raises as ``whole``."""
+
 
 class VirusScanner(Protocol):
     async def scan(self, body: Body) -> str:
@@ -279,18 +282,26 @@ class TooLarge(Exception):
     """More octets than the service takes: an outcome of its own, neither clean nor unavailable."""
 
 
+# No spam score is further from 0: what says more is not believed.
+SPAM_SCORE_LIMIT = 10_000.0
+
+
 class SpamScorer(Protocol):
     async def score(self, body: Body, prefix: bytes) -> tuple[float, tuple[str, ...]]:
-        """The service's own score, finite, and the names of the rules that hit. ``prefix``: header fields of ours put
-        before the message. Raises Unavailable."""
+        """The service's own score, within SPAM_SCORE_LIMIT, and the names of the rules that hit. ``prefix``: header
+        fields of ours put before the message. Raises Unavailable, and TooLarge when it was not looked at."""
 
 
 class Scanners(Protocol):
-    """Makes clients of scanning services; they live as long as the check that asked for them."""
+    """Makes clients of scanning services; they live as long as the check that asked for them. ``servers`` are client
+    endpoints, asked in order until one answers; ``seconds`` is the time the check has, queueing and all tries included;
+    ``at_once`` bounds what one server is asked at the same time."""
 
-    def viruses(self, servers: Sequence[str], max_size: int) -> VirusScanner: ...
+    def viruses(self, servers: Sequence[str], max_size: int, seconds: float) -> VirusScanner: ...
 
-    def spam(self, servers: Sequence[str], max_size: int, attempts: int, at_once: int) -> SpamScorer: ...
+    def spam(
+        self, servers: Sequence[str], max_size: int, attempts: int, at_once: int, seconds: float
+    ) -> SpamScorer: ...
 
 
 class Health(Protocol):

@@ -19,7 +19,7 @@ Kinds = Mapping[str, type[Check]]
 CHECKS_TO_COME = frozenset(
     (
         *("early_talker", "spf", "blocked", "ratelimit", "recipient", "dkim"),
-        *("dmarc", "arc", "attachments", "uribl", "bayes", "clamav", "command", "spamassassin", "rspamd"),
+        *("dmarc", "arc", "attachments", "uribl", "bayes", "command", "rspamd"),
     )
 )
 

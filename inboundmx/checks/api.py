@@ -36,7 +36,8 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a check may ask of the outside, and the settings it is part of."""
+    """What a check may ask of the outside, and the settings it is part of. ``timeout``: seconds after which nobody
+    waits any more for the check that is made with them."""
 
     settings: Settings
     clock: Clock
@@ -46,6 +47,7 @@ class Tools:
     offload: Offload
     contents: Contents
     health: Health
+    timeout: float = 5.0
 
 
 class Option(NamedTuple):
@@ -61,7 +63,9 @@ class Option(NamedTuple):
 
 class Check(Protocol):
     """``outcomes`` leaves out ``error`` and ``timeout``, which are always added. ``weights``: what outcomes that decide
-    are worth when the INI is silent; every other weighs 0. ``after``: kinds whose results it reads.
+    are worth when the INI is silent; every other weighs 0. ``after``: kinds whose results it reads. ``dear``: asked
+    last, and not at all when nothing it says could change the verdict. ``most_points``: how far from 0 ``points`` of
+    its findings may be.
 
     There is no ``try`` in a check: ``Unavailable`` (and any fault) becomes ``error`` in the runner, once, for all.
     Made with options alone it only says whether they can be used (raising ValueError); ``tools`` are there whenever it
@@ -74,6 +78,8 @@ class Check(Protocol):
     after: ClassVar[frozenset[str]] = frozenset()
     options: ClassVar[tuple[Option, ...]] = ()
     weights: ClassVar[Mapping[str, Weight]] = {}
+    dear: ClassVar[bool] = False
+    most_points: float = 0.0
 
     def __init__(self, options: Mapping[str, Any], tools: Tools | None = None) -> None: ...
 

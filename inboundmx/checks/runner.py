@@ -5,7 +5,8 @@ Knows tiers, deadlines and that a check may fail. Does not know any check, nor w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from inboundmx.checks.api import ALWAYS, Case, Check
 from inboundmx.model.finding import CheckResult, Finding, Stage
 from inboundmx.model.settings import CheckSettings, Network
 from inboundmx.policy.ordering import Position, tiers
+from inboundmx.policy.sparing import Unasked
 from inboundmx.ports import Clock, Journal, Timer, Unavailable
 from inboundmx.prompt import resumed
 
@@ -38,6 +40,9 @@ class _Planned(NamedTuple):
     after: frozenset[str]
     outcomes: frozenset[str]
 
+
+# Says of all results so far, and of the checks that are left, whether these need not be asked.
+Settled = Callable[[tuple[CheckResult, ...], Sequence[Unasked]], bool]
 
 # Place in the tier, the check, what came (a Finding, a Failure or _LATE), and the seconds it took.
 _Arrival = tuple[int, _Planned, Any, float]
@@ -66,25 +71,39 @@ class Runner:
             )
             for settings, check in checks
         }
-        positions = [Position(name, plan.kind, plan.check.stage, plan.after) for name, plan in planned.items()]
+        positions = [
+            Position(name, plan.kind, plan.check.stage, plan.after, plan.check.dear) for name, plan in planned.items()
+        ]
         self._tiers = tuple(
             tuple(tuple(planned[name] for name in tier) for tier in tiers(stage, positions)) for stage in Stage
+        )
+        # Of each stage: how many tiers are asked whatever happens, and the checks of those after them, all dear.
+        self._always = tuple(map(_without_dear_ones, self._tiers))
+        self._dear = tuple(
+            tuple(
+                Unasked(plan.name, plan.outcomes, plan.check.most_points) for tier in tiers[always:] for plan in tier
+            )
+            for tiers, always in zip(self._tiers, self._always, strict=True)
         )
 
     def concerns(self, stage: Stage) -> bool:
         """Whether any check looks at this stage; if not, asking can be spared."""
         return bool(self._tiers[stage])
 
-    async def run(self, stage: Stage, case: Case) -> tuple[CheckResult, ...]:
+    async def run(self, stage: Stage, case: Case, settled: Settled | None = None) -> tuple[CheckResult, ...]:
         """The results of this stage's checks, one for each that was asked. ``case.results`` are those of the stages
         before; a check with ``after`` sees, of these and of its own stage's, the ones of the kinds it names.
+
+        Dear checks come last. They are not asked when ``settled`` says so, and then have no result.
 
         Never fails because of a check. Cancelling it cancels the checks that have not finished.
         """
         results: list[CheckResult] = []
         monotonic = self._clock.monotonic
-        for planned in self._tiers[stage]:
+        for number, planned in enumerate(self._tiers[stage]):
             known = (*case.results, *results)
+            if number == self._always[stage] and settled is not None and settled(known, self._dear[stage]):
+                break
             waiting: _Waiting | None = None
             asked: list[CheckResult | None] = []
             started = monotonic()
@@ -126,8 +145,10 @@ class Runner:
         if not isinstance(finding, Finding) or finding.outcome not in plan.outcomes:
             said = finding.outcome if isinstance(finding, Finding) else type(finding).__name__
             return self._fault(plan, case, printable(f"{said} is no outcome of {plan.kind}"), "")
+        if not abs(finding.points) <= plan.check.most_points:
+            return self._fault(plan, case, printable(f"{finding.points} points are no score of {plan.kind}"), "")
         if len(finding.detail) > DETAIL_LIMIT or not finding.detail.isprintable():
-            return Finding(finding.outcome, printable(finding.detail), finding.authentication)
+            return replace(finding, detail=printable(finding.detail))
         return finding
 
     def _failed(self, plan: _Planned, case: Case, error: BaseException | None) -> Finding:
@@ -210,6 +231,14 @@ class _Waiting:
         pending, self._pending = self._pending, {}
         for _plan, _started, rest in pending.values():
             rest.cancel()
+
+
+def _without_dear_ones(tiers: Sequence[Sequence[_Planned]]) -> int:
+    """How many tiers there are before the last ones that hold dear checks alone."""
+    number = len(tiers)
+    while number and all(plan.check.dear for plan in tiers[number - 1]):
+        number -= 1
+    return number
 
 
 def printable(text: str) -> str:

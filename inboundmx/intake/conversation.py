@@ -6,7 +6,7 @@ becomes of an accepted message (``acceptance`` does).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
 from inboundmx.policy.judging import judge_early
 from inboundmx.policy.routing import accepts, bare_postmaster, postmaster, refusal
 from inboundmx.policy.scoring import score
+from inboundmx.policy.sparing import Unasked, settled
 from inboundmx.policy.stamping import count_received, host_name
 from inboundmx.ports import Bodies, Chance, Clock, Draft, Journal, Spool
 
@@ -206,7 +207,8 @@ class GatewayConversation:
         if not runner.concerns(stage):
             return ()
         earlier = self._results if stage > Stage.HELLO else self._session_results
-        results = await runner.run(stage, Case(self._session, envelope, recipient, message, earlier))
+        case = Case(self._session, envelope, recipient, message, earlier)
+        results = await runner.run(stage, case, self._settled if stage is Stage.MESSAGE else None)
         if self._plan.settings.log.level == "debug":
             for result in results:
                 self._gate.journal.record(
@@ -217,6 +219,9 @@ class GatewayConversation:
                     level="debug",
                 )  # fmt: skip
         return results
+
+    def _settled(self, results: Sequence[CheckResult], unasked: Sequence[Unasked]) -> bool:
+        return settled(results, unasked, self._plan.checks, self._accepted)
 
     def _judged(
         self,

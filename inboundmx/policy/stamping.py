@@ -33,8 +33,8 @@ SPAM_CHECKS = "X-Spam-Checks"
 VALUE_LIMIT = 255
 CLAUSE_LIMIT = 900
 
+_RECEIVED = f"{RECEIVED}: from %s (%s)\r\n\tby %s with %s%s id %s%s;\r\n\t%s\r\n"
 _STAMPS = (
-    f"{RECEIVED}: from %s (%s)\r\n\tby %s with %s%s id %s%s;\r\n\t%s\r\n"
     f"{AUTHENTICATION_RESULTS}: %s;%s\r\n"
     f"{SPAM_LEVEL}: %s\r\n{SPAM_SCORE}: %s\r\n{SPAM_CHECKS}: %s\r\n"
 )
@@ -124,24 +124,37 @@ def _stamps(
     for_recipient: Address | None,
 ) -> bytes:
     clauses = [result.finding.authentication for result in results if result.finding.authentication]
-    name = _host(host_name(gateway, session))
+    text = _STAMPS % (
+        _host(host_name(gateway, session)),
+        _clauses(clauses) if clauses else " none",
+        verdict.level.name,
+        written_weight(verdict.score.filtering),
+        _checks(verdict.score.lines),
+    )
+    return received(message, session, envelope, gateway, now, for_recipient) + text.encode("ascii", "replace")
+
+
+def received(
+    message: Message,
+    session: Session,
+    envelope: Envelope,
+    gateway: GatewaySettings,
+    now: float,
+    for_recipient: Address | None = None,
+) -> bytes:
+    """The trace field (RFC 5321 4.4) with its CRLF."""
     peer = session.peer_ip
     literal = f"[IPv6:{peer}]" if ":" in peer else f"[{peer}]"
     recipient = "" if for_recipient is None else str(for_recipient)
-    text = _STAMPS % (
+    text = _RECEIVED % (
         _host(session.hello),
         f"{_host(session.reverse_name)} {literal}" if session.reverse_name else literal,
-        name,
+        _host(host_name(gateway, session)),
         protocol_word(session, envelope),
         f" ({_NOT_COMMENT.sub('?', session.tls[:VALUE_LIMIT])})" if session.tls else "",
         message.id,
         f"\r\n\tfor <{recipient}>" if len(recipient) < 400 and _PRINTABLE.fullmatch(recipient) else "",
         _date(int(now)),
-        name,
-        _clauses(clauses) if clauses else " none",
-        verdict.level.name,
-        written_weight(verdict.score.filtering),
-        _checks(verdict.score.lines),
     )
     return text.encode("ascii", "replace")
 

@@ -204,3 +204,35 @@ class SpoolBodies:
     def draft(self, id: str) -> FileDraft:
         path = self._files.incoming(id)
         return FileDraft(path, self._files.absolute(path))
+
+
+class BodyContents:
+    """The octets of bodies, for whoever looks into them before they are settled (ports.Contents)."""
+
+    def __init__(self, data_folder: str) -> None:
+        self._data = data_folder
+
+    def whole(self, body: Body) -> bytes:
+        if body.path is None:
+            return body.head
+        whole = self._read(body.path, 0, body.size)
+        if len(whole) != body.size:
+            raise Unavailable("the stored body is cut short")
+        return whole
+
+    def part(self, body: Body, start: int, octets: int) -> bytes:
+        if body.path is None:
+            return body.head[start : start + octets]
+        return self._read(body.path, start, octets)
+
+    def _read(self, path: str, start: int, octets: int) -> bytes:
+        try:
+            with open(os.path.join(self._data, path), "rb", buffering=0) as file:
+                file.seek(start)
+                read = bytearray()
+                while len(read) < octets and (chunk := file.read(octets - len(read))):
+                    read += chunk
+        except OSError as error:
+            # The stranger may have hung up, and the body be gone.
+            raise Unavailable(os.strerror(error.errno or 0)) from error
+        return bytes(read)

@@ -18,6 +18,7 @@ from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import CheckResult, Finding, Stage
 from inboundmx.model.session import Session
 from inboundmx.model.settings import CheckSettings
+from inboundmx.policy.sparing import Unasked
 from inboundmx.ports import Unavailable
 from inboundmx.prompt import promptly
 
@@ -63,6 +64,8 @@ class Fake:
     outcomes = frozenset({"good", "bad"})
     options = ()
     weights: Mapping[str, Any] = {}
+    dear = False
+    most_points = 0.0
 
     def __init__(self, kind: str, does: Callable[[Case], Coroutine[Any, Any, Any]], after: str = "") -> None:
         self.kind = kind
@@ -169,7 +172,9 @@ def test_checks_of_a_tier_wait_side_by_side_under_one_timer() -> None:
     first.callback(Finding("good"))
     assert running.results is not None
     assert [(result.check, result.elapsed_seconds) for result in running.results] == [
-        ("my-a", 1.5), ("my-b", 0.0), ("my-c", 1.5),
+        ("my-a", 1.5),
+        ("my-b", 0.0),
+        ("my-c", 1.5),
     ]
     assert running.timers == []
 
@@ -293,8 +298,12 @@ def test_checks_that_wait_for_one_another_are_refused() -> None:
 @pytest.mark.parametrize(
     ("peer", "asked"),
     [
-        ("192.0.2.1", False), ("192.0.3.1", True), ("2001:db8::7", False), ("::ffff:192.0.2.9", False),
-        ("2001:db9::7", True), ("", True),
+        ("192.0.2.1", False),
+        ("192.0.3.1", True),
+        ("2001:db8::7", False),
+        ("::ffff:192.0.2.9", False),
+        ("2001:db9::7", True),
+        ("", True),
     ],
 )
 def test_a_check_is_not_asked_for_clients_it_skips(peer: str, asked: bool) -> None:
@@ -324,3 +333,42 @@ def test_one_check_may_end_another() -> None:
     running = Running(Fake("a", waits(first)), Fake("b", waits(second))).start()
     running.clock.reactor.advance(5.0)
     assert running.outcomes == {"a": "timeout", "b": "good"}
+
+
+class Dear(Fake):
+    dear = True
+    most_points = 10.0
+
+
+def test_dear_checks_are_asked_last_and_only_if_need_be() -> None:
+    for spared in (False, True):
+        asked: list[tuple[tuple[str, ...], list[str]]] = []
+        running = Running(Dear("dear", says("good")), Fake("b", says("bad"), after="a"), Fake("a", says("good")))
+
+        def settled(results: tuple[CheckResult, ...], unasked: Any, asked: Any = asked, spared: bool = spared) -> bool:
+            asked.append((tuple(result.kind for result in results), list(unasked)))
+            return spared
+
+        done: list[Any] = []
+        promptly(running.runner.run(Stage.CONNECT, CASE, settled), done.append, done.append)
+        assert asked == [
+            (("a", "b"), [Unasked("my-dear", frozenset({"good", "bad", "error", "timeout"}), 10.0)]),
+        ]
+        assert [result.kind for result in done[0]] == ["a", "b"] + ["dear"] * (not spared)
+    assert running.start().outcomes == {"a": "good", "b": "bad", "dear": "good"}, "nobody says that it may be spared"
+
+
+def test_without_dear_checks_nobody_is_asked_whether_they_may_be_spared() -> None:
+    running = Running(Fake("a", says("good")))
+    done: list[Any] = []
+    promptly(running.runner.run(Stage.CONNECT, CASE, lambda *_: 1 // 0 > 0), done.append, done.append)
+    assert [result.finding.outcome for result in done[0]] == ["good"]
+
+
+@pytest.mark.parametrize(("points", "outcome"), [(10.0, "good"), (-10.0, "good"), (10.5, "error"),
+                                                 (float("nan"), "error"), (float("inf"), "error")])  # fmt: skip
+def test_points_are_within_what_the_check_promised(points: float, outcome: str) -> None:
+    async def does(case: Case) -> Finding:
+        return Finding("good", points=points)
+
+    assert Running(Dear("dear", does)).start().outcomes == {"dear": outcome}

@@ -65,3 +65,9 @@ def test_everything_runs_once_and_after_what_it_reads(reads: list[set[int]]) -> 
     for check in checks:
         assert all(place[other] < place[check.name] for other in check.after)
         assert place[check.name] == max((place[other] + 1 for other in check.after), default=0)
+
+
+def test_dear_checks_come_last() -> None:
+    made = [Position(f"my-{p.kind}", p.kind, p.stage, p.after, p.kind.startswith("dear")) for p in positions(
+        "dear1 a b:a dear2:b reader:dear1")]  # fmt: skip
+    assert [" ".join(tier) for tier in tiers(Stage.MESSAGE, made)] == ["my-a", "my-b", "my-dear1 my-dear2", "my-reader"]

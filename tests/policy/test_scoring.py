@@ -109,3 +109,27 @@ def test_the_order_of_results_does_not_matter(
     assert abs(first.filtering) <= HEAVIEST * 12 and abs(first.blocking) <= HEAVIEST * 12
     words = {weight for weight, _ in worth}
     assert first.forced == ("reject" if "reject" in words else "defer" if "defer" in words else "")
+
+
+@pytest.mark.parametrize(
+    ("weight", "points", "counted"),
+    [
+        (0.0, 7.3, 7.3),
+        (10.0, -2.5, 7.5),
+        (0.0, 0.1 + 0.2, 0.3),
+        (5.0, float("nan"), 5.0),
+        (5.0, float("inf"), 1e9),
+        (-5.0, float("-inf"), -1e9),
+    ],
+)
+def test_points_are_added_to_the_weight(weight: float, points: float, counted: float) -> None:
+    result = CheckResult("sa", "sa", Stage.MESSAGE, Finding("high", points=points))
+    total = score([result], {"sa": CheckSettings("sa", "sa", weights={"high": weight})})
+    assert total.filtering == counted
+    assert total.lines[0].weight == counted
+
+
+def test_points_do_not_change_a_weight_that_decides() -> None:
+    result = CheckResult("sa", "sa", Stage.MESSAGE, Finding("high", points=-100.0))
+    total = score([result], {"sa": CheckSettings("sa", "sa", weights={"high": "reject"})})
+    assert (total.filtering, total.forced, str(total.lines[0])) == (0.0, "reject", "sa=high(reject)")
