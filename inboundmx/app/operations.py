@@ -43,6 +43,13 @@ class DeliveryService(Protocol):
         """``hosts``: each primary's health by its name; and what else there is to know of deliveries."""
 
 
+class Noun(Protocol):
+    """Operations on something else than the spool, by a name of its own."""
+
+    async def perform(self, verb: str, arguments: Mapping[str, Any], asked_by: str) -> Iterable[Row] | None:
+        """As ``Operations.perform``; None when there is no such verb."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which entries are meant: any of ``ids`` (an entry's own or the one the stranger was told), and all else that is
@@ -124,7 +131,7 @@ def _a_label(domain: str) -> str:
 
 class Operations:
     """``deliveries`` is None when the gateway is stopped. ``facts`` adds to ``status`` what only the assembly knows:
-    workers and connections."""
+    workers, connections, the health of services. ``nouns`` are further things to operate on, by name."""
 
     def __init__(
         self,
@@ -134,6 +141,7 @@ class Operations:
         clock: Clock,
         settings: Settings,
         facts: Callable[[], Mapping[str, Any]] = dict,
+        nouns: Mapping[str, Noun] | None = None,
     ) -> None:
         self._spool = spool
         self._deliveries = deliveries
@@ -141,6 +149,7 @@ class Operations:
         self._clock = clock
         self.settings = settings
         self._facts = facts
+        self._nouns = nouns or {}
 
     async def perform(self, operation: str, arguments: Mapping[str, Any], asked_by: str) -> Iterable[Row]:
         """``operation`` is a noun and a verb, ``spool.list``. The rows may be made while they are read.
@@ -151,6 +160,11 @@ class Operations:
         if operation == "status":
             return [self.status()]
         noun, _, verb = operation.partition(".")
+        if noun in self._nouns:
+            rows = await self._nouns[noun].perform(verb, arguments, asked_by)
+            if rows is None:
+                raise NotUnderstood(f"no operation is called {operation!r}")
+            return rows
         if noun not in ("spool", "quarantine"):
             raise NotUnderstood(f"no operation is called {operation!r}")
         quarantine = noun == "quarantine"

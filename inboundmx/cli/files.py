@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from inboundmx.app.greylist_operations import GreylistOperations
 from inboundmx.app.maillog import LineWriter, MailLog, line_writer
 from inboundmx.app.operations import NotUnderstood, Operations
 from inboundmx.cli.asking import SOCKET_NAME, CannotAsk
@@ -22,7 +23,11 @@ from inboundmx.prompt import promptly
 from inboundmx.spool import schema
 from inboundmx.spool.sqlite import SqliteSpool
 from inboundmx.storage.ledger import Ledger
+from inboundmx.storage.state import SqliteStateStore
 from inboundmx.storage.writer import InlineLane, at_once
+
+# In whose ledger stands what is done to things that belong to no worker.
+FIRST_WORKER = "0"
 
 
 class _NoTimer:
@@ -55,11 +60,13 @@ def open_log(log: LogSettings) -> LineWriter:
 def perform(
     settings: Settings, operation: str, arguments: Mapping[str, Any], asked_by: str, writer: LineWriter
 ) -> list[dict[str, Any]]:
-    """The rows of every spool there is. Raises CannotAsk."""
+    """The rows of every spool there is, or of what all share. Raises CannotAsk."""
     data = Path(settings.gateway.data)
     clock = CommandClock()
     rows: list[dict[str, Any]] = []
     try:
+        if operation.startswith("greylist."):
+            return _shared(settings, operation, arguments, asked_by, clock, writer)
         for folder in sorted(path for path in (data / "spool").glob("*") if path.is_dir()):
             with (
                 _journal(settings, folder.name, clock, writer) as journal,
@@ -78,6 +85,34 @@ def perform(
         raise CannotAsk(f"not done: {trouble.reason}") from None
     except PermissionError as trouble:
         raise CannotAsk(f"{trouble.filename}: permission denied; run this as root or as the gateway's user") from None
+    return rows
+
+
+def _shared(
+    settings: Settings,
+    operation: str,
+    arguments: Mapping[str, Any],
+    asked_by: str,
+    clock: CommandClock,
+    writer: LineWriter,
+) -> list[dict[str, Any]]:
+    """On the state store, which needs no lock: any process may have it open."""
+    with _journal(settings, FIRST_WORKER, clock, writer) as journal:
+        state = SqliteStateStore(
+            settings.gateway.data,
+            clock,
+            at_once,
+            report=lambda event, fields: complain(f"{event.replace('_', ' ')}: {fields.get('what')}"),
+            lane=lambda name: InlineLane(),
+        )
+        try:
+            rows = _finished(
+                GreylistOperations(state, journal, clock, lambda: settings).perform(
+                    operation.partition(".")[2], arguments, asked_by
+                )
+            )
+        finally:
+            state.close()
     return rows
 
 

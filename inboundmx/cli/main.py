@@ -17,7 +17,7 @@ from inboundmx.cli.configuration import default_config
 from inboundmx.cli.printing import complain
 
 # Each is a module of this package with ``register(commands)``.
-COMMANDS = ("run", "demo", "check", "version", "init", "spool", "quarantine", "explain", "status")
+COMMANDS = ("run", "demo", "check", "version", "init", "spool", "quarantine", "greylist", "explain", "status")
 
 
 def parser(names: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""``inboundmx status``: is it running, what does it hold, and how are its primaries."""
+"""``inboundmx status``: is it running, what does it hold, and how are its primaries and the services it asks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from inboundmx.cli.printing import safe, say, say_json, size, span, table
 def register(commands: Any) -> None:
     command = commands.add_parser(
         "status",
-        help="tell whether the gateway runs, what it holds, and how its primaries are",
-        description="Tells whether the gateway runs, what it holds, and how its primaries are. "
+        help="tell whether the gateway runs, what it holds, and how its primaries and services are",
+        description="Tells whether the gateway runs, what it holds, and how its primaries, lists and scanners are. "
         "When it is stopped, what its files say; the exit status is then 1.",
     )
     command.add_argument("--json", action="store_true", help="as one JSON object")
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 _TOLD_APART = frozenset(
     {"running", "spool", "spool_octets", "oldest_seconds", "free_octets", "primaries", "settings", "started_at",
-     "workers", "queues", "claimed"}
+     "workers", "queues", "claimed", "services"}
 )  # fmt: skip
 
 
@@ -64,10 +64,24 @@ def told(process: Mapping[str, Any], now: float) -> list[str]:
         lines.append(_line("", f"{size(process['spool_octets'])}, the oldest {span(process['oldest_seconds'])} old"))
     lines.append(_line("disk", f"{size(process['free_octets'])} free"))
     queues = [{"domain": domain, **counts} for domain, counts in process.get("queues", {}).items()]
-    for rows in (process["primaries"], queues):
+    services = [_service(service, now) for service in process.get("services", ())]
+    for rows in (process["primaries"], queues, services):
         if rows:
             lines += ["", *_columns(rows)]
     return lines
+
+
+def _service(service: Mapping[str, Any], now: float) -> Mapping[str, Any]:
+    """A list or a scanner, with ages in place of instants."""
+    return {
+        "service": service["service"],
+        "state": service["state"],
+        "for": span(max(0.0, now - service["since_at"])),
+        "last": f"{span(max(0.0, now - service['last_at']))} ago",
+        "answered": service["answered"],
+        "failed": service["failed"],
+        "detail": service["detail"],
+    }
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

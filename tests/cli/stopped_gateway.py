@@ -17,8 +17,10 @@ from inboundmx.cli.files import CommandClock
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Change, Content, Deposit, SpoolEntry, SpoolRecipient, State
 from inboundmx.model.message import Body
+from inboundmx.ports import Fact
 from inboundmx.spool.sqlite import SqliteSpool
 from inboundmx.storage.ledger import Ledger
+from inboundmx.storage.state import SqliteStateStore
 from inboundmx.storage.writer import InlineLane, at_once
 
 INI = """\
@@ -115,6 +117,15 @@ class StoppedGateway:
         yield ledger.add
         ledger.close()
 
+    def remember(self, facts: dict[str, Fact]) -> None:
+        """In the greylist."""
+        state = SqliteStateStore(
+            str(self.data), CommandClock(), at_once, report=lambda event, fields: None, lane=lambda name: InlineLane()
+        )
+        for key, fact in facts.items():
+            state.put("greylist", key, fact)
+        state.close()
+
     @contextlib.contextmanager
     def running(self) -> Iterator[subprocess.Popen[str]]:
         """The same folder served by the real spool, operations and control socket."""
@@ -133,14 +144,17 @@ SERVER = """
     from pathlib import Path
     from twisted.internet import reactor
     from inboundmx.app.control import ControlSocket
+    from inboundmx.app.greylist_operations import GreylistOperations
+    from inboundmx.app.health import ServicesHealth
     from inboundmx.app.operations import Operations
     from inboundmx.app.settings import load
     from inboundmx.net.clock import ReactorClock
     from inboundmx.spool.sqlite import SqliteSpool
+    from inboundmx.storage.state import SqliteStateStore
 
     class Journal:
         def record(self, event, id, fields, *, level="info"):
-            if level != "debug":
+            if level != "debug" and "asked_by" in fields:
                 print(event, id, fields["asked_by"], flush=True)
 
     class Deliveries:
@@ -156,11 +170,18 @@ SERVER = """
     journal = Journal()
     spool = SqliteSpool.open(data + "/spool/0", data, clock=clock, journal=journal, from_thread=reactor.callFromThread)
     workers = [{"worker": "0", "pid": 7, "connections": 3}]
-    facts = lambda: {"connections": 3, "workers": workers, "started_at": clock.now() - 150}
-    control = ControlSocket(Path(data), Operations(spool, Deliveries(), journal, clock, settings, facts), reactor)
+    health = ServicesHealth(clock, journal)
+    health.noted("clamd /run/clamav/clamd.ctl", False, "connection refused")
+    health.noted("zen.spamhaus.org", True, "")
+    facts = lambda: {"connections": 3, "workers": workers, "started_at": clock.now() - 150, "services": health.rows()}
+    state = SqliteStateStore(data, clock, reactor.callFromThread, report=lambda event, fields: None)
+    nouns = {"greylist": GreylistOperations(state, journal, clock, lambda: settings)}
+    operations = Operations(spool, Deliveries(), journal, clock, settings, facts, nouns)
+    control = ControlSocket(Path(data), operations, reactor)
     control.startService()
     async def stop():
         await control.stopService()
+        await state.close()
         await spool.close()
     from twisted.internet.defer import ensureDeferred
     reactor.addSystemEventTrigger("before", "shutdown", lambda: ensureDeferred(stop()))

@@ -90,6 +90,8 @@ def test_status_of_a_running_gateway(gateway: StoppedGateway, capsys: pytest.Cap
         "worker 0     pid 7, connections 3",
         "127.0.0.1:2526  open   connection refused",
         "a.test  1      0    0",
+        "clamd /run/clamav/clamd.ctl  down   0s   0s ago  0         1       connection refused",
+        "zen.spamhaus.org             up     0s   0s ago  1         0       -",
         '"running": true',
         "now: active in the spool as entry0active",
     ):

@@ -17,6 +17,7 @@ from inboundmx.cli.main import COMMANDS, main
 VERBS = {
     "spool": ("list", "show", "force", "release", "delete"),
     "quarantine": ("list", "show", "release", "delete"),
+    "greylist": ("list", "forget"),
 }
 
 
