@@ -260,3 +260,27 @@ def test_no_likely_text_breaks_a_list(name: str, text: str) -> None:
         assert str(wrong)
     else:
         assert kind(name).read(kind(name).write(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("unix:/run/clamav/clamd.ctl", ("unix:/run/clamav/clamd.ctl",)),
+        ("/run/clamav/clamd.ctl", ("unix:/run/clamav/clamd.ctl",)),
+        ("tcp:127.0.0.1:783", ("tcp:127.0.0.1:783",)),
+        ("av.example:3310 [::1]:3310", ("tcp:av.example:3310", "tcp:\\:\\:1:3310")),
+        ("tcp:av.example:3310:timeout=3", ("tcp:av.example:3310:timeout=3",)),
+        ("tcp:\\:\\:1:783", ("tcp:\\:\\:1:783",)),
+    ],
+)
+def test_servers(text: str, read: tuple[str, ...]) -> None:
+    assert kind("servers").read(text) == read
+    assert kind("servers").read(kind("servers").write(read)) == read
+
+
+@pytest.mark.parametrize(
+    "text", ["", "clamd", "unix:", "tcp:av.example", "tcp:av.example:x", "tcp:a:0", "a:70000", "tcp:a:1 a:1", "udp:x"]
+)
+def test_servers_refused(text: str) -> None:
+    with pytest.raises(Wrong):
+        kind("servers").read(text)
