@@ -203,10 +203,13 @@ class DnsResolver:
         question.octets += octets
         answer = reply.answer
         if answer is None:
-            section = dns_codec.question(reply.alias, question.key[1]) if reply.alias else None
+            question.forget_tries()
             question.hops += 1
-            if section is not None and question.hops <= HOPS_LIMIT:
-                question.forget_tries()
+            if question.hops > HOPS_LIMIT:
+                self._end(question, Unavailable("a chain of aliases without end"), FAILURE_SECONDS)
+                return
+            section = dns_codec.question(reply.alias, question.key[1]) if reply.alias else None
+            if section is not None:
                 question.section, question.sends, question.plan = section, 0, self._plan()
                 self._go_on(question)
                 return
