@@ -18,7 +18,7 @@ Kinds = Mapping[str, type[Check]]
 
 CHECKS_TO_COME = frozenset(
     (
-        *("early_talker", "spf", "blocked", "ratelimit", "recipient", "dkim"),
+        *("early_talker", "blocked", "ratelimit", "recipient"),
         *("dmarc", "arc", "attachments", "uribl", "bayes", "command", "rspamd"),
     )
 )

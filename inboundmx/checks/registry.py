@@ -9,19 +9,23 @@ from collections.abc import Mapping
 
 from inboundmx.checks.api import Check
 from inboundmx.checks.clamav import ClamAV
+from inboundmx.checks.dkim import Dkim
 from inboundmx.checks.dnsbl import DnsList
 from inboundmx.checks.greylist import Greylist
 from inboundmx.checks.headers import Headers
 from inboundmx.checks.helo import Helo
 from inboundmx.checks.rdns import ReverseDns
 from inboundmx.checks.spamassassin import SpamAssassin
+from inboundmx.checks.spf import Spf
 
 KINDS: Mapping[str, type[Check]] = {
     ClamAV.kind: ClamAV,
+    Dkim.kind: Dkim,
     DnsList.kind: DnsList,
     Greylist.kind: Greylist,
     Headers.kind: Headers,
     Helo.kind: Helo,
     ReverseDns.kind: ReverseDns,
     SpamAssassin.kind: SpamAssassin,
+    Spf.kind: Spf,
 }

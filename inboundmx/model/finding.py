@@ -23,7 +23,9 @@ class Finding:
     """``outcome``: a word of the check's own list. ``detail``: printable, for people. ``authentication``: a clause for
     Authentication-Results such as ``spf=pass smtp.mailfrom=a.example``, or empty. ``advice``: what a stranger who is
     put off because of it is told, in words of ours alone; empty: nothing in particular. ``points`` are added to what
-    the outcome weighs, where that is a number: a score that the check brings itself."""
+    the outcome weighs, where that is a number: a score that the check brings itself.
+    ``facts``: names and values that other parts read: ``spf_mailfrom``, ``spf_helo`` and ``dkim`` each a domain that
+    passed, ``dkim_sender`` the envelope sender's domain where one that passed DKIM is aligned with it."""
 
     outcome: str
     detail: str = ""

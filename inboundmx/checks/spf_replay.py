@@ -1,0 +1,125 @@
+"""Evaluates SPF (RFC 7208) with pyspf, which is made for blocking, without a thread.
+
+pyspf asks a function for DNS and expects an answer. Ours looks among the answers that are known; where one is missing
+it raises, the look-up is awaited, and pyspf runs again from the start. Knows pyspf and the bounds of an evaluation.
+Does not know whose mail it is.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+import spf
+
+from inboundmx.checks.questions import Question, Questions
+from inboundmx.checks.spf_record import is_record, too_large, visible
+from inboundmx.ports import Answer, Unavailable
+
+# Times pyspf is run for one identity, and questions asked for all identities of a message: RFC 7208 4.6.4 allows
+# ten terms, of which each mx and ptr may need ten addresses more. Beyond EAGER nothing is asked ahead of its need.
+ROUNDS = 40
+QUESTIONS = 100
+EAGER = 20
+EXPLANATION_LIMIT = 200
+
+TOO_MANY = "the record needs too many look-ups"
+
+
+class _Missing(BaseException):
+    """An answer is not known yet. Not an Exception, so that no handler in the library takes it for its own."""
+
+
+class _Run:
+    """One run of pyspf: the answers it may use, those it used, and the first that was missing."""
+
+    __slots__ = ("known", "missing", "used")
+
+    def __init__(self, known: dict[Question, Any]) -> None:
+        self.known = known
+        self.used: list[Question] = []
+        self.missing: Question | None = None
+
+    def look_up(self, name: str, type: str) -> list[tuple[Question, Any]]:
+        if not name.isascii():
+            return []
+        question = (name.lower(), type)
+        answer = self.known.get(question)
+        if isinstance(answer, Unavailable):
+            raise spf.TempError("DNS gave no answer", name)
+        if not isinstance(answer, Answer):
+            # Not there yet; or a fault of ours, which is raised where it is awaited.
+            if self.missing is None:
+                self.missing = question
+            raise _Missing
+        self.used.append(question)
+        if type != "TXT":
+            return [(question, row) for row in answer.rows]
+        if any(is_record(row) and too_large(row) for row in answer.rows):
+            raise spf.PermError("the record is too large", name)
+        return [(question, (row,)) for row in answer.rows]
+
+
+_running: ContextVar[_Run] = ContextVar("running")
+
+
+def _look_up(name: str, type: str, strict: bool = True, timeout: float = 0) -> list[tuple[Question, Any]]:
+    return _running.get().look_up(name, type)
+
+
+# Nothing is awaited while pyspf runs, so one hook for all is safe: each run has its own answers.
+spf.DNSLookup = _look_up
+
+
+async def evaluate(questions: Questions, ip: str, sender: str, hello: str, receiver: str) -> tuple[str, str]:
+    """The outcome by RFC 7208 2.6, and why: the domain's explanation of a fail, or what is wrong.
+
+    ``sender`` empty: the HELO identity, postmaster@``hello``.
+    """
+    outcome, explanation = "", ""
+    address_type = "AAAA" if ":" in ip else "A"
+    for _ in range(ROUNDS):
+        run = _Run(questions.known)
+        outcome, explanation = _run(run, ip, sender, hello, receiver)
+        # pyspf itself lets a missing explanation pass, and that matters where the explanation is used.
+        if run.missing is None or outcome not in ("", "fail"):
+            return outcome, explanation[:EXPLANATION_LIMIT]
+        if questions.asked >= QUESTIONS:
+            break
+        questions.begin(run.missing)
+        _ask_ahead(questions, run, run.missing, address_type)
+        await questions.answer(run.missing)
+    return (outcome, explanation[:EXPLANATION_LIMIT]) if outcome else ("permerror", TOO_MANY)
+
+
+def _run(run: _Run, ip: str, sender: str, hello: str, receiver: str) -> tuple[str, str]:
+    """Outcome and explanation; the outcome is empty when an answer was missing."""
+    token = _running.set(run)
+    try:
+        query = spf.query(i=ip, s=sender, h=hello, receiver=receiver, strict=True)
+        if sender:
+            # A quoted local part may hold an @ of its own.
+            local, _, query.o = sender.rpartition("@")
+            query.l, query.d = local or "postmaster", query.o
+        outcome, _, explanation = query.check()
+    except _Missing:
+        return "", ""
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's record does to the library is the record's fault
+        return "permerror", f"the record cannot be evaluated ({type(error).__name__})"
+    finally:
+        _running.reset(token)
+    return str(outcome), str(explanation)
+
+
+def _ask_ahead(questions: Questions, run: _Run, missing: Question, address_type: str) -> None:
+    """Begins what stands behind the missing question in the same record: it will likely be needed next."""
+    for question in reversed(run.used):
+        answer = questions.known[question]
+        assert isinstance(answer, Answer)
+        found = list(visible(question, answer, address_type))
+        if missing in found:
+            for other in found[found.index(missing) + 1 :]:
+                if questions.asked >= EAGER:
+                    return
+                questions.begin(other)
+            return
