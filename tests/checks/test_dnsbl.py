@@ -36,7 +36,9 @@ ZONE: Zone = {
 CODES = tuple(
     (IPv4Address(first), IPv4Address(last), word)
     for first, last, word in (
-        ("127.0.0.2", "127.0.0.3", "exploited"), ("127.0.0.10", "127.0.0.11", "policy"), ("127.0.0.3", "127.0.0.3", "x"),
+        ("127.0.0.2", "127.0.0.3", "exploited"),
+        ("127.0.0.10", "127.0.0.11", "policy"),
+        ("127.0.0.3", "127.0.0.3", "x"),
     )
 )  # fmt: skip
 DEFAULTS = {option.name: option.default for option in DnsList.options}

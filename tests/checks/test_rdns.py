@@ -10,8 +10,8 @@ from fakes.resolver import FakeResolver, Zone
 
 from inboundmx.checks.api import Case
 from inboundmx.checks.rdns import NAMES_LIMIT, ReverseDns, confirmed_name
-from inboundmx.checks.reverse import host_name, reverse_name, reversed_labels
 from inboundmx.checks.reverse import address as parsed
+from inboundmx.checks.reverse import host_name, reverse_name, reversed_labels
 from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import CheckResult, Finding, Stage
 from inboundmx.model.session import Session
