@@ -22,6 +22,7 @@ from inboundmx.ports import Clock, Timer
 from inboundmx.smtp.client_tls import ClientEncryption
 from inboundmx.smtp.client_transaction import Transaction
 from inboundmx.smtp.replies import Garbage, ReplyParser
+from inboundmx.smtp.writing import write
 
 # QUIT is given so long to leave; then the connection is torn down.
 FAREWELL_SECONDS = 5.0
@@ -117,7 +118,7 @@ class SmtpConnection(Protocol):
             self.fail("garbage")
             return
         self.wait(seconds)
-        self.transport.writeSequence(pieces)
+        write(self.transport, pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def wait(self, seconds: float) -> None:
         """The listener fails with ``timeout`` unless ``wait`` or ``release`` is called again within ``seconds``."""

@@ -26,6 +26,7 @@ from inboundmx.model.session import Session
 from inboundmx.ports import Conversation, Timer, Unavailable
 from inboundmx.prompt import promptly
 from inboundmx.smtp.dialogue import Dialogue, written
+from inboundmx.smtp.writing import write
 
 if TYPE_CHECKING:
     from inboundmx.smtp.server import SmtpServerFactory
@@ -314,7 +315,11 @@ class SmtpServer(Protocol):
         if dialogue.outgoing:
             data = dialogue.outgoing[0] if len(dialogue.outgoing) == 1 else b"".join(dialogue.outgoing)
             dialogue.outgoing.clear()
-            transport.write(data)
+            if dialogue.closing:
+                # Goes out together with the end of the connection, which takes a turn of the reactor in any case.
+                transport.write(data)
+            else:
+                write(transport, data)
         if dialogue.closing:
             self._close()
             return

@@ -1,0 +1,153 @@
+"""What is written at once, and what is left to the transport: nothing is lost, doubled, or in another order."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.protocol import Protocol
+from twisted.internet.tcp import Server
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+
+from inboundmx.smtp.writing import write
+
+SOME = b"250 2.0.0 OK\r\n"
+# More than any kernel takes in one piece.
+MUCH = bytes(range(256)) * 2**12
+
+
+class Wire:
+    """A transport of Twisted's own on one end of a pair of sockets; nobody turns its reactor but ``turn``."""
+
+    def __init__(self) -> None:
+        ours, self.theirs = socket.socketpair()
+        self.theirs.setblocking(False)
+        self.reactor: Any = MemoryReactorClock()  # type: ignore[no-untyped-call]
+        server: Any = type("Port", (), {"_realPortNumber": 25})()
+        address = IPv4Address("TCP", "192.0.2.1", 40000)
+        self.transport: Any = Server(ours, Protocol(), ("192.0.2.1", 40000), server, 1, self.reactor)  # type: ignore[arg-type]
+        self.transport.client = (address.host, address.port)
+
+    @property
+    def waits_to_write(self) -> bool:
+        return self.transport in self.reactor.getWriters()
+
+    def turn(self) -> object:
+        return self.transport.doWrite()
+
+    def heard(self) -> bytes:
+        pieces = []
+        try:
+            while piece := self.theirs.recv(2**20):
+                pieces.append(piece)
+        except BlockingIOError:
+            pass
+        return b"".join(pieces)
+
+    def heard_in_the_end(self) -> bytes:
+        heard = self.heard()
+        while self.waits_to_write:
+            assert self.turn() is None
+            heard += self.heard()
+        return heard
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    wire = Wire()
+    yield wire
+    wire.theirs.close()
+    wire.transport.socket.close()
+
+
+def test_what_fits_leaves_at_once_and_the_reactor_is_not_asked(wire: Wire) -> None:
+    write(wire.transport, SOME)
+    assert wire.heard() == SOME
+    assert not wire.waits_to_write
+
+
+def test_what_the_kernel_does_not_take_follows_in_order(wire: Wire) -> None:
+    write(wire.transport, MUCH)
+    write(wire.transport, SOME)
+    assert wire.waits_to_write
+    assert wire.heard_in_the_end() == MUCH + SOME
+
+
+@pytest.mark.parametrize("octets", [SOME, MUCH])
+def test_it_never_overtakes_what_the_transport_still_holds(wire: Wire, octets: bytes) -> None:
+    wire.transport.write(b"first\r\n")
+    write(wire.transport, octets)
+    assert wire.heard() == b""
+    assert wire.heard_in_the_end() == b"first\r\n" + octets
+
+
+def test_a_full_kernel_takes_nothing_and_nothing_is_lost(wire: Wire) -> None:
+    wire.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    sent = 0
+    try:
+        while True:
+            sent += wire.transport.socket.send(b"x" * 512)
+    except BlockingIOError:
+        pass
+    write(wire.transport, SOME)
+    assert wire.waits_to_write
+    assert wire.heard_in_the_end() == b"x" * sent + SOME
+
+
+def test_a_producer_is_paused_for_what_is_left_as_ever(wire: Wire) -> None:
+    told: list[str] = []
+    producer = type(
+        "Producer",
+        (),
+        {
+            "pauseProducing": lambda _: told.append("pause"),
+            "resumeProducing": lambda _: told.append("resume"),
+            "stopProducing": lambda _: None,
+        },
+    )()
+    wire.transport.registerProducer(producer, True)
+    write(wire.transport, SOME)
+    assert told == []
+    write(wire.transport, MUCH)
+    assert told == ["pause"]
+    assert wire.heard_in_the_end() == SOME + MUCH
+    assert told == ["pause", "resume"]
+
+
+def test_somebody_who_is_gone_is_noticed_by_the_transport(wire: Wire) -> None:
+    wire.theirs.close()
+    write(wire.transport, SOME)
+    assert wire.waits_to_write
+    assert isinstance(wire.turn(), Exception)
+
+
+def test_nothing_is_said_after_an_abort(wire: Wire) -> None:
+    wire.transport.abortConnection()
+    write(wire.transport, SOME)
+    assert wire.heard() == b""
+
+
+def test_what_is_said_while_closing_is_left_to_the_transport(wire: Wire) -> None:
+    wire.transport.loseConnection()
+    write(wire.transport, SOME)
+    assert wire.heard() == b""
+    wire.turn()
+    assert wire.heard() == SOME
+
+
+def test_encryption_is_never_passed_by(wire: Wire) -> None:
+    said: list[bytes] = []
+    wire.transport.TLS = True
+    wire.transport.protocol = type("Encryption", (), {"write": lambda _, octets: said.append(octets)})()
+    write(wire.transport, SOME)
+    assert said == [SOME]
+    assert wire.heard() == b""
+
+
+def test_any_other_transport_is_asked_itself() -> None:
+    transport: Any = StringTransport()  # type: ignore[no-untyped-call]
+    write(transport, SOME)
+    assert transport.value() == SOME
