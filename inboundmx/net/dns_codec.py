@@ -27,9 +27,11 @@ _RCODES = {FORMAT_ERROR: "FORMERR", 2: "SERVFAIL", 4: "NOTIMP", 5: "REFUSED", BA
 _HEADER = struct.Struct("!6H")
 _RECORD = struct.Struct("!HHIH")
 _SOA_NUMBERS = struct.Struct("!5I")
+# Two names of the root.
+SOA_LEAST = 2 + _SOA_NUMBERS.size
 _OPT_RECORD = b"\0" + _RECORD.pack(OPT, UDP_OCTETS, 0, 0)
 _PLAIN = re.compile(rb"[A-Za-z0-9_-]+")
-_ASKABLE = re.compile(r"[!-\[\]-~]+")
+_ASKABLE = re.compile(r"[ -\[\]-~]+")
 
 
 class Malformed(Exception):
@@ -106,13 +108,18 @@ def read(packet: bytes, question: bytes) -> Reply:
 
 
 def _read(packet: bytes, at: int, rcode: int, counts: tuple[int, int, int]) -> Reply:
-    name, _ = _name(packet, HEADER_OCTETS)
+    asked = name = _name(packet, HEADER_OCTETS)[0]
     wanted = struct.unpack_from("!H", packet, at - 4)[0]
     rows: dict[str, list[Any]] = {}
     aliases: dict[str, str] = {}
     ttls: dict[str, int] = {}
     for _ in range(counts[0]):
-        owner, at, type, class_, ttl, length = _record(packet, at)
+        # Most records point to the name in the question; it is there already.
+        if packet[at] == 0xC0 and packet[at + 1] == HEADER_OCTETS:
+            owner, at = asked, at + 2
+        else:
+            owner, at = _name(packet, at)
+        at, type, class_, ttl, length = _record(packet, at)
         if class_ == 1 and type == wanted:
             rows.setdefault(owner, []).append(_row(packet, at, length, type))
         elif class_ == 1 and type == CNAME:
@@ -147,13 +154,16 @@ def _negative(packet: bytes, at: int, counts: tuple[int, int, int]) -> int | Non
     found: int | None = None
     referral = False
     for _ in range(counts[1]):
-        _, at, type, class_, ttl, length = _record(packet, at)
+        at, type, class_, ttl, length = _record(packet, _after_name(packet, at))
         if class_ == 1 and type == SOA:
-            found = min(ttl, _row(packet, at, length, SOA)[-1])
+            # Two names, then five numbers, of which the last is the one.
+            if length < SOA_LEAST:
+                raise Malformed("an SOA record of a wrong length")
+            found = min(ttl, struct.unpack_from("!I", packet, at + length - 4)[0])
         referral = referral or type == NS
         at += length
     for _ in range(counts[2]):
-        _, at, type, _, ttl, length = _record(packet, at, raw=True)
+        at, type, _, ttl, length = _record(packet, _after_name(packet, at), raw=True)
         if type == OPT and ttl >> 24:
             raise Failure(ttl >> 24 << 4 | packet[3] & 15)
         at += length
@@ -166,16 +176,15 @@ def _least(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else min(one, other)
 
 
-def _record(packet: bytes, at: int, raw: bool = False) -> tuple[str, int, int, int, int, int]:
-    """Owner, where its data begins, type, class, seconds to keep, length of the data, all of which is there.
-    ``raw``: the field of the seconds as it stands."""
-    owner, at = _name(packet, at)
+def _record(packet: bytes, at: int, raw: bool = False) -> tuple[int, int, int, int, int]:
+    """Of the record whose owner ends at ``at``: where its data begins, type, class, seconds to keep, and the length of
+    the data, all of which is there. ``raw``: the field of the seconds as it stands."""
     type, class_, ttl, length = _RECORD.unpack_from(packet, at)
     at += _RECORD.size
     if at + length > len(packet):
         raise Malformed("cut off")
     # RFC 2181 8: with the highest bit set it counts as 0.
-    return owner, at, type, class_, ttl if raw or ttl < 0x80000000 else 0, length
+    return at, type, class_, ttl if raw or ttl < 0x80000000 else 0, length
 
 
 def _row(packet: bytes, at: int, length: int, type: int) -> Any:
@@ -215,6 +224,15 @@ def _text(packet: bytes, at: int, end: int) -> bytes:
         parts.append(packet[at + 1 : after])
         at = after
     return b"".join(parts)
+
+
+def _after_name(packet: bytes, at: int) -> int:
+    """Where what follows a name begins that nobody wants to know."""
+    while 0 < (length := packet[at]) < 0x40:
+        at += length + 1
+    if length and length < 0xC0:
+        raise Malformed("a label of an unknown kind")
+    return at + (2 if length else 1)
 
 
 def _name(packet: bytes, at: int) -> tuple[str, int]:
