@@ -93,6 +93,8 @@ class Symbols(Protocol):
         length = sum(map(len, self._message))
         self.transport.writeSequence((b"SYMBOLS SPAMC/1.5\r\nContent-length: %d\r\n\r\n" % length, *self._message))
         self._message = (b"", b"")
+        # It reads lines: one that has no end is waited for until there can be no more.
+        self.transport.loseWriteConnection()
 
     def dataReceived(self, data: bytes) -> None:
         self._heard += data[: ANSWER_LIMIT + 1]

@@ -47,6 +47,10 @@ class ServiceWire(Wire):
     def __init__(self) -> None:
         super().__init__()
         self.handle = Handle()
+        self.half_closed = False
+
+    def loseWriteConnection(self) -> None:
+        self.half_closed = True
 
     def getHandle(self) -> Handle:
         return self.handle

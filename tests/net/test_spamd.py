@@ -41,6 +41,7 @@ def test_a_message_is_scored() -> None:
     outcome, line = spamd.score(), spamd.accept()
     whole = TRACE + MAIL
     assert line.heard() == b"SYMBOLS SPAMC/1.5\r\nContent-length: %d\r\n\r\n" % len(whole) + whole
+    assert line.wire.half_closed
     line.says(answer())
     assert outcome.value == (1000.0, ("GTUBE", "NO_RELAYS"))
     assert line.wire.aborted

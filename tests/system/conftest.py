@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from programs import Certificate, Stage, stage
+from scanners import clamd, liars, spamd
+
+__all__ = ["clamd", "liars", "spamd"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
