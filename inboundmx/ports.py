@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Change, Content, DeliveryAttempt, Handover, Host, Parcel, Route, SpoolEntry
@@ -314,9 +314,19 @@ class Health(Protocol):
 # --- delivery, as intake sees it --------------------------------------------------------------------------------------
 
 
+class Unheard(CancelledError):
+    """The stranger hung up after the final dot had gone to the primary: the message may arrive, and nobody was told.
+    ``late`` fires with the DeliveryAttempt when the answer comes or never will."""
+
+    def __init__(self, late: Deferred[DeliveryAttempt]) -> None:
+        super().__init__()
+        self.late = late
+
+
 class Courier(Protocol):
     def hand_over(self, parcel: Parcel, route: Route) -> Awaitable[Handover]:
-        """Tries to give the parcel to a primary while the stranger waits, within the domain's deadline."""
+        """Tries to give the parcel to a primary while the stranger waits, within the domain's deadline. Cancelled, it
+        raises Unheard when the final dot was sent."""
 
 
 class Deliveries(Protocol):

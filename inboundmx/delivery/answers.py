@@ -16,6 +16,8 @@ from inboundmx.model.reply import Reply
 from inboundmx.ports import Refused
 
 TEXT_LIMIT = 400
+# What we say in place of a host's answer when it refuses all our mail; a 521 or 530 has another code.
+ALL_REFUSED = "4.7.0"
 
 # What a host's refusal without an enhanced code says in RFC 3463's terms, as far as phase and code tell.
 ENHANCED = {
@@ -35,6 +37,10 @@ def meaning(attempt: DeliveryAttempt) -> Handover:
     if attempt.trouble:
         if attempt.dot_sent and attempt.trouble != "rejects_us":
             return Handover("uncertain", host, detail=attempt.trouble, attempt=attempt, late=succeed(attempt))
+        if attempt.trouble == "rejects_us" and reply.enhanced == ALL_REFUSED:
+            # What would only be refused again is not taken into custody: its sender keeps it and tries again.
+            ours = Reply(451, ALL_REFUSED, "the mail server refuses all mail")
+            return Handover("refused", host, ours, attempt=attempt)
         if attempt.trouble == "unable" and all(r.permanent for _, r in attempt.replies):
             return Handover("refused", host, passed_on(reply, attempt.phase), attempt=attempt)
         detail = "deadline" if attempt.trouble == "abandoned" else f"{attempt.trouble} at {attempt.phase}: {reply}"
@@ -83,5 +89,5 @@ def not_connected(
 
 def refuses_us(attempt: DeliveryAttempt) -> DeliveryAttempt:
     """The attempt when it is known that the host refuses all our mail: its answer says nothing of this message."""
-    ours = Reply(451, "4.7.0", f"{attempt.host} refuses all our mail")
+    ours = Reply(451, ALL_REFUSED, f"{attempt.host} refuses all our mail")
     return replace(attempt, trouble="rejects_us", replies=tuple((address, ours) for address, _ in attempt.replies))

@@ -16,7 +16,7 @@ from inboundmx.delivery.line import Line
 from inboundmx.delivery.pool import Kept, Pool
 from inboundmx.model.custody import Content, DeliveryAttempt, Handover, Host, Parcel, Route, SpoolEntry
 from inboundmx.model.settings import Settings
-from inboundmx.ports import Chance, Clock, Journal, Refused, Transmission, Transmitter
+from inboundmx.ports import Chance, Clock, Journal, Refused, Transmission, Transmitter, Unheard
 
 # From MAIL to 354 while a stranger waits; abandoning here duplicates nothing.
 LIVE_ANSWER_SECONDS = 10.0
@@ -99,11 +99,18 @@ class Courier:
         patience.join(errand)
         try:
             return await self._through(errand, parcel, route)
+        except CancelledError as gone:
+            if errand.woken is None or errand.transmission is None:
+                raise
+            errand.woken = None
+            if errand.transmission.dot_sent:
+                late = errand.late = Deferred()
+                raise Unheard(late) from gone
+            # The stranger is gone; a message not yet sent whole need not go.
+            errand.transmission.abandon()
+            raise
         finally:
             patience.leave(errand)
-            if errand.woken is not None and errand.transmission is not None:
-                # The stranger is gone; a message not yet sent whole need not go.
-                errand.transmission.abandon()
 
     async def _through(self, errand: _Errand, parcel: Parcel, route: Route) -> Handover:
         detail = "no host"

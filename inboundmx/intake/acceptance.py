@@ -38,7 +38,7 @@ from inboundmx.policy.retrying import UNANSWERED, UNANSWERED_SECONDS, settle
 from inboundmx.policy.routing import accepts, route_for
 from inboundmx.policy.scoring import score
 from inboundmx.policy.stamping import stamp
-from inboundmx.ports import Chance, Clock, Courier, Deliveries, Journal, Spool, StorageFull, Unavailable
+from inboundmx.ports import Chance, Clock, Courier, Deliveries, Journal, Spool, StorageFull, Unavailable, Unheard
 
 # Facts which show that the envelope sender is who it says: its own domain's SPF, or an aligned DKIM signature.
 AUTHENTICATES = frozenset({"spf_mailfrom", "dkim_sender"})
@@ -89,13 +89,15 @@ class Acceptance:
         if len(lots) == 1 and self._hands_over(lots[0]):
             lot, content = lots[0], contents[0]
             self._turn += 1
-            handover = await self._courier.hand_over(
-                Parcel(
-                    message.id, envelope.sender, lot.recipients, content, envelope.eight_bit, envelope.utf8,
-                    all_or_nothing=len(lot.recipients) > 1,
-                ),
-                route_for(lot.domain, self._turn),
+            parcel = Parcel(
+                message.id, envelope.sender, lot.recipients, content, envelope.eight_bit, envelope.utf8,
+                all_or_nothing=len(lot.recipients) > 1,
             )  # fmt: skip
+            try:
+                handover = await self._courier.hand_over(parcel, route_for(lot.domain, self._turn))
+            except Unheard as gone:
+                gone.late.addCallback(lambda attempt: self._answered_unheard(message.id, attempt, facts))
+                raise
             facts["seconds"] = round(self._clock.monotonic() - started, 6)
             answer = self._answered(message.id, lot.domain, handover, facts)
             if answer is not None:
@@ -196,6 +198,14 @@ class Acceptance:
         if passed_on and reply is not None:
             return self._refused(id, reply, facts | {"by": "primary"})
         return None
+
+    def _answered_unheard(self, id: str, attempt: DeliveryAttempt, facts: Mapping[str, Any]) -> None:
+        """The primary's answer to a message whose sender did not wait for it, and who will probably send it again."""
+        told = {**facts, "host": str(attempt.host), "unheard": "the sender had hung up"}
+        if attempt.delivered:
+            self._journal.record("handed_over", id, told | {"reply": str(attempt.replies[0][1])})
+        else:
+            self._refused(id, attempt.replies[0][1], told | {"by": "primary"})
 
     def _refused(self, id: str, reply: Reply, facts: Mapping[str, Any]) -> Reply:
         self._journal.record("refused", id, {"verb": "dot", **facts, "reply": str(reply)})

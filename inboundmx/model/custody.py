@@ -166,9 +166,10 @@ class Phase(enum.StrEnum):
 class DeliveryAttempt:
     """How one transmission ended. ``phase`` is where the deciding answer came, or was waited for; ``replies`` has one
     for each recipient, trouble on the way included as a 4xx of our own making. ``trouble`` is empty when the host
-    itself answered, else a word: ``refused`` (connection), ``dns`` (its name cannot be looked up), ``timeout``, ``lost``, ``garbage``, ``tls``, ``rejects_us``
-    (5xx at banner, EHLO, STARTTLS, AUTH; 521, 530, 535, 538 anywhere), ``unable`` (the host lacks what the message
-    needs), ``abandoned``, ``damaged`` (the stored body could not be read whole; no final dot was sent).
+    itself answered, else a word: ``refused`` (connection), ``dns`` (its name cannot be looked up), ``timeout``,
+    ``lost``, ``garbage``, ``tls``, ``rejects_us`` (5xx at banner, EHLO, STARTTLS, AUTH; 521, 530, 535, 538 anywhere),
+    ``unable`` (the host lacks what the message needs), ``abandoned``, ``damaged`` (the stored body could not be read
+    whole; no final dot was sent).
     ``dot_sent``: the final dot had left us, so without an answer the message may have arrived. A 2xx in ``replies``
     means delivered only where ``phase`` is DOT; then it does even beside trouble (LMTP answers for each recipient)."""
 
@@ -192,9 +193,9 @@ class Handover:
     """What came of trying to hand a message over while the stranger waits.
 
     ``kind``: ``delivered`` (the primary has it: ``reply`` is its 250), ``refused`` (the primary's definite 5xx for the
-    message), ``deferred`` (a live primary's 4xx), ``postponed`` (spool it: ``detail`` says why), ``uncertain`` (the
-    final dot was sent and no answer has come within the deadline: commit it claimed; ``late`` fires with the
-    DeliveryAttempt when the answer comes or never will).
+    message; a 451 of ours when it refuses all our mail), ``deferred`` (a live primary's 4xx), ``postponed`` (spool it:
+    ``detail`` says why), ``uncertain`` (the final dot was sent and no answer has come within the deadline: commit it
+    claimed; ``late`` fires with the DeliveryAttempt when the answer comes or never will).
     """
 
     kind: str

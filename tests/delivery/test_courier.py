@@ -23,7 +23,7 @@ from inboundmx.delivery.answers import passed_on
 from inboundmx.delivery.courier import Courier
 from inboundmx.model.custody import Phase
 from inboundmx.model.reply import Reply
-from inboundmx.ports import Refused
+from inboundmx.ports import Refused, Unheard
 
 GREYLISTED = Reply(450, "4.2.0", "later")
 UNKNOWN = Reply(550, "5.1.1", "nobody of that name")
@@ -238,6 +238,20 @@ def test_a_stranger_who_hangs_up_stops_what_is_not_sent(world):
     assert not world.transmitter.live()
 
 
+def test_a_stranger_who_hangs_up_after_the_dot_leaves_an_answer_to_be_recorded(world):
+    got, waiting = run(world.courier.hand_over(parcel(), route()))
+    world.transmitter.last.dot_sent = True
+    waiting.cancel()
+    assert isinstance(got[0], Unheard)
+    answers = []
+    got[0].late.addCallback(answers.append)
+    world.transmitter.last.answer(OK)
+    assert answers[0].delivered
+    world.clock.advance(31)
+    # The connection serves others again.
+    world.warm()
+
+
 def test_closing_ends_the_waiting(world):
     before, after = world.hand_over(id="one"), world.hand_over(id="two")
     world.transmitter.sent[1].dot_sent = True
@@ -248,12 +262,14 @@ def test_closing_ends_the_waiting(world):
 
 def test_twenty_same_refusals_are_ours(world):
     refusal = Reply(550, "5.7.1", "you are listed")
-    kinds = []
+    codes = []
     for _ in range(21):
         got = world.hand_over()
         world.transmitter.last.answer(refusal)
-        kinds.append(got[0].kind)
-    assert kinds == ["refused"] * 19 + ["postponed"] * 2
+        assert got[0].kind == "refused"
+        codes.append(got[0].reply.code)
+    # From then on it is said to be temporary, and nothing is taken that would only be refused again.
+    assert codes == [550] * 19 + [451] * 2
     assert world.journal.named("rejects_us") == [("rejects_us", "")]
     world.transmitter.hosts[FIRST] = "up"
     world.clock.advance(40)

@@ -11,7 +11,7 @@ from inboundmx.model.custody import DeliveryAttempt, Handover, Phase, State
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import LevelSettings
 from inboundmx.model.verdict import Action, Level
-from inboundmx.ports import StorageFull, Unavailable
+from inboundmx.ports import StorageFull, Unavailable, Unheard
 
 TAKEN = Handover("delivered", HOST, Reply(250, "2.0.0", "taken"))
 NO_USER = Handover("refused", HOST, Reply(550, "5.1.1", "no such user"))
@@ -123,6 +123,24 @@ def test_250_waits_for_the_disk():
     assert gate.deliveries.entries == []
     gate.spool.sync()
     assert len(gate.deliveries.entries) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "event"),
+    [(Reply(250, "2.0.0", "taken"), "handed_over"), (Reply(550, "5.7.1", "no"), "refused")],
+)
+def test_what_the_primary_said_to_a_message_whose_sender_hung_up_is_recorded(reply, event):
+    gate = Gate(settings())
+    late, waiting = Deferred(), Deferred(lambda d: d.errback(Unheard(late)))
+    gate.courier.handover = waiting
+    asked = gate.send(MAIL, ANN)
+    asked.addErrback(lambda failure: None)
+    asked.cancel()
+    assert gate.journal.names() == []
+    late.callback(DeliveryAttempt(HOST, 0.0, 1.0, Phase.DOT, ((ANN, reply),), "", "", True))
+    ((name, id, fields),) = gate.journal.events
+    assert (name, id) == (event, gate.courier.parcels[0].message_id)
+    assert (fields["reply"], fields["sender"]) == (str(reply), "s@b.example")
 
 
 def test_a_stranger_who_hangs_up_does_not_undo_the_promise():
