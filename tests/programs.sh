@@ -15,7 +15,10 @@ else
     want swaks swaks
     want dovecot dovecot-lmtpd
     want openssl openssl
+    want ip iproute2
     want strace strace
+    want nsd nsd
+    want rbldnsd rbldnsd
     perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"
 fi
 [ -n "$missing" ] || exit 0

@@ -40,7 +40,10 @@ PACKAGES = {
     "swaks": "swaks",
     "dovecot": "dovecot-lmtpd",
     "openssl": "openssl",
+    "ip": "iproute2",
     "mount": "mount",
+    "nsd": "nsd",
+    "rbldnsd": "rbldnsd",
     "strace": "strace",
 }
 
