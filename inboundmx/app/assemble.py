@@ -12,6 +12,7 @@ import pwd
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ from twisted.logger import globalLogPublisher
 
 from inboundmx.app.control import AlreadyRunning, ControlSocket
 from inboundmx.app.descriptors import room_for_strangers
+from inboundmx.app.greylist_operations import GreylistOperations
+from inboundmx.app.health import ServicesHealth
 from inboundmx.app.listening import CurrentCertificate, listen
 from inboundmx.app.maillog import FaultObserver, LineWriter, MailLog, line_writer
 from inboundmx.app.operations import Operations
 from inboundmx.app.settings import BadSettings, load
+from inboundmx.checks.api import Tools
 from inboundmx.checks.registry import KINDS
 from inboundmx.checks.runner import Runner
 from inboundmx.delivery.courier import Courier
@@ -36,13 +40,18 @@ from inboundmx.intake.conversation import GatewayReception, Plan
 from inboundmx.model.settings import Settings
 from inboundmx.net.chance import SystemChance
 from inboundmx.net.clock import ReactorClock
-from inboundmx.ports import Clock, Journal, Unavailable
+from inboundmx.net.dns_servers import name_servers
+from inboundmx.net.offload import ThreadOffload
+from inboundmx.net.resolver import DnsResolver
+from inboundmx.net.scanners import ScanningServices
+from inboundmx.ports import Journal, Unavailable
 from inboundmx.smtp.client import SmtpTransmitter
 from inboundmx.smtp.server import SmtpServerFactory
 from inboundmx.smtp.tls import server_options
-from inboundmx.spool.bodies import SpoolBodies
+from inboundmx.spool.bodies import BodyContents, SpoolBodies
 from inboundmx.spool.sqlite import SqliteSpool
 from inboundmx.storage.ledger import Ledger
+from inboundmx.storage.state import SqliteStateStore
 
 # The one process there is; more workers will each have their own number, and with it their own spool and ledger.
 WORKER = "0"
@@ -64,10 +73,11 @@ class CannotStart(Exception):
             print(f"inboundmx: {problem}", file=sys.stderr)  # noqa: T201 - nobody else is there to tell
 
 
-def plan_of(settings: Settings, clock: Clock, journal: Journal) -> Plan:
-    """Raises ValueError when checks wait for one another."""
-    checks = [(check, KINDS[check.kind](check.options)) for check in settings.checks]
-    return Plan(settings, Runner(checks, clock, journal), {check.name: check for check in settings.checks})
+def plan_of(tools: Tools, journal: Journal) -> Plan:
+    """Reception by the settings in ``tools``. Raises ValueError when checks wait for one another."""
+    settings = tools.settings
+    checks = [(check, KINDS[check.kind](check.options, tools)) for check in settings.checks]
+    return Plan(settings, Runner(checks, tools.clock, journal), {check.name: check for check in settings.checks})
 
 
 class GatewayService(Service):
@@ -138,19 +148,25 @@ class GatewayService(Service):
         observer: Any = FaultObserver(journal)
         globalLogPublisher.addObserver(observer)
         self._observer = observer
+
+        def report(event: str, fields: Mapping[str, object]) -> None:
+            journal.record(event, "", fields, level="error")
+
         self._ledger = Ledger(
             str(self._data),
             WORKER,
             keep=settings.log.keep,
             keep_size=settings.log.keep_size,
             clock=clock,
-            report=lambda event, fields: journal.record(event, "", fields, level="error"),
+            report=report,
             from_thread=from_thread,
         )
         journal.keep_in(self._ledger)
         self._spool = SqliteSpool.open(
             str(self._folder), str(self._data), clock=clock, journal=journal, from_thread=from_thread
         )
+        self._state = SqliteStateStore(str(self._data), clock, from_thread, report)
+        self._tools = self._make_tools(settings, journal)
         bodies = SpoolBodies(str(self._folder), str(self._data))
         transmitter = SmtpTransmitter(reactor, clock, settings.gateway.hostname, str(self._data))
         courier = Courier(transmitter, lambda: self.settings, clock, chance, journal)
@@ -159,15 +175,34 @@ class GatewayService(Service):
         self._retention = Retention(self._spool, clock, journal)
         acceptance = Acceptance(courier, self._spool, self._deliveries, journal, clock, chance)
         self._reception = GatewayReception(
-            plan_of(settings, clock, journal), acceptance, self._spool, bodies, journal, clock, chance
+            plan_of(self._tools, journal), acceptance, self._spool, bodies, journal, clock, chance
         )
-        self._operations = Operations(self._spool, self._deliveries, journal, clock, settings, self._facts)
+        self._operations = Operations(
+            self._spool,
+            self._deliveries,
+            journal,
+            clock,
+            settings,
+            self._facts,
+            {"greylist": GreylistOperations(self._state, journal, clock, lambda: self.settings)},
+        )
         self._control = ControlSocket(self._data, self._operations, reactor)
         self._control.startService()
         self._factory.reception = self._reception
         self._make_room(settings)
         self._deliveries.start()
         self._retention.start()
+
+    def _make_tools(self, settings: Settings, journal: Journal) -> Tools:
+        clock, reactor = self._clock, self._reactor
+        self._health = ServicesHealth(clock, journal)
+        self._resolver = DnsResolver(
+            reactor, clock, self._chance, name_servers(settings.dns.servers), settings.dns.timeout, self._health
+        )
+        self._offload = ThreadOffload(reactor.callFromThread)
+        contents = BodyContents(str(self._data))
+        scanners = ScanningServices(reactor, clock, self._offload, contents, self._health)
+        return Tools(settings, clock, self._resolver, self._state, scanners, self._offload, contents, self._health)
 
     def _make_room(self, settings: Settings) -> None:
         self._factory.room = room = room_for_strangers(settings)
@@ -213,7 +248,8 @@ class GatewayService(Service):
             changed = [key for key in FIXED if getattr(settings.gateway, key) != getattr(self.settings.gateway, key)]
             if changed:
                 raise ValueError(f"[gateway] {', '.join(changed)}: needs a restart")
-            plan = plan_of(settings, self._clock, self._journal)
+            tools = replace(self._tools, settings=settings)
+            plan = plan_of(tools, self._journal)
             self._take_certificate(settings)
         except BadSettings as bad:
             problems = [str(problem) for problem in bad.problems]
@@ -221,6 +257,8 @@ class GatewayService(Service):
             problems = [str(trouble)]
         else:
             self.settings = settings
+            self._tools = tools
+            self._resolver.configure(name_servers(settings.dns.servers), settings.dns.timeout)
             self._factory.settings = settings
             self._make_room(settings)
             self._reception.plan = plan
@@ -237,6 +275,7 @@ class GatewayService(Service):
         return {
             "workers": [{"worker": WORKER, "pid": os.getpid(), "connections": len(self._factory.connections)}],
             "connections": len(self._factory.connections),
+            "services": self._health.rows(),
         }
 
     # --- stopping -----------------------------------------------------------------------------------------------------
@@ -258,6 +297,9 @@ class GatewayService(Service):
         await self._control.stopService()
         self._retention.stop()
         await self._deliveries.stop()
+        self._resolver.close()
+        await self._offload.close()
+        await self._state.close()
         await self._spool.close()
         self._journal.record("stopped", "", {})
         await self._ledger.close()

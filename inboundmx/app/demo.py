@@ -23,6 +23,7 @@ from twisted.internet.error import CannotListenError
 from inboundmx.app.assemble import CannotStart
 from inboundmx.app.control import AlreadyRunning, make_way
 from inboundmx.app.process import prepare
+from inboundmx.app.usual_checks import PACKAGES, missing, usual_checks
 from inboundmx.checks.headers import decoded
 from inboundmx.cli.asking import SOCKET_NAME
 from inboundmx.cli.printing import complain, safe, say, shortened
@@ -69,7 +70,16 @@ use = headers
 header = Subject
 value = lottery
 weight.match = 30
+
+# The usual checks. Who sends from this machine is not asked what only strangers can answer.
 """
+_LOCAL = "skip_for = 127.0.0.0/8 ::1"
+_ABOUT_STRANGERS = frozenset({"rdns", "helo", "spamhaus", "spamcop", "dnswl", "greylist"})
+
+
+def _ini(folder: Path, port: int, primary_port: int, left_out: list[str]) -> str:
+    checks = usual_checks(left_out, lambda name: _LOCAL if name in _ABOUT_STRANGERS else "")
+    return _INI.format(folder=folder, port=port, primary_port=primary_port) + checks
 
 
 class MemoryDraft:
@@ -167,7 +177,8 @@ def run(folder: Path, port: int, primary_port: int) -> int:
         # Before the INI is written: another demonstration may be running by it.
         make_way(folder / "data" / SOCKET_NAME)
         config = folder / "inboundmx.ini"
-        config.write_text(_INI.format(folder=folder, port=port, primary_port=primary_port), encoding="utf-8")
+        left_out = missing()
+        config.write_text(_ini(folder, port, primary_port, left_out), encoding="utf-8")
     except (OSError, AlreadyRunning) as trouble:
         complain(f"cannot use {folder}: {getattr(trouble, 'strerror', None) or trouble}; give another with --folder")
         return 2
@@ -196,13 +207,13 @@ def run(folder: Path, port: int, primary_port: int) -> int:
         await factory.drain(STOP_SECONDS)
 
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(stop()))
-    reactor.callWhenRunning(lambda: _introduce(folder, port, primary_port))
+    reactor.callWhenRunning(lambda: _introduce(folder, port, primary_port, left_out))
     reactor.run()
     say("", "both have ended; the files stay in " + _shown(folder))
     return 0
 
 
-def _introduce(folder: Path, port: int, primary_port: int) -> None:
+def _introduce(folder: Path, port: int, primary_port: int, left_out: list[str]) -> None:
     command = f"{_own_command()} --config {shlex.quote(_shown(folder / 'inboundmx.ini'))}"
     swaks = f"swaks --server 127.0.0.1:{port} --from me@sender.example --to you@example.test"
     python = (
@@ -216,6 +227,10 @@ def _introduce(folder: Path, port: int, primary_port: int) -> None:
         f"  primary   127.0.0.1:{primary_port}, saves each message as a file in {_shown(folder / 'primary')}/",
         f"  settings  {_shown(folder / 'inboundmx.ini')}",
         f"  log       {_shown(folder / 'inboundmx.log')}",
+        *(
+            f"  {name} does not run on this machine, so nothing asks it (apt install {PACKAGES[name]})"
+            for name in left_out
+        ),
         "",
         "Send a message, from another terminal in this folder:" + absent,
         "",

@@ -15,6 +15,7 @@ from typing import Any
 from inboundmx.app.check_sections import CHECKS_TO_COME
 from inboundmx.app.reading import keys_of
 from inboundmx.app.settings import PLAIN, SECTIONS_TO_COME
+from inboundmx.app.usual_checks import usual_checks
 from inboundmx.app.values import kind
 from inboundmx.checks.api import ALWAYS
 from inboundmx.checks.registry import KINDS
@@ -138,7 +139,7 @@ def shipped_ini() -> str:
             if level.level or name != "threshold":
                 lines.append(f"{name} = {_default(field, level)}")
         lines.append("")
-    lines += [*_example_domain(), *_example_check()]
+    lines += [*_example_domain(), *_example_check(), f"# {CHECKS}", "", usual_checks()]
     return "\n".join(lines)
 
 
@@ -161,10 +162,11 @@ def _example_domain() -> Iterator[str]:
 
 
 AS_IN_DELIVERY = "as in [delivery]"
+CHECKS = "The usual checks, with the weights that they usually have. docs/checks has a page for each kind."
 
 
 def _example_check() -> Iterator[str]:
-    yield f"# {ABOUT['check']}"
+    yield f"# {ABOUT['check']} One of your own, with every key that any check has:"
     yield "#[check offers]"
     yield "#use = headers"
     defaults = CheckSettings("offers", "headers")

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from inboundmx.app.addresses import domain_name, hosts, mailbox
 from inboundmx.app.effective import as_ini
 from inboundmx.app.settings import DEFAULT_PATH, BadSettings, load, own_name
+from inboundmx.app.usual_checks import missing, usual_checks
 from inboundmx.app.values import endpoints, one_line
 from inboundmx.app.words import Wrong
 from inboundmx.cli.printing import complain, safe, say
@@ -68,13 +69,16 @@ def run(args: argparse.Namespace) -> int:
         complain(safe(str(wrong)))
         return 2
     try:
-        _write(path, _text(answers))
+        left_out = missing()
+        _write(path, _text(answers, left_out))
     except BadSettings as bad:
         complain(*(safe(problem.text) for problem in bad.problems))
         return 2
     except OSError as error:
         complain(f"{path} cannot be written: {error.strerror or error}")
         return 2
+    for name in left_out:
+        say(f"{name} does not run on this machine: [check {name}] is left out, and says how to begin")
     say(f"{path} is written. Now:", f"  inboundmx --config {path} check", f"  inboundmx --config {path} run")
     return 0
 
@@ -114,14 +118,17 @@ def _asked(question: Question, default: str) -> str:
             return answer
 
 
-def _text(answers: dict[str, str]) -> str:
+def _text(answers: dict[str, str], left_out: list[str]) -> str:
     sections = {
         "gateway": {key: answers[key] for key in ("hostname", "postmaster", "listen", "data")},
         f"domain {answers['domain']}": {"primary": answers["primary"]},
     }
     return (
         "# inboundmx: a first configuration. Every other key has its default;\n"
-        "# etc/inboundmx.ini and docs/reference.md of the program name them all.\n\n" + as_ini(sections)
+        "# etc/inboundmx.ini and docs/reference.md of the program name them all.\n\n"
+        + as_ini(sections)
+        + "\n"
+        + usual_checks(left_out)
     )
 
 

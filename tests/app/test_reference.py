@@ -6,6 +6,8 @@ import pytest
 
 from inboundmx.app import reference
 from inboundmx.app.settings import load
+from inboundmx.app.usual_checks import USUAL, usual_checks
+from inboundmx.checks.registry import KINDS
 
 SHIPPED = reference.ROOT / reference.INI
 
@@ -19,10 +21,13 @@ def test_the_file_is_as_generated(path: Path, text: str) -> None:
     assert (reference.ROOT / path).read_text(encoding="utf-8") == text, "run python -m inboundmx.app.reference"
 
 
-def test_the_shipped_file_loads_and_is_the_defaults(tmp_path: Path) -> None:
-    empty = tmp_path / "empty.ini"
-    empty.write_text("")
-    assert load(str(SHIPPED)) == load(str(empty))
+def test_the_shipped_file_is_the_defaults_and_the_usual_checks(tmp_path: Path) -> None:
+    checks_alone = tmp_path / "checks.ini"
+    checks_alone.write_text(usual_checks())
+    settings = load(str(SHIPPED))
+    assert settings == load(str(checks_alone))
+    assert [check.name for check in settings.checks] == [name for name, _, _ in USUAL]
+    assert {check.kind for check in settings.checks} == set(KINDS) - {"headers"}
 
 
 def test_the_examples_in_the_shipped_file_load_when_their_sign_is_taken_away(tmp_path: Path) -> None:
@@ -31,7 +36,7 @@ def test_the_examples_in_the_shipped_file_load_when_their_sign_is_taken_away(tmp
     live.write_text("\n".join(line[1:] if line[:1] == "#" and line[1:2] != " " else line for line in lines))
     settings = load(str(live))
     assert list(settings.domains) == ["example.com"]
-    assert [check.name for check in settings.checks] == ["offers"]
+    assert [check.name for check in settings.checks] == ["offers", *(name for name, _, _ in USUAL)]
     assert settings.domains["example.com"].weights == {("offers", "match"): 5.0}
 
 

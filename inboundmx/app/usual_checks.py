@@ -1,0 +1,109 @@
+"""The checks that a gateway usually has, as text of an INI, each with a sentence why.
+
+Knows what is shipped. Does not know how a check works. etc/inboundmx.ini, ``inboundmx init`` and the demonstration all
+take them from here.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+
+CLAMD = "unix:/run/clamav/clamd.ctl"
+SPAMD = "tcp:127.0.0.1:783"
+# What Debian calls the package that runs the scanner of a check.
+PACKAGES = {"clamav": "clamav-daemon", "spamassassin": "spamd"}
+
+# Name of the section, why it is there, and its lines. The weights are those that hosts running SmarterMail usually
+# have; where they differ, a comment says so.
+USUAL: tuple[tuple[str, str, str], ...] = (
+    (
+        "rdns",
+        "An address without a name, or whose name does not lead back to it, seldom belongs to a mail server.",
+        "use = rdns\nweight.none = 10\nweight.unconfirmed = 5",
+    ),
+    (
+        "helo",
+        "Honest servers know their own name; one that uses ours is lying.",
+        "use = helo\nweight.invalid = 5\nweight.our_name = 15\nweight.literal = 2\nweight.unresolvable = 3",
+    ),
+    (
+        "spamhaus",
+        "Addresses that send spam, or that no mail server should send from. It counts for blocking as well: two such\n"
+        "lists refuse a stranger before it has sent anything. Ask it through a resolver of your own: public ones hear\n"
+        "errors, which weigh nothing.",
+        "use = dnsbl\nzone = zen.spamhaus.org\ncodes = 127.0.0.2-127.0.0.9=listed 127.0.0.10-127.0.0.11=policy\n"
+        "counts_for = filtering blocking\nweight.listed = 20\nweight.policy = 15",
+    ),
+    (
+        "spamcop",
+        "Addresses that people have reported lately.",
+        "use = dnsbl\nzone = bl.spamcop.net\ncounts_for = filtering blocking\nweight.listed = 10",
+    ),
+    (
+        "dnswl",
+        "A list of good senders: it takes away, so that one bad mark does not condemn a well-known server.",
+        "use = dnsbl\nzone = list.dnswl.org\nignore = 127.0.0.255 127.255.255.0/24\nweight.listed = -5",
+    ),
+    (
+        "spf",
+        "The sender's domain says which servers send for it. Hosts that trust it more have 30 and 10.",
+        "use = spf\nidentity = mailfrom helo\nweight.fail = 15\nweight.softfail = 5",
+    ),
+    (
+        "greylist",
+        "Who was never seen before is put off once; what sends spam seldom comes back. Periods stand in [greylisting].",
+        "use = greylist",
+    ),
+    (
+        "dkim",
+        "A signature shows which domain stands behind the mail. Mailing lists break it, so a broken one weighs little.",
+        "use = dkim\nweight.fail = 3",
+    ),
+    (
+        "clamav",
+        "Viruses. Infected mail is refused; while clamd does not answer, mail is put off (451) and comes again.\n"
+        "Without a clamd, take this section out.",
+        f"use = clamav\nservers = {CLAMD}\ntimeout = 10s",
+    ),
+    (
+        "spamassassin",
+        "What the text looks like. It is asked last, and not at all when it can no longer change anything. at_once is\n"
+        "the number of spamd's children. Without a spamd, take this section out: its error weighs nothing.",
+        f"use = spamassassin\nservers = {SPAMD}\ntimeout = 20s\nweight.low = 10\nweight.medium = 20\nweight.high = 30",
+    ),
+)
+
+
+def present(server: str) -> bool:
+    """Whether something listens there now."""
+    kind, _, rest = server.partition(":")
+    try:
+        if kind == "unix":
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.settimeout(1.0)
+                probe.connect(rest)
+        else:
+            host, _, port = rest.rpartition(":")
+            socket.create_connection((host, int(port)), 1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def missing(there: Callable[[str], bool] = present) -> list[str]:
+    """Names of the usual checks whose scanner does not run on this machine, each with where it was looked for."""
+    return [name for name, server in (("clamav", CLAMD), ("spamassassin", SPAMD)) if not there(server)]
+
+
+def usual_checks(left_out: Iterable[str] = (), more: Callable[[str], str] = lambda name: "") -> str:
+    """The sections. Those ``left_out`` are there as comments; ``more`` gives further lines for a section."""
+    out = frozenset(left_out)
+    parts = []
+    for name, why, lines in USUAL:
+        text = "\n".join(filter(None, (f"[check {name}]", lines, more(name))))
+        if name in out:
+            text = "\n".join(f"# {line}" for line in text.splitlines())
+        comment = "\n".join(f"# {line}" for line in why.splitlines())
+        parts.append(f"{comment}\n{text}\n")
+    return "\n".join(parts)
