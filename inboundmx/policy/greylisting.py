@@ -43,7 +43,7 @@ def decide(fact: Fact | None, now: float, settings: GreylistingSettings) -> Deci
     nothing was heard of it for the expiration, wherever the clock jumps to meanwhile. A first attempt that lies in the
     future was made by a clock that was put back since: it counts as made now.
     """
-    if fact is None or (len(fact.values) == 1 and fact.values[0] + settings.pass_ < now):
+    if fact is None or not fact.values or (len(fact.values) == 1 and fact.values[0] + settings.pass_ < now):
         return Decision("new", _waiting(now, settings), settings.block)
     first_seen = fact.values[0]
     if len(fact.values) > 1:

@@ -16,7 +16,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from inboundmx.ports import Clock, Fact, Timer, Unavailable
-from inboundmx.storage.state_file import BATCH_FACTS, Damage, Name, StateFile, is_broken, number_of, unpacked
+from inboundmx.storage.state_file import BATCH_FACTS, Damage, Name, StateFile, fact_of, is_broken, lenient, number_of
 from inboundmx.storage.writer import FromThread, Lane, ThreadLane, Writer
 
 FILE_NAME = "state.sqlite"
@@ -142,7 +142,7 @@ class SqliteStateStore:
                 self._flush()
             raise Unavailable(f"the state store cannot be read: {error}") from None
         # Another name with the same number is none of ours.
-        return Fact(unpacked(row[2]), row[3], row[4]) if row is not None and (row[0], row[1]) == name else None
+        return fact_of(*row[2:]) if row is not None and row[:2] == name else None
 
     def _remember(self, name: Name, fact: Fact | None) -> None:
         known = self._known
@@ -157,7 +157,9 @@ class SqliteStateStore:
         self._reading = self._file.opened
         path = self._file.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         try:
-            self._reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=0.0)
+            self._reader = lenient(
+                sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=0.0)
+            )
         except sqlite3.Error as error:
             self._failed(error)
 

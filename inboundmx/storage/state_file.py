@@ -29,7 +29,7 @@ _STEP = 2 * BATCH_FACTS
 _COUNTED_EVERY = 3000
 _NAMED_AT_ONCE = 500
 _BUSY_SECONDS = 1.0
-_BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 
 # A space and a key.
 Name = tuple[str, str]
@@ -53,11 +53,24 @@ def packed(values: Sequence[float]) -> bytes:
     return struct.pack(f"<{len(values)}d", *values)
 
 
-def unpacked(octets: bytes) -> tuple[float, ...]:
-    return struct.unpack(f"<{len(octets) // 8}d", octets)
+def fact_of(data: object, written_at: object, expires_at: object) -> Fact | None:
+    """A fact as it was read; None when it cannot have been written like that: damage is not always noticed below."""
+    if not (isinstance(data, bytes) and isinstance(written_at, float) and isinstance(expires_at, float)):
+        return None
+    if len(data) % 8:
+        return None
+    return Fact(struct.unpack(f"<{len(data) // 8}d", data), written_at, expires_at)
+
+
+def lenient(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Text that is none is read as some other text, which is then nobody's key."""
+    connection.text_factory = lambda octets: octets.decode("utf-8", "replace")
+    return connection
 
 
 def is_broken(error: sqlite3.Error) -> bool:
+    """Whether the file itself is at fault. Our statements are always the same, so a plain error means that the tables
+    are not ours any more."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _BROKEN
 
 
@@ -103,7 +116,8 @@ class StateFile:
             " AND expires_at > ? ORDER BY written_at DESC, key LIMIT ?",
             (space, matching, now, limit),
         )
-        return [(key, Fact(unpacked(data), written_at, expires_at)) for key, data, written_at, expires_at in rows]
+        read = ((key, fact_of(*columns)) for key, *columns in rows)
+        return [(key, fact) for key, fact in read if fact is not None]
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -231,7 +245,9 @@ def _open(path: str) -> sqlite3.Connection:
     """The file, made or migrated. Raises sqlite3.Error or OSError."""
     folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
+    connection = lenient(
+        sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
+    )
     try:
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY", "journal_size_limit=8388608"):
             connection.execute(f"PRAGMA {pragma}").fetchall()

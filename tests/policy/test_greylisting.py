@@ -22,6 +22,7 @@ PASSED = Fact((T, T + HOUR), T + HOUR, T + HOUR + 36 * DAY)
     ("fact", "after", "outcome", "wait", "remembered"),
     [
         (None, 0, "new", 15 * MINUTE, WAITING),
+        (Fact((), T, T + 1), 0, "new", 15 * MINUTE, WAITING),
         (WAITING, 0, "early", 15 * MINUTE, None),
         (WAITING, 14 * MINUTE, "early", MINUTE, None),
         (WAITING, 15 * MINUTE - 0.5, "early", 0.5, None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -259,6 +260,52 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(damage: str, tmp_path: 
     assert len(list(tmp_path.glob("state.sqlite.damaged-*[0-9]"))) == len(expected)
     process.close()
     assert "new" in process.rows()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_octets_that_change_are_never_more_than_unavailable(seed: int, tmp_path: Path, clock: TestClock) -> None:
+    process = Process(tmp_path, clock)
+    forced_out(process)
+    chance = random.Random(seed)
+    octets = bytearray(process.path.read_bytes())
+    # Beyond the two octets in the header that say who may read and write: nobody may then is what they would say.
+    for _ in range(64 + 500 * (seed % 2)):
+        octets[chance.randrange(20, len(octets))] = chance.randrange(256)
+    process.path.write_bytes(octets)
+    process = Process(tmp_path, clock)
+    keys = [f"fact {number} {'.' * 100}" for number in range(600)]
+    for _ in range(3):
+        get_all(process, keys)
+        process.store.facts(SPACE, "", 1000).addErrback(lambda failure: failure.trap(Unavailable))
+        for key in keys[::7]:
+            process.put(key, 2)
+        clock.task.advance(module.RETRY_SECONDS)
+    process.put("new")
+    process.flush()
+    process.store._known.clear()
+    assert process.value("new") == 1 and process.value(keys[7]) == 2
+    assert process.reports.count("state_damaged") <= 2
+    process.close()
+
+
+@pytest.mark.parametrize(
+    "statement", ["DROP TABLE fact", "UPDATE fact SET data = 'x'", "UPDATE fact SET expires_at = 'soon'",
+                  "UPDATE fact SET data = x'00'", "UPDATE fact SET key = CAST(x'ff' AS TEXT)"],
+)  # fmt: skip
+def test_rows_that_are_not_ours_are_absent(one: Process, statement: str) -> None:
+    one.put("a")
+    one.flush()
+    with contextlib.closing(sqlite3.connect(one.path)) as connection:
+        connection.execute(statement)
+        connection.commit()
+    one.store._known.clear()
+    with contextlib.suppress(Unavailable):
+        assert one.get("a") is None
+    one.put("a", 2)
+    one.flush()
+    one.store._known.clear()
+    assert one.value("a") == 2
+    assert one.reports == (["state_damaged"] if statement.startswith("DROP") else [])
 
 
 def get_all(process: Process, keys: Any) -> None:
