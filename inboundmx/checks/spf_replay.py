@@ -60,6 +60,23 @@ class _Run:
         return [(question, (row,)) for row in answer.rows]
 
 
+class _Query(spf.query):  # type: ignore[misc]
+    """Names of the client that DNS gives no answer for are passed over (RFC 7208 5.5), as if it had none."""
+
+    def validated_ptrs(self) -> list[str]:
+        try:
+            names = self.dns_ptr(self.i)[: spf.MAX_PTR]
+        except spf.TempError:
+            return []
+        return [name for name in names if self._leads_back(name)]
+
+    def _leads_back(self, name: str) -> bool:
+        try:
+            return bool(self.cidrmatch(self.dns_a(name, self.A), self.cidrmax))
+        except spf.TempError:
+            return False
+
+
 _running: ContextVar[_Run] = ContextVar("running")
 
 
@@ -96,7 +113,7 @@ def _run(run: _Run, ip: str, sender: str, hello: str, receiver: str) -> tuple[st
     """Outcome and explanation; the outcome is empty when an answer was missing."""
     token = _running.set(run)
     try:
-        query = spf.query(i=ip, s=sender, h=hello, receiver=receiver, strict=True)
+        query = _Query(i=ip, s=sender, h=hello, receiver=receiver, strict=True)
         if sender:
             # A quoted local part may hold an @ of its own.
             local, _, query.o = sender.rpartition("@")

@@ -112,6 +112,15 @@ def test_what_is_asked_ahead_is_not_waited_for() -> None:
         ({"a.example": {"TXT": ["v=spf1 include:b.example -all"]}, "b.example": Unavailable("silence")}, "temperror"),
         ({"a.example": {"TXT": ["v=spf1 ip4:192.0.2.1 include:b.example"]}, "b.example": Unavailable("-")}, "pass"),
         ({"a.example": {"TXT": ["v=spf1 -all exp=why.example"]}, "why.example": Unavailable("-")}, "fail"),
+        ({"a.example": {"TXT": ["v=spf1 ptr ~all"]}, "1.2.0.192.in-addr.arpa": Unavailable("-")}, "softfail"),
+        (
+            {
+                "a.example": {"TXT": ["v=spf1 ptr -all"], "A": [IP]},
+                "1.2.0.192.in-addr.arpa": {"PTR": ["dead.a.example", "a.example"]},
+                "dead.a.example": Unavailable("-"),
+            },
+            "pass",
+        ),
         ({"a.example": {"TXT": ["v=spf1 -all", "v=spf1 +all"]}}, "permerror"),
         ({"a.example": {"TXT": ["v=spf10 -all"]}}, "none"),
         ({}, "none"),

@@ -73,7 +73,7 @@ def _rows(rows: list[Any]) -> dict[str, Any]:
         elif type == "MX":
             found.setdefault(type, []).append((int(value[0]), value[1]))
         else:
-            found.setdefault(type, []).append(value)
+            found.setdefault(type, []).append(value.removesuffix("."))
     if silent:
         found = {type: found.get(type, SILENCE) for type in TYPES}
     return found
