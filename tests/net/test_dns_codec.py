@@ -58,10 +58,15 @@ def test_a_query_is_what_dnspython_reads(name: str, type: str, id: int, extended
 
 
 @pytest.mark.parametrize(
-    "name", ["a..b", ".a", "a.", "x" * 64, ".".join(["x" * 63] * 4), "a b", "a\x00b", "a\nb", "é", "a\\b"]
+    "name", ["a..b", ".a", "a.", "x" * 64, ".".join(["x" * 63] * 4), "a\tb", "a\x00b", "a\nb", "é", "a\\b"]
 )
 def test_names_that_cannot_be_asked_for(name: str) -> None:
     assert question(name, "A") is None
+
+
+def test_a_name_may_hold_blanks_as_macros_of_spf_make_them() -> None:
+    """RFC 7208 7.1."""
+    assert question("a b.test", "A") == b"\x03a b\x04test\0\0\x01\0\x01"
 
 
 @given(st.binary(min_size=1, max_size=300), st.lists(NAMES, min_size=2, max_size=4, unique=True))
