@@ -43,10 +43,13 @@ class Budget:
 
     def give(self) -> None:
         self._used -= 1
-        if self._refused and self._used < self._limit():
-            pool = next(iter(self._refused))
-            del self._refused[pool]
-            pool.grow()
+        # One that does not want it any more must not keep it from the next.
+        for pool in tuple(self._refused):
+            if self._used >= self._limit():
+                break
+            if pool in self._refused:
+                del self._refused[pool]
+                pool.grow()
 
     def moved(self) -> None:
         """One was given up for a pool that takes it now."""

@@ -214,9 +214,12 @@ class Pool:
         return True
 
     def grow(self) -> None:
-        """Opens what those who wait need, as far as there is room."""
+        """Gives the backlog what is idle, and opens what those who wait need, as far as there is room."""
         if self.down:
             return
+        # What the backlog may have now was perhaps idle all the time, kept for live mail.
+        while self._backlog and self._backlog_may() and (kept := self._free()) is not None:
+            self._serve(kept)
         while True:
             live = len(self._line) + len(self._awaited)
             behind = min(len(self._backlog), max(0, self._backlog_limit() - self._backlog_busy))

@@ -6,9 +6,11 @@ from twisted.internet.defer import CancelledError
 
 from inboundmx.delivery.budget import Budget
 from inboundmx.delivery.pool import KEPT_MESSAGES, Kept, Pool
+from inboundmx.model.custody import Host
 from inboundmx.model.reply import Reply
 from inboundmx.ports import Refused
 
+THIRD = Host("192.0.2.12")
 TOO_MANY = Refused("lost", "greeting", Reply(421, "4.7.0", "too many"), "too many connections")
 
 
@@ -234,6 +236,18 @@ def test_a_connect_that_fails_beside_others_is_not_tried_again_and_again():
     assert world.pool.cap == 10
 
 
+def test_the_backlog_takes_an_idle_connection_rather_than_wait_for_one_that_cannot_be_opened():
+    world = World(cap=3)
+    for kept in world.open(2):
+        world.pool.give_back(kept, 0.1)
+    first, second = world.wait(), world.wait()
+    assert not second  # the other two are for live mail
+    world.transmitter.hosts[FIRST] = TOO_MANY
+    first[0].connection.open = False
+    world.pool.give_back(first[0], None)
+    assert isinstance(second[0], Kept)
+
+
 def test_421_at_the_banner_without_another_connection_means_down(world):
     world.transmitter.hosts[FIRST] = TOO_MANY
     assert world.join() == [TOO_MANY]
@@ -282,6 +296,19 @@ def test_who_found_the_budget_spent_is_served_when_a_connection_comes_free():
     kept[0].connection.open = False
     one.pool.give_back(kept[0], None)
     assert behind[0].connection.host == SECOND
+
+
+def test_a_connection_that_comes_free_is_not_offered_only_to_who_does_not_want_it_any_more():
+    one = World(cap=3, budget=1)
+    gone, other = World(cap=3, host=SECOND, shared=one), World(cap=3, host=THIRD, shared=one)
+    (kept,) = one.open(1)
+    leaving = gone.pool.wait()
+    leaving.addErrback(lambda failure: failure.trap(CancelledError) and None)
+    leaving.cancel()
+    behind = other.wait()
+    kept.connection.open = False
+    one.pool.give_back(kept, None)
+    assert behind[0].connection.host == THIRD
 
 
 def test_closing_turns_away_and_closes_what_is_given_back(world):
