@@ -12,7 +12,7 @@ from typing import Any
 from inboundmx.app.operations import NotUnderstood, Row
 from inboundmx.checks.greylist import SPACE
 from inboundmx.model.settings import Settings
-from inboundmx.policy.greylisting import SEPARATOR
+from inboundmx.policy.greylisting import SEPARATOR, searched
 from inboundmx.ports import Clock, Fact, Journal, StateStore
 
 # Rows told when nobody says how many, and at most: a table of a million helps nobody.
@@ -42,14 +42,20 @@ class GreylistOperations:
                 raise NotUnderstood("greylist forget needs a text that triplets contain; nothing was done")
             if arguments.get("dry_run"):
                 return await self._listed(matching, limit)
-            count = await self._state.forget(SPACE, matching)
+            count = 0
+            for text in searched(matching):
+                count += await self._state.forget(SPACE, text)
             fields = {"matching": matching, "count": count, "asked_by": asked_by}
             self._journal.record("greylist_forgotten", "", fields)
             return [{"forgotten": count}]
         return None
 
     async def _listed(self, matching: str, limit: int) -> list[Row]:
-        return [self._row(key, fact) for key, fact in await self._state.facts(SPACE, matching, limit)]
+        found: dict[str, Fact] = {}
+        for text in searched(matching):
+            found.update(await self._state.facts(SPACE, text, limit))
+        newest = sorted(found.items(), key=lambda pair: (-pair[1].written_at, pair[0]))
+        return [self._row(key, fact) for key, fact in newest[:limit]]
 
     def _row(self, key: str, fact: Fact) -> Row:
         """Every key always: ``state`` is waiting or known, instants in seconds since the epoch; ``passes_at`` is when a
@@ -76,4 +82,4 @@ def _asked(arguments: Mapping[str, Any], known: set[str]) -> tuple[str, int]:
         raise NotUnderstood("matching must be text")
     if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= LARGEST_LIMIT:
         raise NotUnderstood(f"limit must be a whole number from 1 to {LARGEST_LIMIT}")
-    return matching.lower(), limit
+    return matching, limit

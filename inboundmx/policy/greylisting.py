@@ -71,6 +71,12 @@ def triplet(peer_ip: str, sender: Address | None, recipient: Address, settings: 
     return f"{network}{SEPARATOR}{local}{SEPARATOR}{written(recipient).lower()}"
 
 
+def searched(text: str) -> tuple[str, ...]:
+    """What keys may hold where an operator writes ``text``: the numbers of a sender are not in them."""
+    local, at, rest = text.lower().partition("@")
+    return tuple(dict.fromkeys((text.lower(), f"{_DIGITS.sub('#', local)}{at}{rest}"))) if at else (text.lower(),)
+
+
 def exempt(sender: Address | None, recipient: Address) -> str:
     """Why this is never put off, empty when it may be.
 

@@ -111,9 +111,10 @@ class StateFile:
         return forgotten
 
     def facts(self, space: str, matching: str, limit: int, now: float) -> list[tuple[str, Fact]]:
+        # The sign keeps SQLite from going through the index of expirations, row by row all over the file.
         rows = self._opened().execute(
             "SELECT key, data, written_at, expires_at FROM fact WHERE space = ? AND instr(key, ?) > 0"
-            " AND expires_at > ? ORDER BY written_at DESC, key LIMIT ?",
+            " AND +expires_at > ? ORDER BY written_at DESC, key LIMIT ?",
             (space, matching, now, limit),
         )
         read = ((key, fact_of(*columns)) for key, *columns in rows)

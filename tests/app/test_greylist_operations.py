@@ -55,9 +55,18 @@ def test_forgetting_is_recorded_and_a_dry_run_is_not(desk: Desk) -> None:
     assert "greylist_forgotten" not in desk.journal.names
     assert desk.ask("greylist.forget", matching="ANN") == [{"forgotten": 1}]
     assert [fields for event, fields, _ in desk.journal.events if event == "greylist_forgotten"] == [
-        {"matching": "ann", "count": 1, "asked_by": "ann (uid 7)"}
+        {"matching": "ANN", "count": 1, "asked_by": "ann (uid 7)"}
     ]
     assert desk.ask("greylist.forget", all=True) == [{"forgotten": 2}]
+
+
+def test_numbered_senders_and_recipients_are_found(desk: Desk) -> None:
+    for number, key in enumerate(("list-#@a.example\tx", "ann@a.example\tlist-17@a.example")):
+        desk.state.put("greylist", f"192.0.2.0/24\t{key}", Fact((NOW,), NOW + number, NOW + 100))
+    asked = [row["sender"] for row in desk.ask("greylist.list", matching="list-17@a.example")]
+    assert asked == ["ann@a.example", "list-#@a.example"]
+    assert len(desk.ask("greylist.list", matching="list-17@a.example", limit=1)) == 1
+    assert desk.ask("greylist.forget", matching="list-17@a.example") == [{"forgotten": 2}]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from inboundmx.model.address import Address
 from inboundmx.model.settings import GreylistingSettings
-from inboundmx.policy.greylisting import Decision, decide, exempt, triplet
+from inboundmx.policy.greylisting import Decision, decide, exempt, searched, triplet
 from inboundmx.ports import Fact
 
 SETTINGS = GreylistingSettings()
@@ -134,6 +134,20 @@ def test_networks_are_as_wide_as_the_operator_says() -> None:
     assert triplet("2001:db8:1:2::3", ann, RECIPIENT, wide).startswith("2001:db8:1::/48\t")
     alone = GreylistingSettings(network=(32, 128))
     assert triplet("192.0.2.7", ann, RECIPIENT, alone).startswith("192.0.2.7/32\t")
+
+
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        ("", ("",)),
+        ("192.0.2", ("192.0.2",)),
+        ("Ann@A7.example", ("ann@a7.example",)),
+        ("list-17@a7.example", ("list-17@a7.example", "list-#@a7.example")),
+        ("@a7.example", ("@a7.example",)),
+    ],
+)
+def test_an_operator_need_not_know_how_senders_are_written(text: str, texts: tuple[str, ...]) -> None:
+    assert searched(text) == texts
 
 
 @pytest.mark.parametrize(
