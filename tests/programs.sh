@@ -19,6 +19,9 @@ else
     want strace strace
     want nsd nsd
     want rbldnsd rbldnsd
+    want clamd clamav-daemon
+    want spamd spamd
+    want spamc spamc
     perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"
 fi
 [ -n "$missing" ] || exit 0

@@ -54,7 +54,7 @@ INFECTED = {
     "raw": letter("raw", EICAR + b"\r\n"),
     "base64": mime(EICAR, "eicar.com"),
     "zip": mime(zipped(EICAR), "eicar.zip"),
-    "large": large(2_000_000, EICAR),
+    "large": large(2_000_000, EICAR + b"\r\n"),
 }
 
 
@@ -303,7 +303,7 @@ def test_mail_that_cannot_be_scanned_is_put_off(play: Stage, liars: MakeLiar, cl
         answer = post(gateway.port, letter("now"))
         assert (answer.code, answer.enhanced) == (451, "4.7.1")
         assert time.monotonic() - began < 1.0 + 2.0
-    [down] = gateway.log_events(event="service_down")
+    [down] = until("the line in the log", lambda: gateway.log_events(event="service_down"))
     assert down["service"] == f"clamd 127.0.0.1:{server.port}"
     # The answer comes in the end from another server, without a restart.
     gateway.config.write_text(gateway.config.read_text().replace(server.endpoint, f"unix:{clamd.path}"))
