@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from inboundmx.app.calling import Call, call_all
+from inboundmx.app.calling_scanners import ScannerCall, call_scanners
 from inboundmx.app.checking import gives_up_after, patience, problems_at_start, warnings
 from inboundmx.app.effective import effective
 from inboundmx.app.settings import DEFAULT_PATH, BadSettings, load
@@ -32,7 +33,7 @@ def register(commands: Any) -> None:
         description=__doc__.splitlines()[0],
         epilog="exit status 0: valid, everything answers; 1: valid, something did not answer; 2: wrong, or missing",
     )
-    parser.add_argument("--offline", action="store_true", help="do not call the primaries")
+    parser.add_argument("--offline", action="store_true", help="do not call the primaries and scanners")
     parser.add_argument("--json", action="store_true", help="all of it as one JSON value")
     parser.set_defaults(run=run)
 
@@ -46,15 +47,18 @@ def run(args: argparse.Namespace) -> int:
     problems = problems_at_start(settings)
     remarks = warnings(settings, datetime.datetime.now(datetime.UTC))
     calls: dict[Host, Call] = {}
+    scanners: list[ScannerCall] = []
     if not args.offline:
+        scanners = call_scanners(settings.checks)
         calls = call_all(
             (host for domain in settings.domains.values() for host in domain.primary), settings.gateway.hostname
         )
-    silent = [domain for domain in settings.domains.values() if _unreached(domain, calls)]
+    silent = any(_unreached(domain, calls) for domain in settings.domains.values())
+    silent = silent or not all(scanner.answered for scanner in scanners)
     if args.json:
-        say_json(_as_json(path, settings, problems, remarks, calls))
+        say_json(_as_json(path, settings, problems, remarks, calls, scanners))
     else:
-        say(*report(settings), *_called(settings, calls), *_remarks(remarks, problems))
+        say(*report(settings), *_called(settings, calls), *_scanners(scanners), *_remarks(remarks, problems))
         if problems:
             complain("the INI is valid, but the gateway will not start")
     if problems:
@@ -159,13 +163,23 @@ def _called(settings: Settings, calls: Mapping[Host, Call]) -> Iterable[str]:
     yield from _indented(table(("domain", "primary", "answers", ""), rows))
 
 
+def _scanners(scanners: Iterable[ScannerCall]) -> Iterable[str]:
+    rows = [(call.check, call.server, "yes" if call.answered else "no", call.detail) for call in scanners]
+    return ["", "Scanners", *_indented(table(("check", "server", "answers", ""), rows))] if rows else []
+
+
 def _remarks(remarks: Iterable[str], problems: Iterable[str]) -> Iterable[str]:
     lines = [*(f"warning: {each}" for each in remarks), *(f"problem: {each}" for each in problems)]
     return ["", *map(safe, lines)] if lines else []
 
 
 def _as_json(
-    path: str, settings: Settings, problems: list[str], remarks: list[str], calls: Mapping[Host, Call]
+    path: str,
+    settings: Settings,
+    problems: list[str],
+    remarks: list[str],
+    calls: Mapping[Host, Call],
+    scanners: Iterable[ScannerCall],
 ) -> dict[str, Any]:
     domains = settings.domains.values()
     return {
@@ -185,5 +199,9 @@ def _as_json(
             }
             for domain in domains
             for host in domain.primary
+        ],
+        "scanners": [
+            {"check": call.check, "server": call.server, "answers": call.answered, "detail": call.detail}
+            for call in scanners
         ],
     }

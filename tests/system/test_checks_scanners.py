@@ -321,3 +321,15 @@ def test_a_scanner_that_comes_back_is_asked_again(play: Stage, liars: MakeLiar) 
     assert server.asked <= 6
     server.act = saying(b"stream: OK\0")
     assert until("mail is taken again", lambda: post(gateway.port, letter("later")).code == 250, 15.0)
+
+
+def test_check_says_which_scanner_answers(scanning: Any, tmp_path: Path) -> None:
+    gateway, _ = scanning
+    told = gateway.command("check")
+    assert "ClamAV " in told and "SPAMD/" in told
+    whole = gateway.config.read_text()
+    gateway.config.write_text(whole.replace(".sock", ".none"))
+    told = gateway.command("check", status=1)
+    gateway.config.write_text(whole)
+    [line] = [line for line in told.splitlines() if "clamd.none" in line and " no " in line]
+    assert line.endswith("cannot connect: No such file or directory")

@@ -1,0 +1,100 @@
+"""Calls the scanners that checks use to hear whether they answer, for ``inboundmx check``. Blocks, in threads of its
+own; never part of the service. Knows how each is asked who it is; does not have anything scanned.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from inboundmx.model.settings import CheckSettings
+
+SECONDS = 5.0
+ANSWER_LIMIT = 500
+
+# By the kind of check: what is asked, and how a proper answer begins.
+_QUESTIONS = {
+    "clamav": (b"zVERSION\0", b"ClamAV "),
+    "spamassassin": (b"PING SPAMC/1.5\r\n\r\n", b"SPAMD/"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ScannerCall:
+    """How a call for the check of that name went; ``detail`` is what was heard, or the trouble."""
+
+    check: str
+    server: str
+    answered: bool
+    detail: str
+
+
+def call_scanners(checks: Iterable[CheckSettings], seconds: float = SECONDS) -> list[ScannerCall]:
+    """Each server of each check called once, side by side, for at most ``seconds``."""
+    asked = [
+        (check, server) for check in checks if check.kind in _QUESTIONS for server in check.options.get("servers", ())
+    ]
+    found: list[ScannerCall | None] = [None] * len(asked)
+
+    def call(place: int, check: CheckSettings, server: str, deadline: float) -> None:
+        found[place] = _called(check, server, deadline)
+
+    deadline = time.monotonic() + seconds
+    # Daemons: a look-up cannot be cancelled, and must not keep the command from ending.
+    threads = [
+        threading.Thread(target=call, args=(place, check, server, deadline), daemon=True)
+        for place, (check, server) in enumerate(asked)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline + 0.5 - time.monotonic()))
+    return [
+        came or ScannerCall(check.name, server, False, f"no answer within {seconds:g} s")
+        for came, (check, server) in zip(found, asked, strict=True)
+    ]
+
+
+def _called(check: CheckSettings, server: str, deadline: float) -> ScannerCall:
+    question, proper = _QUESTIONS[check.kind]
+    heard = b""
+    try:
+        with _connected(server, deadline) as line:
+            line.sendall(question)
+            while len(heard) < ANSWER_LIMIT and not heard.endswith((b"\0", b"\n")):
+                line.settimeout(max(0.01, deadline - time.monotonic()))
+                more = line.recv(ANSWER_LIMIT)
+                if not more:
+                    break
+                heard += more
+    except TimeoutError:
+        return ScannerCall(check.name, server, False, "no answer in time")
+    except (OSError, UnicodeError) as error:
+        return ScannerCall(check.name, server, False, f"cannot connect: {getattr(error, 'strerror', None) or error}")
+    said = "".join(sign if " " <= sign <= "~" else "?" for sign in heard.rstrip(b"\0\r\n").decode("latin-1"))
+    if not heard.startswith(proper):
+        return ScannerCall(check.name, server, False, f"answers {said!r}" if said else "closes without an answer")
+    return ScannerCall(check.name, server, True, said)
+
+
+def _connected(server: str, deadline: float) -> socket.socket:
+    """``server`` is one of Twisted's client strings, ``unix:PATH`` or ``tcp:HOST:PORT``, options after it."""
+    kind, *parts = (part.replace("\\:", ":") for part in re.split(r"(?<!\\):", server))
+    named = dict(part.split("=", 1) for part in parts if "=" in part)
+    plain = [part for part in parts if "=" not in part]
+    left = max(0.01, deadline - time.monotonic())
+    if kind == "tcp":
+        values = {**dict(zip(("host", "port"), plain, strict=False)), **named}
+        return socket.create_connection((values["host"], int(values["port"])), left)
+    line = socket.socket(socket.AF_UNIX)
+    line.settimeout(left)
+    try:
+        line.connect(plain[0] if plain else named["path"])
+    except OSError:
+        line.close()
+        raise
+    return line
