@@ -76,7 +76,9 @@ class CannotStart(Exception):
 def plan_of(tools: Tools, journal: Journal) -> Plan:
     """Reception by the settings in ``tools``. Raises ValueError when checks wait for one another."""
     settings = tools.settings
-    checks = [(check, KINDS[check.kind](check.options, tools)) for check in settings.checks]
+    checks = [
+        (check, KINDS[check.kind](check.options, replace(tools, timeout=check.timeout))) for check in settings.checks
+    ]
     return Plan(settings, Runner(checks, tools.clock, journal), {check.name: check for check in settings.checks})
 
 
