@@ -102,7 +102,8 @@ class Acceptance:
             answer = self._answered(message.id, lot.domain, handover, facts)
             if answer is not None:
                 return answer, False
-            facts["reason"] = ": ".join(filter(None, (handover.detail, str(handover.reply or ""))))
+            # A deferral's detail is the reply as it was said: once is enough.
+            facts["reason"] = ": ".join(dict.fromkeys(filter(None, (handover.detail, str(handover.reply or "")))))
             return await self._promise(settings, session, envelope, message, lots, contents, facts, handover)
         return await self._promise(settings, session, envelope, message, lots, contents, facts, None)
 
@@ -165,7 +166,6 @@ class Acceptance:
 
     def _facts(self, session: Session, envelope: Envelope, message: Message, lot: Lot) -> dict[str, Any]:
         """What every event about this message tells. The same for the log, the ledger and ``explain``."""
-        total = lot.verdict.score
         return {
             "session": session.id,
             "ip": session.peer_ip,
@@ -174,14 +174,7 @@ class Acceptance:
             "sender": written(envelope.sender),
             "recipients": [str(r) for r in envelope.recipients],
             "size": message.body.size,
-            "checks": [
-                [line.check, line.outcome, line.weight, result.finding.detail]
-                for line, result in zip(total.lines, lot.results, strict=True)
-            ],
-            "score": total.filtering,
-            "blocking": total.blocking,
-            "level": lot.verdict.level.word,
-            "actions": [str(action) for action in lot.verdict.actions],
+            **_judged(lot),
         }
 
     # --- handed over --------------------------------------------------------------------------------------------------
@@ -227,6 +220,7 @@ class Acceptance:
         now = self._clock.now()
         late = handover.late if handover is not None else None
         deposits: list[Deposit] = []
+        judged: list[Lot] = []
         for lot, content in zip(lots, contents, strict=True):
             for domain, recipients in self._destinations(settings, lot):
                 entry = self._entry(settings, session, envelope, message, lot, domain, recipients, now, not deposits)
@@ -237,6 +231,7 @@ class Acceptance:
                     settled = settle(entry, handover.attempt, now, domain, settings.delivery, slot=True, jitter=0.0)
                     entry = settled.entry or entry
                 deposits.append(Deposit(entry, content))
+                judged.append(lot)
         entries = [deposit.entry for deposit in deposits]
         if not entries:
             self._journal.record("discarded", message.id, facts)
@@ -246,7 +241,7 @@ class Acceptance:
         # Deferred of its own, so that cancelling it does not touch the promise.
         known: Deferred[None] = Deferred()
         committed.addCallbacks(
-            lambda _: self._committed(message.id, entries, lots, facts, late), lambda failure: failure
+            lambda _: self._committed(message.id, entries, judged, lots, facts, late), lambda failure: failure
         )
         committed.addBoth(lambda result: None if known.called else known.callback(result))
         try:
@@ -264,17 +259,22 @@ class Acceptance:
         self,
         id: str,
         entries: Sequence[SpoolEntry],
+        judged: Sequence[Lot],
         lots: Sequence[Lot],
         facts: dict[str, Any],
         late: Deferred[DeliveryAttempt] | None,
     ) -> None:
-        for entry in entries:
+        """``judged`` has the lot of each entry: what was decided for one domain is not what was for another."""
+        for entry, lot in zip(entries, judged, strict=True):
             event = {State.ACTIVE: "spooled", State.HELD: "held"}.get(entry.state, "quarantined")
-            told = facts if len(entries) == 1 else facts | {"recipients": [str(r.address) for r in entry.recipients]}
+            told = facts
+            if len(entries) > 1 or len(lots) > 1:
+                told = facts | _judged(lot) | {"recipients": [str(r.address) for r in entry.recipients]}
             self._journal.record(event, id, {**told, "entry": entry.id, "cause": entry.cause, "domain": entry.domain})
         for lot in lots:
             if lot.fate == "discard":
-                self._journal.record("discarded", id, facts | {"recipients": [str(r) for r in lot.recipients]})
+                told = facts | _judged(lot) | {"recipients": [str(r) for r in lot.recipients]}
+                self._journal.record("discarded", id, told)
         if late is not None:
             self._deliveries.claimed(entries[0], late)
         else:
@@ -336,6 +336,21 @@ class Acceptance:
             peer_ip=session.peer_ip,
             hello=session.hello,
         )
+
+
+def _judged(lot: Lot) -> dict[str, Any]:
+    """What the checks said of a lot, and what follows for it."""
+    total = lot.verdict.score
+    return {
+        "checks": [
+            [line.check, line.outcome, line.weight, result.finding.detail]
+            for line, result in zip(total.lines, lot.results, strict=True)
+        ],
+        "score": total.filtering,
+        "blocking": total.blocking,
+        "spam_level": lot.verdict.level.word,
+        "actions": [str(action) for action in lot.verdict.actions],
+    }
 
 
 def _automatic(message: Message) -> bool:

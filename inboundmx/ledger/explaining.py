@@ -53,7 +53,7 @@ _LABELS = {
     "size": "size",
     "checks": "check",
     "score": "sums",
-    "level": "level",
+    "spam_level": "level",
     "actions": "action",
     "action": "action",
     "cause": "cause",

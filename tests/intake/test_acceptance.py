@@ -218,6 +218,17 @@ def test_when_some_refuse_it_is_quarantined_for_them():
     }
 
 
+@pytest.mark.parametrize(("action", "event"), [("quarantine", "quarantined"), ("discard", "discarded")])
+@pytest.mark.parametrize("strict_first", [True, False])
+def test_each_domain_s_part_is_told_with_what_was_decided_for_it(action, event, strict_first):
+    strict = domain("a.example", levels=levels(Action(action)))
+    lenient = domain("c.example", weights={("pills", "match"): 3.0})
+    gate = Gate(settings(check("pills", "pills", 12.0), domains=(strict, lenient)))
+    assert gate.send(SPAM, *((ANN, EVE) if strict_first else (EVE, ANN))).code == 250
+    told = {tuple(f["recipients"]): (name, f["score"], f["spam_level"], f["actions"]) for name, _, f in gate.journal.events}
+    assert told == {(str(ANN),): (event, 12.0, "low", [action]), (str(EVE),): ("spooled", 3.0, "none", ["deliver"])}
+
+
 def test_when_any_defers_nothing_is_taken():
     deferring = domain("a.example", weights={("pills", "match"): "defer"})
     gate = Gate(settings(check("pills", "pills", 1.0), domains=(deferring, domain("c.example"))))

@@ -15,7 +15,7 @@ OPINIONS = {
     "checks": [["wanted", "match", 15.0, "Subject: buy now"], ["spf", "softfail", 2.5, ""], ["bad", "error", "defer"]],
     "score": 17.5,
     "blocking": 0.0,
-    "level": "low",
+    "spam_level": "low",
 }
 
 
