@@ -65,7 +65,10 @@ class LineWriter:
             if self._reopen:
                 self._reopen = False
                 with contextlib.suppress(OSError):
-                    self._descriptor = self._open_target()
+                    before, self._descriptor = self._descriptor, self._open_target()
+                    if before != self._descriptor:
+                        # A rotated file that stays open would keep its room on the disk for ever.
+                        os.close(before)
             # A log that cannot be written must not stop mail; the ledger still has the event.
             with contextlib.suppress(OSError):
                 while lines:
@@ -102,9 +105,9 @@ class MailLog:
         self._ledger = ledger
 
     def record(self, event: str, id: str, fields: Mapping[str, object], *, level: str = "info") -> None:
-        rank = _LEVELS.index(level)
-        if rank < self._least and rank == 0:
+        if level == "debug" and self._least > 0:
             return
+        rank = _LEVELS.index(level)
         now = self._clock.now()
         text = _encode(fields)
         if len(text) > _LINE_LIMIT:

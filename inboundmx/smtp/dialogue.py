@@ -66,8 +66,9 @@ class Dialogue:
     """The state machine of one connection.
 
     ``outgoing`` is what to write, in order. ``closing`` is empty, or a word of ``Conversation.closed``: after writing,
-    close. ``begin_tls``: after writing, begin TLS, then call ``secured``. ``report`` is told of every exception that
-    was answered with 4xx for want of anything better: (what was going on, the exception).
+    close. ``begin_tls``: after writing, begin TLS, then call ``secured``. ``asking``: what is done with the answer to
+    the question under way, None when nothing is asked. ``report`` is told of every exception that was answered with 4xx
+    for want of anything better: (what was going on, the exception).
     """
 
     __slots__ = (
@@ -85,10 +86,10 @@ class Dialogue:
         "_settings",
         "_starttls",
         "_stopping",
-        "_then",
         "_transaction",
         "_utf8",
         "_verb",
+        "asking",
         "begin_tls",
         "closing",
         "outgoing",
@@ -115,7 +116,7 @@ class Dialogue:
         self._content: ContentReader | None = None
         self._draft: Draft | None = None
         self._problem: Reply | None = None
-        self._then: Then | None = None
+        self.asking: Then | None = None
         self._verb = ""
         self._greeted = False
         self._stopping = False
@@ -137,7 +138,7 @@ class Dialogue:
     def advance(self) -> Awaitable[Reply] | None:
         """Goes on until there is a question to wait for, or nothing more can be done now. The answer to a question
         goes to ``answered`` or ``failed``; then ``advance`` again."""
-        if self._then is not None:
+        if self.asking is not None:
             return None
         if not self._greeted and not self.closing:
             self._greeted = True
@@ -163,7 +164,7 @@ class Dialogue:
 
     def answered(self, reply: Reply) -> None:
         """The answer to the question that ``advance`` gave out."""
-        then, self._then = self._then, None
+        then, self.asking = self.asking, None
         if then is not None:
             then(reply)
 
@@ -185,17 +186,12 @@ class Dialogue:
             verb = self._verb
         else:
             verb = "DATA" if self.reading_content else ""
-        self._then = None
+        self.asking = None
         self._refuse(verb, reply)
 
     def stop(self) -> None:
         """Takes no more commands: a message on its way in and a question under way are finished, then 421."""
         self._stopping = True
-
-    @property
-    def asking(self) -> bool:
-        """Whether a question waits for its answer."""
-        return self._then is not None
 
     @property
     def reading_content(self) -> bool:
@@ -213,7 +209,7 @@ class Dialogue:
     @property
     def line_begun(self) -> bool:
         """Part of a command line has come and its end has not."""
-        return self._content is None and self._then is None and self._lines.begun
+        return self._content is None and self.asking is None and self._lines.begun
 
     # --- asking and answering -----------------------------------------------------------------------------------------
 
@@ -227,7 +223,7 @@ class Dialogue:
         if isinstance(answer, Reply):
             then(answer)
             return None
-        self._then = then
+        self.asking = then
         return answer  # type: ignore[no-any-return]
 
     def _say(self, reply: Reply) -> None:

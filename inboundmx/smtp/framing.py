@@ -79,7 +79,7 @@ class LineReader:
     @property
     def begun(self) -> bool:
         """Whether part of a line has come: asked after ``next`` has answered None."""
-        return self._dropped > 0 or self.waiting > 0
+        return self._at < len(self._buffer) or self._dropped > 0
 
     def take(self) -> bytes:
         """Gives away everything held: it is content, or it is to be forgotten (STARTTLS)."""

@@ -326,7 +326,9 @@ class SmtpServer(Protocol):
         if dialogue.begin_tls and not self._handshaking:
             self._handshaking = True
             transport.startTLS(self._tls_options)
-        self._hold_back(dialogue)
+        if dialogue.asking or not (self._reading and self._writable):
+            # Else all that came was worked off, but for the beginning of a line.
+            self._hold_back(dialogue)
         self._set_deadline(dialogue)
 
     # --- reading, waiting, closing ------------------------------------------------------------------------------------
@@ -363,7 +365,9 @@ class SmtpServer(Protocol):
             deadline = min(deadline, since_line + seconds)
         self._line_since = since_line
         self._content_since = since_content
-        self._wait_until(deadline, now)
+        self._deadline = deadline
+        if self._timer is None or deadline < self._timer_at:
+            self._wait_until(deadline, now)
 
     def _wait_until(self, deadline: float, now: float) -> None:
         """One timer a connection: one that is too early looks again, only one that is too late is made anew."""

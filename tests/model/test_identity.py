@@ -1,0 +1,40 @@
+"""Ids are what operators read out on the telephone and sort by time."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inboundmx.model.identity import ALPHABET, make_id
+
+INSTANTS = st.floats(0, 2**35, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("now", "id"),
+    [
+        (0.0, "000000000abc123"),
+        (0.031, "00000000zabc123"),
+        (0.032, "000000010abc123"),
+        (1.024, "000000100abc123"),
+        (2**45 / 1000 - 1, "zzzzzzz0rabc123"),
+    ],
+)
+def test_the_time_is_written_in_base_32(now: float, id: str) -> None:
+    assert make_id(now, "abc123") == id
+
+
+@given(INSTANTS)
+def test_the_time_can_be_read_again(now: float) -> None:
+    made = make_id(now, "abc123")
+    milliseconds = 0
+    for digit in made[:9]:
+        milliseconds = milliseconds * 32 + ALPHABET.index(digit)
+    assert (len(made), milliseconds) == (15, int(now * 1000))
+
+
+@given(INSTANTS, INSTANTS)
+def test_ids_sort_by_time(one: float, other: float) -> None:
+    earlier, later = sorted((one, other))
+    assert make_id(earlier, "zzzzzz")[:9] <= make_id(later, "000000")[:9]
