@@ -144,7 +144,8 @@ def received(
 ) -> bytes:
     """The trace field (RFC 5321 4.4) with its CRLF."""
     peer = session.peer_ip
-    literal = f"[IPv6:{peer}]" if ":" in peer else f"[{peer}]"
+    # A unix socket's peer has no address.
+    literal = f"[IPv6:{peer}]" if ":" in peer else f"[{peer}]" if peer else "local socket"
     recipient = "" if for_recipient is None else str(for_recipient)
     text = _RECEIVED % (
         _host(session.hello),

@@ -225,7 +225,9 @@ def test_each_domain_s_part_is_told_with_what_was_decided_for_it(action, event, 
     lenient = domain("c.example", weights={("pills", "match"): 3.0})
     gate = Gate(settings(check("pills", "pills", 12.0), domains=(strict, lenient)))
     assert gate.send(SPAM, *((ANN, EVE) if strict_first else (EVE, ANN))).code == 250
-    told = {tuple(f["recipients"]): (name, f["score"], f["spam_level"], f["actions"]) for name, _, f in gate.journal.events}
+    told = {
+        tuple(f["recipients"]): (name, f["score"], f["spam_level"], f["actions"]) for name, _, f in gate.journal.events
+    }
     assert told == {(str(ANN),): (event, 12.0, "low", [action]), (str(EVE),): ("spooled", 3.0, "none", ["deliver"])}
 
 

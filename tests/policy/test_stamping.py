@@ -86,6 +86,11 @@ def test_the_usual_stamps() -> None:
     assert content.size == len(content.prefix) + len(PLAIN)
 
 
+def test_a_peer_without_an_address_is_no_empty_literal() -> None:
+    content = stamped(session=Session("s", "", 0, "", NOW, hello="client.example", extended=True))
+    assert content.prefix.startswith(b"Received: from client.example (local socket)\r\n")
+
+
 def test_the_least_stamps() -> None:
     session = Session("s", "2001:db8::1", 25000, "192.0.2.26", NOW, tls="TLSv1.3 TLS_AES_256_GCM_SHA384", extended=True)
     assert stamped(session=session).prefix.decode() == (
