@@ -177,6 +177,12 @@ class _Socket(DatagramProtocol):
         for each in tuple(self.waiting.values()):
             each.fail("connection refused")
 
+    def stopProtocol(self) -> None:
+        """The socket is closed. Unless we did it: that is all that Twisted says when an ICMP message tells that nobody
+        listens there."""
+        self.port = None
+        self.connectionRefused()
+
     def over(self, id: int) -> None:
         del self.waiting[id]
         if self._retired and not self.waiting:

@@ -168,7 +168,7 @@ class _UdpPort:
         if server is None:
             raise OSError(101, "Network is unreachable")
         if server.mode == "unreachable":
-            self.protocol.connectionRefused()
+            self.network.callLater(0, self.lose)
             return
         for packet in server.reply(octets):
             self.network.callLater(server.delay, self.receive, packet, self.peer)
@@ -177,8 +177,16 @@ class _UdpPort:
         if self.open:
             self.protocol.datagramReceived(packet, source)
 
+    def lose(self) -> None:
+        """As Twisted does after an ICMP error, or some time after ``stopListening``."""
+        if self.protocol.transport is self:
+            self.open = False
+            self.protocol.transport = None
+            self.protocol.stopProtocol()
+
     def stopListening(self) -> None:
         self.open = False
+        self.network.callLater(0, self.lose)
 
 
 class _Connector:

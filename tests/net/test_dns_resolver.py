@@ -336,8 +336,21 @@ def test_a_dead_server_is_probed_and_found_alive_again() -> None:
 def test_a_refusing_port_is_found_dead_without_any_wait() -> None:
     world = World(NameServer(ZONE, "unreachable"))
     came = [world.ask(f"n{number}.test") for number in range(5)]
+    world.settle()
+    assert all(unavailable(each, "connection refused") for each in came)
+    came = [world.ask(f"m{number}.test") for number in range(5)]
+    world.settle()
     assert all(unavailable(each) for each in came)
     assert world.health.notes == [("dns 192.0.2.51", False)]
+    assert world.network.open == 0
+
+
+def test_a_refusal_that_is_heard_while_sending_is_one() -> None:
+    world = World(NameServer(ZONE, "silent"), NameServer(ZONE))
+    came = world.ask()
+    world.network.sockets[0].protocol.connectionRefused()
+    world.settle()
+    assert came == [FOUND]
 
 
 def test_a_dead_server_leaves_the_work_to_the_living() -> None:
@@ -394,7 +407,7 @@ def test_closing_ends_all() -> None:
     assert all(unavailable(each, "stopping") for each in came)
     assert unavailable(world.ask("new.test"), "stopping")
     assert world.network.open == 0
-    assert {call.func.__name__ for call in world.network.getDelayedCalls()} == {"receive"}
+    assert {call.func.__name__ for call in world.network.getDelayedCalls()} <= {"receive", "lose"}
 
 
 def test_nothing_is_left_behind_by_answered_questions() -> None:
