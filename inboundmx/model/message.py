@@ -75,11 +75,12 @@ class Message:
             head, end = self.body.head, self.header_end
             found: list[Field] = []
             at = 0
-            while at < end:
-                match = _FIELD.match(head, at, end)
-                if match is None:
-                    break
-                found.append(Field(match[1].decode("ascii").lower(), match[2], at, match.end()))
-                at = match.end()
+            # As the constructor of a named tuple does it, without its frame: half of 1.7 us a field.
+            make, match_at = tuple.__new__, _FIELD.match
+            while at < end and (match := match_at(head, at, end)) is not None:
+                name, value = match.groups()
+                after = match.end()
+                found.append(make(Field, (name.decode("ascii").lower(), value, at, after)))
+                at = after
             self._fields = tuple(found)
         return self._fields
