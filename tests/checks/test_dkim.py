@@ -23,6 +23,7 @@ from fakes.dkim_signing import (
 from fakes.resolver import FakeResolver
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError
 
 from inboundmx.checks import dkim_content, dkim_key
 from inboundmx.checks.api import Case, Tools
@@ -322,6 +323,38 @@ def test_keys_are_asked_for_together() -> None:
     resolver.release()
     assert came[0].outcome == "pass"
     assert clock.task.getDelayedCalls() == []
+
+
+def test_cancelling_gives_everything_up() -> None:
+    given = tools(FakeResolver(zone(RSA), holding=True))
+    resolver, clock = given.resolver, given.clock
+    assert isinstance(resolver, FakeResolver) and isinstance(clock, FakeClock)
+    came, waiting = begun(Dkim({}, given), case(signed()))
+    assert waiting is not None
+    waiting.cancel()
+    assert came[0].check(CancelledError)
+    assert all(held.called for held in resolver._held)
+    assert clock.task.getDelayedCalls() == []
+
+
+def test_the_fields_are_gone_through_once_for_all_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counted(tuple):  # type: ignore[type-arg]
+        read = 0
+
+        def __iter__(self) -> Any:
+            Counted.read += 1
+            return super().__iter__()
+
+    mail = MAIL
+    for _ in range(SIGNATURES):
+        mail = signed_with({"h": ":".join(["from"] + ["x-many"] * 190), "b": "AAAA"}, mail)
+    mail = b"X-Many: a\r\n" * 20000 + mail
+    judged = case(mail)
+    assert judged.message is not None
+    judged.message._fields = Counted(judged.message.fields)
+
+    assert examined(Dkim({}, tools(zone(RSA))), judged).outcome == "fail"
+    assert Counted.read == 2, "once for the signatures, once for what they sign"
 
 
 # --- whose mail it is -------------------------------------------------------------------------------------------------
