@@ -147,6 +147,7 @@ def extended_error() -> bytes:
         (reply_to("a.test", "A", authority=[rows("test", "NS", "ns.test.")]), "referral"),
         (extended_error(), "BADVERS"),
     ],
+    ids=["servfail", "refused", "rcode 6", "referral", "badvers"],
 )
 def test_failures(wire: bytes, said: str) -> None:
     with pytest.raises(Failure, match=said):
