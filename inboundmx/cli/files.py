@@ -127,11 +127,26 @@ def _finished(coroutine: Any) -> list[dict[str, Any]]:
     return rows
 
 
+class _Aloud:
+    """``ports.Journal`` that also tells whoever typed the command of trouble: what a damaged spool lost is seen by the
+    first who opens it, and that may be a command."""
+
+    def __init__(self, journal: MailLog) -> None:
+        self._journal = journal
+
+    def record(self, event: str, id: str, fields: Mapping[str, object], *, level: str = "info") -> None:
+        self._journal.record(event, id, fields, level=level)
+        if level == "error":
+            told = "; ".join(str(fields[name]) for name in ("what", "done") if fields.get(name))
+            complain(f"{event.replace('_', ' ')}: {told}")
+
+
 @contextlib.contextmanager
 def _spool(folder: Path, data: Path, clock: CommandClock, journal: MailLog) -> Iterator[SqliteSpool]:
     spool = SqliteSpool.open(
-        str(folder), str(data), clock=clock, journal=journal, from_thread=at_once, lane=lambda name: InlineLane()
-    )
+        str(folder), str(data), clock=clock, journal=_Aloud(journal), from_thread=at_once,
+        lane=lambda name: InlineLane(),
+    )  # fmt: skip
     try:
         yield spool
     finally:

@@ -20,6 +20,7 @@ from inboundmx.storage.owner import give_to_owner_of
 
 _NAME = re.compile(r"spool(?:-([1-9][0-9]{0,8}))?\.sqlite")
 _BUSY_SECONDS = 5.0
+_INCREMENTAL = 2
 
 
 class Locked(Unavailable):
@@ -101,9 +102,11 @@ def connect(path: str) -> sqlite3.Connection:
         # auto_vacuum and page size hold from the first page on; secure_delete, which some builds switch on, costs a
         # third of the CPU. The checkpoint is made by the caller, who then hears of a failed sync: the built-in one
         # keeps it to itself.
+        connection.execute("PRAGMA page_size=4096")
+        if connection.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):
+            # It writes to the file even where it changes nothing: on a full disk that would keep us from starting.
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         for pragma in (
-            "page_size=4096",
-            "auto_vacuum=INCREMENTAL",
             "journal_mode=WAL",
             "synchronous=FULL",
             "wal_autocheckpoint=0",

@@ -119,6 +119,11 @@ class SqliteSpool:
         except OSError as error:
             os.close(lock)
             raise Unavailable(f"cannot use the spool {folder}: {error}") from error
+        except StorageFull as full:
+            os.close(lock)
+            raise StorageFull(
+                f"no room on the disk for the spool {folder}: make some and try again; what it holds is safe"
+            ) from full
         except BaseException:
             os.close(lock)
             raise

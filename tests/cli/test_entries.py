@@ -145,6 +145,16 @@ def test_files_that_another_process_holds_are_left_alone(gateway: StoppedGateway
     assert answer.status == 1 and "it is just starting or stopping" in answer.err
 
 
+def test_a_command_that_finds_the_spool_damaged_says_what_it_did(gateway: StoppedGateway, ask: Any) -> None:
+    (file,) = (gateway.data / "spool" / "0").glob("spool*.sqlite")
+    file.write_bytes(b"no database at all" * 1000)
+    answer = ask("spool", "list")
+    assert answer.status == 0
+    assert answer.err.startswith(f"inboundmx: spool damaged: {file}: ")
+    assert f"set aside as {file}.damaged-" in answer.err
+    assert ask("spool", "list").err == ""
+
+
 def test_a_folder_that_never_was_is_named(gateway: StoppedGateway, ask: Any) -> None:
     gateway.config.write_text(gateway.config.read_text().replace(str(gateway.data), "/nonexistent/data"))
     answer = ask("spool", "list")

@@ -268,6 +268,25 @@ def test_a_really_full_disk_lets_mail_out_and_takes_new_mail_when_there_is_room(
         subprocess.run(["umount", "--lazy", str(data)], check=True)
 
 
+def test_a_full_disk_does_not_keep_us_from_starting_for_opening_writes_nothing(custody: Custody) -> None:
+    custody.commit(add(a_deposit("entry0000001")))
+    log = Path(f"{custody.spool._file.path}-wal")
+    before = log.read_bytes()
+    assert before
+    with contextlib.closing(schema.connect(custody.spool._file.path)) as other:
+        assert other.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    assert log.read_bytes() == before
+
+
+def test_no_room_to_open_is_told_with_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: SpoolFile, notes: object) -> list[object]:
+        raise StorageFull("no room on the disk")
+
+    monkeypatch.setattr(SpoolFile, "open", refuse)
+    with pytest.raises(StorageFull, match=f"no room on the disk for the spool {tmp_path}/data/spool/0: make some"):
+        Custody(tmp_path / "data").open()
+
+
 def test_a_program_that_locks_the_file_costs_a_while_and_no_file(custody: Custody) -> None:
     raw(custody).execute("PRAGMA busy_timeout=1")
     with contextlib.closing(sqlite3.connect(custody.spool._file.path, isolation_level=None)) as other:
