@@ -31,6 +31,8 @@ from inboundmx.ports import Bodies, Chance, Clock, Draft, Journal, Spool
 
 # Below this much room on the disk (and twice the declared size) no transaction begins: 452 4.3.1.
 DISK_RESERVE = 2**20
+# A header section of more lines is no letter: scanning its fields would hold up the others.
+HEADER_LINES = 10_000
 _OK = Reply(250, "2.1.0", "sender ok")
 _RECIPIENT_OK = Reply(250, "2.1.5", "recipient ok")
 _GO_ON = Reply(354, "", "end with a line that holds only a dot")
@@ -164,7 +166,7 @@ class GatewayConversation:
         message = Message(self._id, body)
         if count_received(message) > self._plan.settings.smtp.max_hop_count:
             return self._refuse("data", Reply(554, "5.4.6", "too many hops, this mail goes in circles"), envelope)
-        if message.header_end >= HEADER_LIMIT:
+        if message.header_end >= HEADER_LIMIT or body.head.count(b"\r\n", 0, message.header_end) > HEADER_LINES:
             return self._refuse("data", Reply(554, "5.6.0", "the header section is too large"), envelope)
         results = self._results + await self._run(Stage.MESSAGE, envelope, message=message)
         reply, keeps_body = await self._gate.acceptance.accept(

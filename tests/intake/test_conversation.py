@@ -90,6 +90,12 @@ def test_a_header_section_without_end_is_refused():
     assert (reply.code, reply.enhanced) == (554, "5.6.0")
 
 
+@pytest.mark.parametrize(("lines", "code"), [(9_000, 250), (10_001, 554)])
+def test_a_header_section_of_very_many_lines_is_refused(lines, code):
+    gate = Gate(settings())
+    assert gate.send(b"X: y\r\n" * lines + b"\r\nbody\r\n", ANN).code == code
+
+
 def test_a_draft_that_nobody_took_over_is_discarded():
     gate = Gate(settings())
     gate.envelope(ANN)
