@@ -111,7 +111,10 @@ class ContentReader:
     def feed(self, data: bytes) -> bytes:
         """The content that is certain now; perhaps none."""
         data = self._carry + data
-        end = data.find(b"\r\n.\r\n")
+        # Hardly any message has a line that begins with a dot before its last: then one search finds both, instead of
+        # three passes, a quarter of what this function costs.
+        dot = data.find(b"\r\n.")
+        end = data.find(b"\r\n.\r\n", dot) if dot >= 0 else -1
         if end >= 0:
             self.ended = True
             self.rest = data[end + 5 :]
@@ -125,7 +128,7 @@ class ContentReader:
             # What is given out never ends between CR and LF, so the three counts agree unless one stands alone.
             pairs = data.count(b"\r\n")
             self.stray = pairs != data.count(b"\n") or pairs != data.count(b"\r") or b"\0" in data
-        content = data.replace(b"\r\n.", b"\r\n")
+        content = data.replace(b"\r\n.", b"\r\n") if dot >= 0 and dot != end else data
         if self._lead and content:
             # Either all of the CRLF that we put before the content has come out, or nothing at all.
             content = content[self._lead :]

@@ -372,11 +372,15 @@ class SmtpServer(Protocol):
     def _wait_until(self, deadline: float, now: float) -> None:
         """One timer a connection: one that is too early looks again, only one that is too late is made anew."""
         self._deadline = deadline
-        if self._timer is None or deadline < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
+        if self._timer is None:
+            # No later than closing would need it: most connections are over by then, and have made one timer, not two.
+            self._timer_at = min(deadline, now + CLOSING_SECONDS)
+        elif deadline < self._timer_at:
+            self._timer.cancel()
             self._timer_at = deadline
-            self._timer = self._factory.clock.call_later(max(0.0, deadline - now), self._time_is_up)
+        else:
+            return
+        self._timer = self._factory.clock.call_later(max(0.0, self._timer_at - now), self._time_is_up)
 
     def _time_is_up(self) -> None:
         self._timer = None
