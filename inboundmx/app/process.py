@@ -5,7 +5,9 @@ Knows what stops a start (exit status 2) and how an operator is told. Does not k
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 from typing import Any
 
@@ -20,8 +22,9 @@ __all__ = ["DEFAULT_CONFIG", "CannotStart", "prepare", "run"]
 
 def prepare(config: str) -> GatewayService:
     """The service that an INI describes, not yet started. Raises CannotStart with all that is wrong."""
-    from twisted.internet import reactor
+    from twisted.internet import reactor as installed
 
+    reactor: Any = installed
     try:
         settings = load(config)
     except BadSettings as bad:
@@ -29,7 +32,15 @@ def prepare(config: str) -> GatewayService:
     problems = problems_at_start(settings)
     if problems:
         raise CannotStart(problems)
+    reactor.addSystemEventTrigger("before", "shutdown", _asked_to_stop)
     return GatewayService(settings, reactor, config)
+
+
+def _asked_to_stop() -> None:
+    """Who asks again while we stop need not be told that we do: Twisted would call it a fault."""
+    with contextlib.suppress(ValueError):  # Not the main thread: whoever runs us there has other means.
+        for again in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(again, signal.SIG_IGN)
 
 
 def run(config: str | None) -> int:

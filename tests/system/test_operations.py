@@ -174,6 +174,25 @@ def test_a_reload_takes_the_whole_or_nothing(play: Stage, primary: RecordingPrim
     assert gateway.stop() == 0
 
 
+# twistd ends itself by the signal it was given.
+@pytest.mark.parametrize(("launcher", "status"), [("run", 0), ("twistd", -signal.SIGTERM)])
+def test_asking_again_while_it_stops_is_no_fault(play: Stage, launcher: str, status: int) -> None:
+    gateway = play.gateway(domain(play.recording().port), launcher=launcher)
+    assert gateway.process is not None
+    with Wire(gateway.port) as wire:
+        wire.hello()
+        wire.envelope("someone@stranger.example", f"user@{DOMAIN}")
+        assert wire.ask("DATA").code == 354
+        gateway.process.send_signal(signal.SIGTERM)
+        until("it stops", lambda: gateway.log_events(event="stopping"))
+        for again in (signal.SIGTERM, signal.SIGINT):
+            gateway.process.send_signal(again)
+        wire.send(letter("the last one") + b".\r\n")
+        assert wire.reply().code == 250
+    assert gateway.process.wait(20) == status
+    assert gateway.errors.read_text() == ""
+
+
 def test_a_stop_finishes_the_message_on_its_way_and_says_421_to_the_rest(play: Stage) -> None:
     primary = play.recording()
     gateway = play.gateway(domain(primary.port))
