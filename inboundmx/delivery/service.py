@@ -223,7 +223,7 @@ class DeliveryService:
             return None
         domain = self._settings().domain(entry.domain)
         if domain is None or not domain.primary:
-            return await self._park(entry, NO_ROUTE, f"the domain {entry.domain} is not configured any more", "warning")
+            return await self._park(entry, NO_ROUTE, f"there is no [domain {entry.domain}] to deliver it by", "warning")
         self._turn += 1
         self._underway.add(id)
         try:

@@ -58,7 +58,8 @@ class SmtpServerFactory(Factory):
             return STOPPING
         if len(self.connections) > min(settings.max_connections, self.room):
             return _FULL
-        if self._by_ip[ip] > settings.max_connections_per_ip:
+        # Peers behind a unix socket have no address: they are many, not one.
+        if ip and self._by_ip[ip] > settings.max_connections_per_ip:
             return _FULL_FOR_YOU
         return None
 

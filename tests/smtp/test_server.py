@@ -82,6 +82,12 @@ def test_too_many_from_one_address() -> None:
     assert server.connect(peer).codes() == ["220"]
 
 
+def test_peers_without_an_address_are_not_one_stranger() -> None:
+    server = Server(max_connections_per_ip=1)
+    clients = [server.connect(UNIXAddress(None)) for _ in range(3)]
+    assert [client.codes() for client in clients] == [["220"]] * 3
+
+
 def test_too_many_in_all() -> None:
     server = Server(max_connections=1)
     first = server.connect()
