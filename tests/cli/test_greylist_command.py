@@ -59,7 +59,7 @@ def test_list_and_forget(tell: Any) -> None:
 
     lines = tell("list").splitlines()
     assert lines[0].split() == ["STATE", "FIRST", "SEEN", "PASSES", "FORGOTTEN", "NETWORK", "SENDER", "RECIPIENT"]
-    assert lines[1].split()[:2] == ["waiting", "5m"] and ANN in lines[1]
+    assert lines[1].split()[0] == "waiting" and ANN in lines[1]
     assert lines[-1] == "3 shown: 1 known, 2 waiting"
     assert tell("list", "--limit", "2").endswith("2 shown: 0 known, 2 waiting\nthe newest 2; --limit shows more\n")
 
