@@ -143,12 +143,18 @@ class GatewayConversation:
             return self._refuse("rcpt", refusal(address), envelope, address)
         recipient = (postmaster(settings) if bare_postmaster(address) else None) or address
         results = await self._run(Stage.RECIPIENT, envelope, recipient)
-        refused = self._judged("rcpt", self._results + results, envelope, recipient, domain)
+        known = self._results
+        if self._accepted:
+            # What was seen of other recipients is not held against this one.
+            known = tuple(result for result in known if result.recipient is None)
+        refused = self._judged("rcpt", known + results, envelope, recipient, domain)
         if refused is not None:
             return refused
+        if recipient in self._accepted:
+            # Named once more: what is seen now holds, not both.
+            self._results = tuple(result for result in self._results if result.recipient != recipient)
         self._results += results
-        if recipient not in self._accepted:
-            self._accepted[recipient] = domain
+        self._accepted[recipient] = domain
         return _RECIPIENT_OK
 
     async def data(self) -> Reply:

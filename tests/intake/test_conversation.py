@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
-from gate import ANN, MAIL, SENDER, SESSION, Gate, body, check, settings
+from typing import ClassVar
 
+import gate as gate_parts
+import pytest
+from gate import ANN, EVE, MAIL, SENDER, SESSION, Gate, body, check, domain, settings
+
+from inboundmx.checks.api import Case
 from inboundmx.model.address import Address
+from inboundmx.model.finding import Finding, Stage
 from inboundmx.model.reply import Reply
-from inboundmx.model.settings import SmtpSettings
+from inboundmx.model.settings import CheckSettings, DomainSettings, SmtpSettings
 
 
 def test_the_greeting_names_the_gateway():
@@ -129,3 +134,50 @@ def test_what_is_refused_tells_what_was_seen():
     assert fields["checks"] == [["pills", "match", "reject", fields["checks"][0][3]]]
     assert fields["sender"] == "s@b.example"
     assert reply.text.split()[-1] == id
+
+
+class Remembering:
+    """A check at RCPT in place of greylisting: what it says of each recipient, in order."""
+
+    kind = "greylist"
+    stage = Stage.RECIPIENT
+    outcomes = frozenset({"new", "known"})
+    after = frozenset[str]()
+    dear = False
+    most_points = 0.0
+    said: ClassVar[list[tuple[Address, str]]] = []
+
+    def __init__(self, options: object) -> None:
+        self.left = list(self.said)
+
+    @classmethod
+    def words(cls, options: object) -> frozenset[str]:
+        return cls.outcomes
+
+    async def examine(self, case: Case) -> Finding:
+        recipient, outcome = self.left.pop(0)
+        assert case.recipient == recipient
+        return Finding(outcome)
+
+
+def remembering(
+    monkeypatch: pytest.MonkeyPatch, said: list[tuple[Address, str]], domains: tuple[DomainSettings, ...] = ()
+) -> Gate:
+    monkeypatch.setattr(Remembering, "said", said)
+    monkeypatch.setitem(gate_parts.KINDS, "greylist", Remembering)
+    weights = {"new": "defer", "known": -2.0, "error": 0.0, "timeout": 0.0}
+    return Gate(settings(CheckSettings("memory", "greylist", weights=weights, options={}), domains=domains))
+
+
+def test_what_is_seen_of_one_recipient_is_not_held_against_another(monkeypatch):
+    """The first one's domain lets strangers in; the second one's does not, but knows this one."""
+    lenient = domain("a.example", weights={("memory", "new"): 3.0})
+    gate = remembering(monkeypatch, [(ANN, "new"), (EVE, "known")], domains=(lenient, domain("c.example")))
+    gate.envelope(ANN, EVE)
+
+
+def test_a_recipient_named_again_and_again_weighs_once(monkeypatch):
+    gate = remembering(monkeypatch, [(ANN, "known")] * 5)
+    gate.send(MAIL, *[ANN] * 5)
+    [(event, _, fields)] = gate.journal.events
+    assert (event, fields["score"]) == ("handed_over", -2.0)
