@@ -26,7 +26,7 @@ from inboundmx.model.session import Session
 from inboundmx.ports import Conversation, Timer, Unavailable
 from inboundmx.prompt import promptly
 from inboundmx.smtp.dialogue import Dialogue, written
-from inboundmx.smtp.writing import write
+from inboundmx.smtp.writing import write, write_last
 
 if TYPE_CHECKING:
     from inboundmx.smtp.server import SmtpServerFactory
@@ -230,8 +230,7 @@ class SmtpServer(Protocol):
             self._conversation = factory.reception.conversation(session)
         except Exception as error:  # noqa: BLE001 - a fault of ours is never a silent hang-up
             self._report("CONNECT", error)
-            transport.write(written(_BROKEN))
-            self._close()
+            self._close(written(_BROKEN))
             return
         gateway = self._settings.gateway
         dialogue = self._dialogue = Dialogue(
@@ -312,17 +311,15 @@ class SmtpServer(Protocol):
 
     def _flush(self, dialogue: Dialogue) -> None:
         transport = self.transport
+        data = b""
         if dialogue.outgoing:
             data = dialogue.outgoing[0] if len(dialogue.outgoing) == 1 else b"".join(dialogue.outgoing)
             dialogue.outgoing.clear()
-            if dialogue.closing:
-                # Goes out together with the end of the connection, which takes a turn of the reactor in any case.
-                transport.write(data)
-            else:
-                write(transport, data)
         if dialogue.closing:
-            self._close()
+            self._close(data)
             return
+        if data:
+            write(transport, data)
         if dialogue.begin_tls and not self._handshaking:
             self._handshaking = True
             transport.startTLS(self._tls_options)
@@ -400,14 +397,14 @@ class SmtpServer(Protocol):
         dialogue.interrupt(_TIMEOUT, "timeout")
         self._flush(dialogue)
 
-    def _close(self) -> None:
+    def _close(self, last: bytes) -> None:
         transport = self.transport
         # A producer that stays registered would keep the transport from closing.
         transport.unregisterProducer()
         self._read(True)
         now = self._factory.clock.monotonic()
         self._wait_until(now + CLOSING_SECONDS, now)
-        transport.loseConnection()
+        write_last(transport, last)
 
     def _abort(self) -> None:
         self.transport.abortConnection()

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Server
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
-from inboundmx.smtp.writing import write
+from inboundmx.smtp.writing import write, write_last
 
 SOME = b"250 2.0.0 OK\r\n"
 # More than any kernel takes in one piece.
@@ -60,7 +61,8 @@ def wire() -> Iterator[Wire]:
     wire = Wire()
     yield wire
     wire.theirs.close()
-    wire.transport.socket.close()
+    if hasattr(wire.transport, "socket"):
+        wire.transport.socket.close()
 
 
 def test_what_fits_leaves_at_once_and_the_reactor_is_not_asked(wire: Wire) -> None:
@@ -151,3 +153,46 @@ def test_any_other_transport_is_asked_itself() -> None:
     transport: Any = StringTransport()  # type: ignore[no-untyped-call]
     write(transport, SOME)
     assert transport.value() == SOME
+
+
+class Watching(Protocol):
+    def __init__(self) -> None:
+        self.reasons: list[Any] = []
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.reasons.append(reason)
+
+
+def test_a_connection_whose_last_words_fit_ends_at_once(wire: Wire) -> None:
+    wire.transport.protocol = watching = Watching()
+    write_last(wire.transport, SOME)
+    assert [reason.type for reason in watching.reasons] == [ConnectionDone]
+    assert wire.theirs.recv(100) == SOME
+    assert wire.theirs.recv(100) == b""
+    assert wire.transport not in [*wire.reactor.getReaders(), *wire.reactor.getWriters()]
+
+
+def test_a_connection_whose_last_words_do_not_fit_ends_after_them(wire: Wire) -> None:
+    wire.transport.protocol = watching = Watching()
+    write_last(wire.transport, MUCH)
+    heard = b""
+    while not isinstance(wire.turn(), Exception):
+        assert watching.reasons == []
+        heard += wire.heard()
+    assert heard + wire.heard() == MUCH
+
+
+@pytest.mark.parametrize("before", [b"first\r\n", b""])
+def test_a_connection_that_still_holds_something_or_says_nothing_ends_as_ever(wire: Wire, before: bytes) -> None:
+    wire.transport.protocol = watching = Watching()
+    wire.transport.write(before)
+    write_last(wire.transport, SOME if before else b"")
+    assert watching.reasons == []
+    assert isinstance(wire.turn(), Exception)
+    assert wire.heard() == (before + SOME if before else b"")
+
+
+def test_any_other_transport_is_closed_by_itself() -> None:
+    transport: Any = StringTransport()  # type: ignore[no-untyped-call]
+    write_last(transport, SOME)
+    assert (transport.value(), transport.disconnecting) == (SOME, True)
