@@ -7,6 +7,7 @@ which sockets are listened on.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,9 +16,12 @@ from twisted.internet.protocol import Factory
 
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import Settings
-from inboundmx.ports import Chance, Clock, Reception
+from inboundmx.ports import Chance, Clock, Reception, Timer
 from inboundmx.smtp.dialogue import STOPPING
 from inboundmx.smtp.server_connection import SmtpServer
+
+# How long a client may take to hear that we stop.
+LAST_WORD_SECONDS = 1.0
 
 _FULL = Reply(421, "4.3.2", "Too many connections; please try again later", then_close=True)
 _FULL_FOR_YOU = Reply(421, "4.7.0", "Too many connections from your address", then_close=True)
@@ -45,6 +49,7 @@ class SmtpServerFactory(Factory):
         self.connections: set[SmtpServer] = set()
         self._by_ip: dict[str, int] = {}
         self._drained: list[Deferred[None]] = []
+        self._last_words: list[Timer] = []
         self._stopping = False
 
     def buildProtocol(self, addr: IAddress | None) -> SmtpServer:
@@ -75,23 +80,27 @@ class SmtpServerFactory(Factory):
 
     def drain(self, seconds: float) -> Deferred[None]:
         """Takes no more commands: idle connections hear 421, messages on their way in are finished, and what is left
-        after ``seconds`` is cut. Fires when all are closed."""
+        after ``seconds`` hears 421 as well, and a second later is cut. Fires when all are closed."""
         self._stopping = True
         drained: Deferred[None] = Deferred()
         self._drained.append(drained)
-        timer = self.clock.call_later(seconds, self._cut)
-        drained.addBoth(lambda _: timer.cancel())
+        self._last_words += [
+            self.clock.call_later(seconds, self._each, SmtpServer.interrupt),
+            self.clock.call_later(seconds + LAST_WORD_SECONDS, self._each, SmtpServer.cut),
+        ]
         for connection in list(self.connections):
             connection.stop()
         if not self.connections:
             self._all_closed()
         return drained
 
-    def _cut(self) -> None:
+    def _each(self, end: Callable[[SmtpServer], None]) -> None:
         for connection in list(self.connections):
-            connection.cut()
+            end(connection)
 
     def _all_closed(self) -> None:
+        while self._last_words:
+            self._last_words.pop().cancel()
         drained, self._drained = self._drained, []
         for one in drained:
             one.callback(None)

@@ -25,7 +25,7 @@ from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.ports import Conversation, Timer, Unavailable
 from inboundmx.prompt import promptly
-from inboundmx.smtp.dialogue import Dialogue, written
+from inboundmx.smtp.dialogue import STOPPING, Dialogue, written
 from inboundmx.smtp.writing import write, write_last
 
 if TYPE_CHECKING:
@@ -183,6 +183,15 @@ class SmtpServer(Protocol):
             return
         self._dialogue.stop()
         self._turn()
+
+    def interrupt(self) -> None:
+        """Says 421 and closes, whatever is under way."""
+        dialogue = self._dialogue
+        if dialogue is None:
+            self._abort()
+        elif not dialogue.closing and not dialogue.begin_tls:
+            dialogue.interrupt(STOPPING, "stopping")
+            self._flush(dialogue)
 
     def cut(self) -> None:
         """Ends the connection now, whatever is under way."""

@@ -347,6 +347,21 @@ def test_draining_nobody() -> None:
     assert not server.clock.twisted.getDelayedCalls()
 
 
+def test_a_message_that_does_not_end_in_time_hears_421_and_is_cut() -> None:
+    server = Server()
+    client = server.connect()
+    client.say(ENVELOPE)
+    client.heard()
+    fired = drained(server, 5)
+    server.clock.advance(5)
+    assert client.codes() == ["421"]
+    assert client.closed and not client.wire.aborted
+    server.clock.advance(1)
+    assert client.wire.aborted
+    client.hang_up()
+    assert fired == [None]
+
+
 def test_draining() -> None:
     asking = FakeConversation(slow=frozenset({"mail"}))
     server = Server(FakeConversation(), asking)
