@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Any, ClassVar
+
+from twisted.internet.defer import CancelledError
 
 from inboundmx.checks.api import Case, Check, Option, Tools
 from inboundmx.checks.reverse import IP, address, reversed_labels
@@ -17,8 +19,9 @@ from inboundmx.model.finding import Finding, Stage
 from inboundmx.model.verdict import Weight
 from inboundmx.ports import Answer, Unavailable
 
-# RFC 5782 5: every list names 127.0.0.2 and never names 127.0.0.1.
-LISTED_FOR_TEST, ABSENT_FOR_TEST = IPv4Address("127.0.0.2"), IPv4Address("127.0.0.1")
+# RFC 5782 5: every list names 127.0.0.2, one of IPv6 addresses alone the same mapped, and never 127.0.0.1.
+LISTED_FOR_TEST, LISTED_FOR_TEST_6 = IPv4Address("127.0.0.2"), IPv6Address("::ffff:127.0.0.2")
+ABSENT_FOR_TEST = IPv4Address("127.0.0.1")
 # Seconds until a list is tested anew: one that passed, one that failed, one that could not be asked.
 PASSED_SECONDS, FAILED_SECONDS, UNTESTED_SECONDS = 3600.0, 300.0, 60.0
 CODES = IPv4Network("127.0.0.0/8")
@@ -31,6 +34,8 @@ NOT_ASKED: tuple[IPv4Network | IPv6Network, ...] = tuple(
     )
 )
 CODES_SHOWN = 8
+# Of the time a check has, what has gone by when it is over: it is counted from a moment before the check begins.
+NEARLY = 0.99
 
 
 class DnsList(Check):
@@ -67,16 +72,22 @@ class DnsList(Check):
         # Until it was tested nothing is known of a list; then why it is not believed, empty when it is.
         self._suspended: str | None = None
         self._test_at = 0.0
-        self._noted: bool | None = None
 
     async def examine(self, case: Case) -> Finding:
         peer = _public(case.session.peer_ip)
         if peer is None:
             return Finding("absent", "a client of our own network is not asked about")
+        assert self._tools is not None
+        started = self._tools.clock.monotonic()
         try:
             return await self._examine(peer)
         except Unavailable as trouble:
             self._note(False, trouble.reason)
+            raise
+        except CancelledError:
+            # Its time is over, or the client has gone, which says nothing of the list.
+            if self._tools.clock.monotonic() - started >= self._tools.timeout * NEARLY:
+                self._note(False, f"no answer within {self._tools.timeout:g} s")
             raise
 
     async def _examine(self, peer: IP) -> Finding:
@@ -134,14 +145,13 @@ class DnsList(Check):
             return wrong
         if absent:
             return f"{self._zone} lists everything, even 127.0.0.1"
-        return "" if listed else f"{self._zone} lists nothing, not even 127.0.0.2"
+        if listed or _codes(await self._asked(LISTED_FOR_TEST_6)):
+            return ""
+        return f"{self._zone} lists nothing, not even 127.0.0.2"
 
     def _note(self, well: bool, detail: str) -> None:
-        """Tells of a change, once."""
         assert self._tools is not None
-        if well is not self._noted:
-            self._noted = well
-            self._tools.health.noted(self._zone, well, detail)
+        self._tools.health.noted(self._zone, well, detail)
 
 
 @lru_cache(maxsize=1024)

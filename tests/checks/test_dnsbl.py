@@ -49,7 +49,9 @@ class Notes:
         self.notes: list[tuple[str, bool, str]] = []
 
     def noted(self, service: str, well: bool, detail: str) -> None:
-        self.notes.append((service, well, detail))
+        """Keeps what is news: everything is counted, a change is told."""
+        if self.notes[-1:] != [(service, well, detail)]:
+            self.notes.append((service, well, detail))
 
 
 class List:
@@ -158,7 +160,37 @@ def test_a_list_that_fails_its_test_is_suspended(zone: Mapping[str, Any], said: 
         assert finding.outcome == "error"
         assert finding.detail.startswith("suspended: ") and said in finding.detail
     assert [(service, well) for service, well, _ in listed.health.notes] == [("bl.test", False)]
-    assert len(listed.resolver.asked) == 2
+    assert len(listed.resolver.asked) == 2 + ("nothing" in said)
+
+
+def test_a_list_of_ipv6_addresses_alone_is_believed() -> None:
+    """RFC 5782 5: such a list names ::FFFF:7F00:2."""
+    mapped = "2.0.0.0.0.0.f.7.f.f.f.f" + ".0" * 20
+    client = ".".join(reversed(f"{0x20010DB8 << 96 | 1:032x}"))
+    listed = List({f"{name}.bl.test": {"A": ["127.0.0.2"]} for name in (mapped, client)})
+    assert [listed.ask(peer).outcome for peer in ("2001:db8::1", "2001:db8::2")] == ["listed", "absent"]
+
+
+def test_why_a_list_is_not_believed_is_told_after_other_trouble() -> None:
+    listed = List({"2.0.0.127.bl.test": Unavailable("silence")})
+    with pytest.raises(Unavailable):
+        listed.ask("192.0.2.1")
+    listed.rewrite({})
+    listed.ask("192.0.2.1")
+    said = "suspended: bl.test lists nothing, not even 127.0.0.2"
+    assert listed.health.notes == [("bl.test", False, "silence"), ("bl.test", False, said)]
+
+
+@pytest.mark.parametrize(("seconds", "noted"), [(5.0, [False]), (1.0, [])])
+def test_a_list_that_is_not_waited_for_any_longer_is_told_of(seconds: float, noted: list[bool]) -> None:
+    """Nothing is known of a list when the client hangs up before the time is over."""
+    listed = List()
+    listed.resolver.holding = True
+    _, waiting = begun(listed.check, listed.case("192.0.2.1"))
+    assert waiting is not None
+    listed.clock.task.advance(seconds)
+    waiting.cancel()
+    assert [well for _, well, _ in listed.health.notes] == noted
 
 
 def test_a_list_is_tested_again_and_believed_again() -> None:
