@@ -19,6 +19,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.error import CannotListenError
+from twisted.internet.ssl import CertificateOptions
 from twisted.logger import globalLogPublisher
 
 from inboundmx.app.control import AlreadyRunning, ControlSocket
@@ -107,7 +108,7 @@ class GatewayService(Service):
     def privilegedStartService(self) -> None:
         gateway = self.settings.gateway
         try:
-            self._take_certificate(self.settings)
+            self._take_certificate(server_options(self.settings.tls))
             writer = line_writer(self.settings.log)
         except (ValueError, OSError) as trouble:
             raise CannotStart([str(trouble)]) from trouble
@@ -170,8 +171,8 @@ class GatewayService(Service):
         self._state = SqliteStateStore(str(self._data), clock, from_thread, report)
         self._tools = self._make_tools(settings, journal)
         bodies = SpoolBodies(str(self._folder), str(self._data))
-        transmitter = SmtpTransmitter(reactor, clock, settings.gateway.hostname, str(self._data))
-        courier = Courier(transmitter, lambda: self.settings, clock, chance, journal)
+        self._transmitter = SmtpTransmitter(reactor, clock, settings.gateway.hostname, str(self._data))
+        courier = Courier(self._transmitter, lambda: self.settings, clock, chance, journal)
         self._deliveries = DeliveryService(self._spool, courier, lambda: self.settings, clock, chance, journal)
         self._spool.written_late = self._deliveries.deposited
         self._retention = Retention(self._spool, clock, journal)
@@ -212,8 +213,7 @@ class GatewayService(Service):
             fields = {"max_connections": settings.smtp.max_connections, "room": room}
             self._journal.record("few_descriptors", "", fields, level="warning")
 
-    def _take_certificate(self, settings: Settings) -> None:
-        options = server_options(settings.tls)
+    def _take_certificate(self, options: CertificateOptions | None) -> None:
         self._certificate.options = options
         self._factory.tls_options = options
 
@@ -252,21 +252,25 @@ class GatewayService(Service):
                 raise ValueError(f"[gateway] {', '.join(changed)}: needs a restart")
             tools = replace(self._tools, settings=settings)
             plan = plan_of(tools, self._journal)
-            self._take_certificate(settings)
+            options = server_options(settings.tls)
+            writer = line_writer(settings.log)
         except BadSettings as bad:
             problems = [str(problem) for problem in bad.problems]
         except (ValueError, OSError) as trouble:
             problems = [str(trouble)]
         else:
             self.settings = settings
+            self._take_certificate(options)
             self._tools = tools
             self._resolver.configure(name_servers(settings.dns.servers), settings.dns.timeout)
             self._factory.settings = settings
             self._make_room(settings)
             self._reception.plan = plan
             self._operations.settings = settings
+            self._transmitter.hostname = settings.gateway.hostname
+            self._ledger.configure(settings.log.keep, settings.log.keep_size)
             assert self._log is not None
-            self._log.configure(settings.log)
+            self._log.configure(settings.log, writer)
             self._journal.record("reloaded", "", {"settings": settings.fingerprint})
             return
         self._journal.record(

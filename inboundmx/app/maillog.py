@@ -11,7 +11,7 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from inboundmx.ports import Clock
 _LEVELS = ("debug", "info", "warning", "error")
 _FLUSH_SECONDS = 0.05
 _BATCHES_WAITING = 200
+_STDOUT = 1
 _LINE_LIMIT = 64 * 1024
 # Printable ASCII only: no line break, no escape sequence, no direction mark gets out of a JSON string.
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), default=str).encode
@@ -34,13 +35,12 @@ class LedgerFile(Protocol):
 
 
 class LineWriter:
-    """A thread that appends lines to a file descriptor. Past its bound lines are dropped and counted."""
+    """A thread that appends lines to a file descriptor. Past its bound lines are dropped and counted. A log is rotated
+    by making a new writer and ending the old one."""
 
-    def __init__(self, open_target: Callable[[], int]) -> None:
-        self._open_target = open_target
-        self._descriptor = open_target()
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
         self._batches: queue.Queue[bytes | None] = queue.Queue(_BATCHES_WAITING)
-        self._reopen = False
         self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
@@ -51,35 +51,34 @@ class LineWriter:
         except queue.Full:
             self.dropped += lines.count(b"\n")
 
-    def reopen(self) -> None:
-        """For log rotation: the next lines go to the file that has the name then."""
-        self._reopen = True
+    def end(self) -> None:
+        """What was written is still appended, then the file is closed. Does not wait for it; one that is stuck with a
+        full queue stays as it is."""
+        with contextlib.suppress(queue.Full):
+            self._batches.put_nowait(None)
 
     def close(self) -> None:
+        """As ``end``, and waits for it, two seconds at most."""
         with contextlib.suppress(queue.Full):
             self._batches.put(None, timeout=2.0)
         self._thread.join(2.0)
 
     def _run(self) -> None:
         while (lines := self._batches.get()) is not None:
-            if self._reopen:
-                self._reopen = False
-                with contextlib.suppress(OSError):
-                    before, self._descriptor = self._descriptor, self._open_target()
-                    if before != self._descriptor:
-                        # A rotated file that stays open would keep its room on the disk for ever.
-                        os.close(before)
             # A log that cannot be written must not stop mail; the ledger still has the event.
             with contextlib.suppress(OSError):
                 while lines:
                     lines = lines[os.write(self._descriptor, lines) :]
+        if self._descriptor != _STDOUT:
+            # A rotated file that stays open would keep its room on the disk for ever.
+            os.close(self._descriptor)
 
 
 def line_writer(settings: LogSettings) -> LineWriter:
     """Raises OSError when the log file cannot be opened."""
     if settings.to == "stdout":
-        return LineWriter(lambda: 1)
-    return LineWriter(lambda: os.open(settings.to, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
+        return LineWriter(_STDOUT)
+    return LineWriter(os.open(settings.to, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
 
 
 class MailLog:
@@ -94,12 +93,16 @@ class MailLog:
         self._waiting: list[str] = []
         self._second = -1
         self._stamp = ""
+        self._dropped = 0
 
-    def configure(self, settings: LogSettings) -> None:
-        """Takes over ``level`` and ``format`` of new settings, and begins a rotated file anew."""
+    def configure(self, settings: LogSettings, writer: LineWriter) -> None:
+        """Goes on by new settings, and with a writer of its own: where they name the same file, one that was rotated
+        meanwhile is begun anew."""
+        self.flush()
         self.settings = settings
         self._least = _LEVELS.index(settings.level)
-        self._writer.reopen()
+        before, self._writer, self._dropped = self._writer, writer, 0
+        before.end()
 
     def keep_in(self, ledger: LedgerFile | None) -> None:
         self._ledger = ledger
@@ -137,6 +140,9 @@ class MailLog:
         if self._waiting:
             self._writer.write(("\n".join(self._waiting) + "\n").encode("ascii", "replace"))
             self._waiting.clear()
+        if self._writer.dropped > self._dropped:
+            lost, self._dropped = self._writer.dropped - self._dropped, self._writer.dropped
+            self.record("log_lines_dropped", "", {"lines": lost, "to": self.settings.to}, level="warning")
 
     def close(self) -> None:
         self.flush()

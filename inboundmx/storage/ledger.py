@@ -94,6 +94,11 @@ class Ledger:
         elif self._flushing is None:
             self._flushing = self._clock.call_later(FLUSH_SECONDS, self._flush_later)
 
+    def configure(self, keep: float, keep_size: int) -> None:
+        """As when made; holds from the next batch on."""
+        self._file.keep = keep
+        self._file.keep_size = keep_size
+
     def close(self) -> Deferred[None]:
         """Writes what waits. Fires when the file is closed."""
         self._closing = self._due = True
@@ -140,8 +145,8 @@ class LedgerFile:
 
     def __init__(self, path: str, keep: float, keep_size: int) -> None:
         self._path = path
-        self._keep = keep
-        self._keep_size = keep_size
+        self.keep = keep
+        self.keep_size = keep_size
         self._connection: sqlite3.Connection | None = None
 
     def write(self, rows: Sequence[_Row], now: float) -> list[tuple[str, str]]:
@@ -201,12 +206,12 @@ class LedgerFile:
         """One small step: more rows than a batch brings, so that it keeps up."""
         oldest = "FROM (SELECT number, at FROM event ORDER BY number LIMIT ?)"
         (until,) = connection.execute(
-            f"SELECT max(number) {oldest} WHERE at < ?", (_PRUNE_ROWS, now - self._keep)
+            f"SELECT max(number) {oldest} WHERE at < ?", (_PRUNE_ROWS, now - self.keep)
         ).fetchone()
         (size,) = connection.execute("PRAGMA page_size").fetchone()
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-        if (pages - free) * size > self._keep_size:
+        if (pages - free) * size > self.keep_size:
             (until,) = connection.execute(f"SELECT max(number) {oldest}", (_PRUNE_ROWS,)).fetchone()
         if until is not None:
             connection.execute("DELETE FROM event WHERE number <= ?", (until,))

@@ -174,6 +174,23 @@ def test_a_reload_takes_the_whole_or_nothing(play: Stage, primary: RecordingPrim
     assert gateway.stop() == 0
 
 
+def test_a_reload_may_name_another_log(play: Stage, primary: RecordingPrimary) -> None:
+    gateway = play.gateway(domain(primary.port))
+    other = gateway.folder / "other.log"
+
+    gateway.configure(domain(primary.port) + f"[log]\nto = {other}\n")
+    gateway.hangup()
+    until("the other log", other.exists)
+    assert post(gateway.port, letter("logged elsewhere")).code == 250
+
+    until("a line there", lambda: '"handed_over"' in other.read_text())
+    assert not gateway.log_events(event="handed_over")
+
+    gateway.configure(domain(primary.port) + f"[log]\nto = {gateway.folder}/none/other.log\n")
+    gateway.hangup()
+    until("a line that says what is wrong", lambda: "reload_refused" in other.read_text())
+
+
 # twistd ends itself by the signal it was given.
 @pytest.mark.parametrize(("launcher", "status"), [("run", 0), ("twistd", -signal.SIGTERM)])
 def test_asking_again_while_it_stops_is_no_fault(play: Stage, launcher: str, status: int) -> None:
