@@ -54,7 +54,7 @@ def open_log(log: LogSettings) -> LineWriter:
             return line_writer(log)
         except OSError as error:
             complain(f"{log.to}: {error.strerror or error}; what is done now is recorded in the ledger alone")
-    return LineWriter(lambda: os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+    return LineWriter(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
 
 def perform(
