@@ -11,7 +11,9 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from benchmarks import checks, greylist, lag, scanners
 from benchmarks.peers import NotHere, Ours, Peer, Postfix
 from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Effort, Figures, Scenario, forward, measure
 
@@ -19,6 +21,13 @@ MAKERS: dict[str, Callable[[Path], Peer]] = {
     "postfix": Postfix,
     "cut-through": lambda folder: Ours(folder, "cut-through"),
     "spool": lambda folder: Ours(folder, "spool"),
+}
+# Measured only when named: each starts what it needs, and hands back its results ready made.
+APART: dict[str, Callable[[Effort, Path], list[dict[str, Any]]]] = {
+    "checks": checks.measured,
+    "scanners": scanners.measured,
+    "lag": lag.measured,
+    "greylist": greylist.measured,
 }
 # Divided so that more than 1 is better for us.
 HIGHER_IS_BETTER = ("rate", "accepted_rate")
@@ -52,7 +61,7 @@ def fresh(name: str, scenario: Scenario, effort: Effort, folder: Path) -> Figure
         peer.stop()
 
 
-def run(scenario: Scenario, peers: dict[str, Peer], effort: Effort, folder: Path) -> dict[str, object]:
+def run(scenario: Scenario, peers: dict[str, Peer], effort: Effort, folder: Path) -> dict[str, Any]:
     """All peers of a scenario, one after the other, as often as the effort says."""
     measured: dict[str, list[Figures]] = {name: [] for name in scenario.peers if name in peers}
     for repeat in range(effort.repeats):
@@ -64,7 +73,7 @@ def run(scenario: Scenario, peers: dict[str, Peer], effort: Effort, folder: Path
             )
             measured[name].append(figures)
             print(".", end="", file=sys.stderr, flush=True)
-    result: dict[str, object] = {
+    result: dict[str, Any] = {
         "scenario": scenario.name,
         "what": scenario.what,
         "figures": {
@@ -80,28 +89,45 @@ def run(scenario: Scenario, peers: dict[str, Peer], effort: Effort, folder: Path
     return result
 
 
-def show(result: dict[str, object]) -> None:
-    figures, compared = result["figures"], result.get("ratios", {})
-    assert isinstance(figures, dict)
-    assert isinstance(compared, dict)
+def apart(name: str, effort: Effort, folder: Path) -> list[dict[str, Any]]:
+    """The results of one that is measured by itself; ``compare`` names pairs of which the ratios are wanted."""
+    results = APART[name](effort, folder)
+    for result in results:
+        every = result["every"]
+        result["compared"] = {
+            f"{one} / {other}": ratios(every[one], every[other])
+            for one, other in result.pop("compare", ())
+            if one in every and other in every
+        }
+    return results
+
+
+def show(result: dict[str, Any]) -> None:
+    figures = result["figures"]
+    compared = {f"{name} / postfix": found for name, found in result.get("ratios", {}).items()}
+    compared |= result.get("compared", {})
+    width = max(12, *map(len, figures)) + 2
     print(f"\n{result['scenario']}: {result['what']}")
     columns = list(dict.fromkeys(key for values in figures.values() for key in values))
-    print(f"  {'':12}" + "".join(f"{column:>15}" for column in columns))
+    print(f"  {'':{width}}" + "".join(f"{column:>15}" for column in columns))
     for name, values in figures.items():
-        print(f"  {name:12}" + "".join(f"{values.get(column, float('nan')):15.2f}" for column in columns))
+        print(f"  {name:{width}}" + "".join(f"{values.get(column, float('nan')):15.2f}" for column in columns))
     for name, found in compared.items():
         told = ", ".join(
             f"{key} {spread['median']:.2f} ({spread['lowest']:.2f}-{spread['highest']:.2f})"
             for key, spread in found.items()
         )
-        print(f"  {name} / postfix, more is better for us: {told}")
+        print(f"  {name}, more is better for the first: {told}")
+    for note in result.get("notes", ()):
+        print(f"  {note}")
 
 
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     arguments.add_argument("--quick", action="store_true", help="fewer messages and repeats: under a minute")
-    names = [scenario.name for scenario in SCENARIOS]
-    arguments.add_argument("--scenario", action="append", choices=names, help="only this one; may be given again")
+    names = [*(scenario.name for scenario in SCENARIOS), *APART]
+    told = f"only this one; may be given again ({', '.join(APART)}: only when named)"
+    arguments.add_argument("--scenario", action="append", choices=names, help=told)
     arguments.add_argument("--repeats", type=int, help="how often each pair is measured")
     arguments.add_argument("--peer", action="append", choices=list(MAKERS), help="only this one; may be given again")
     arguments.add_argument("--json", action="store_true", help="figures as JSON, every repeat included")
@@ -117,7 +143,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="inboundmx-benchmarks-"))
     folder.chmod(0o755)
     peers: dict[str, Peer] = {}
-    results = []
+    results: list[dict[str, Any]] = []
+    missing = False
     try:
         for name in wanted:
             try:
@@ -131,13 +158,26 @@ def main() -> int:
                 results.append(run(scenario, peers, effort, folder))
                 if not args.json:
                     show(results[-1])
+        for name in args.scenario or ():
+            if name not in APART:
+                continue
+            try:
+                found = apart(name, effort, folder)
+            except NotHere as reason:
+                print(f"without {name}: {reason}", file=sys.stderr)
+                missing = True
+                continue
+            results += found
+            if not args.json:
+                for result in found:
+                    show(result)
     finally:
         for peer in peers.values():
             peer.stop()
         shutil.rmtree(folder, ignore_errors=True)
     if args.json:
         print(json.dumps(results, indent=1))
-    return 0 if peers else 1
+    return 0 if results and not missing else 1
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from benchmarks.scenarios import Effort
 from inboundmx.checks.api import Case, Tools
 from inboundmx.checks.greylist import SPACE, Greylist
 from inboundmx.model.address import Address
@@ -139,6 +141,29 @@ def measure(folder: str, triplets: int) -> dict[str, Any]:
         "worst_ms": round(every[-1] * 1e3, 2),
         "reports": reports,
     }
+
+
+def measured(effort: Effort, folder: Path) -> list[dict[str, Any]]:
+    """For ``python -m benchmarks --scenario greylist``."""
+    triplets = int(1_000_000 * min(1.0, effort.scale))
+    where = tempfile.mkdtemp(dir=folder)
+    took = fill(where, triplets)
+    found = measure(where, triplets)
+    figures = {
+        "cpu_us": found["cpu_us_per_decision"],
+        **{f"{kind} p50_us": us for kind, us in found["p50_us"].items()},
+        **{name: found[name] for name in ("p95_us", "p99_us", "worst_ms")},
+        "file_mb": found["file_octets"] / 1e6,
+    }
+    return [
+        {
+            "scenario": "greylist",
+            "what": f"{DECISIONS} decisions with {triplets} triplets",
+            "figures": {"greylist": figures},
+            "every": {"greylist": [found]},
+            "notes": [f"filled in {took:.1f} s", *map(str, found["reports"])],
+        }
+    ]
 
 
 def main() -> None:

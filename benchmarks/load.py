@@ -13,12 +13,14 @@ import socket
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
 class Plan:
     """``sessions`` at once, each connection sends ``per_connection`` messages of ``size`` octets, ``messages`` in all.
-    ``refused``: the recipient is one the server does not take, and that is what is counted."""
+    ``refused``: the recipient is one the server does not take, and that is what is counted. ``message``: a file to be
+    sent in place of a usual letter of ``size`` octets. ``source``: the address to come from."""
 
     port: int
     sessions: int
@@ -27,6 +29,9 @@ class Plan:
     per_connection: int = 1
     recipient: str = "user@here.example"
     refused: bool = False
+    sender: str = "load@stranger.example"
+    message: str = ""
+    source: str = ""
 
 
 @dataclass
@@ -49,6 +54,11 @@ def content(size: int) -> bytes:
     return head + line * max(1, (size - len(head)) // len(line)) + b".\r\n"
 
 
+def stuffed(letter: bytes) -> bytes:
+    """As it goes over the wire (RFC 5321 4.5.2), final dot included."""
+    return (b"\r\n" + letter).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
+
+
 class Session:
     """One connection: what was said, and what is to be said at the next answer."""
 
@@ -66,7 +76,7 @@ class Session:
 class Load:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._content = content(plan.size)
+        self._content = stuffed(Path(plan.message).read_bytes()) if plan.message else content(plan.size)
         self._epoll = select.epoll()
         self._sessions: dict[int, Session] = {}
         self._begun = 0
@@ -107,6 +117,8 @@ class Load:
         connection = socket.socket()
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._plan.source:
+            connection.bind((self._plan.source, 0))
         trouble = connection.connect_ex(("127.0.0.1", self._plan.port))
         if trouble not in {0, errno.EINPROGRESS}:
             self._error(errno.errorcode[trouble])
@@ -186,7 +198,7 @@ class Load:
 
     def _mail(self, session: Session) -> None:
         session.mail_at = time.perf_counter()
-        self._say(session, "mail", b"MAIL FROM:<load@stranger.example>\r\n")
+        self._say(session, "mail", b"MAIL FROM:<%s>\r\n" % self._plan.sender.encode())
 
     def _counted(self, session: Session, right: bool, line: bytes) -> None:
         if right:

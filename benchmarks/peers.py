@@ -113,7 +113,9 @@ class Peer:
 
 
 class Ours(Peer):
-    def __init__(self, folder: Path, handover: str) -> None:
+    """``more``: further sections of its INI."""
+
+    def __init__(self, folder: Path, handover: str, more: str = "") -> None:
         super().__init__(folder)
         self.name = handover
         config = folder / "inboundmx.ini"
@@ -134,6 +136,7 @@ to = {folder}/gateway.log
 handover = {handover}
 [domain {DOMAIN}]
 primary = 127.0.0.1:{self.sink.port}
+{more}
 """
         )
         log = folder / "output"

@@ -42,9 +42,11 @@ def load(plan: Plan) -> dict[str, object]:
     return figures
 
 
-def forward(peer: Peer, sessions: int, messages: int, *, refused: bool = False) -> Figures:
+def forward(
+    peer: Peer, sessions: int, messages: int, *, refused: bool = False, message: str = "", source: str = ""
+) -> Figures:
     """Messages in, and out again at the sink: rates a second, CPU milliseconds a message, latencies in ms."""
-    plan = Plan(peer.port, sessions, messages, refused=refused)
+    plan = Plan(peer.port, sessions, messages, refused=refused, message=message, source=source)
     if refused:
         plan.recipient = "user@elsewhere.test"
     before, cpu = peer.sink.count(), peer.cpu_seconds()
@@ -54,7 +56,7 @@ def forward(peer: Peer, sessions: int, messages: int, *, refused: bool = False) 
     seconds = time.perf_counter() - float(str(result["started"]))
     figures = {
         "rate": done / (float(str(result["seconds"])) if refused else seconds),
-        "accepted_rate": done / float(str(result["seconds"])),
+        "accepted_rate": done / max(float(str(result["seconds"])), 1e-9),
         "cpu_ms": (peer.cpu_seconds() - cpu) / max(done, 1) * 1000,
         "failed": float(messages - done + (0 if complete else 1)),
     }
