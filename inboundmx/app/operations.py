@@ -6,7 +6,7 @@ Does not know a socket, a file or a terminal: arguments and answers are values t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -22,8 +22,15 @@ from inboundmx.ports import Clock, Damaged, Journal, Spool, Unavailable
 BATCH = 500
 # Octets of the body that ``show`` tells; the header section is told whole.
 BODY_HEAD = 4096
+# Priorities of SmarterMail: 10 goes first.
+LOWEST, HIGHEST = 1, 10
+# Why an entry is held that an operator stopped.
+OPERATOR = "operator"
+ON_ITS_WAY = "is on its way to a primary just now; ask again in a moment"
 
 Row = dict[str, Any]
+# Which entries, whether only of the quarantine, who asks, and whether it is a dry run.
+_Changing = Callable[["Selection", bool, str, bool], Awaitable[Iterable[Row]]]
 
 
 class NotUnderstood(Exception):
@@ -38,6 +45,9 @@ class DeliveryService(Protocol):
 
     def force(self, ids: Sequence[str]) -> None:
         """Tries these entries now, whatever their schedule and their primary's health say."""
+
+    def set_aside(self, ids: Sequence[str]) -> Set[str]:
+        """Those that are not on their way just now; of them none is started until it is said to have ``changed``."""
 
     def status(self) -> Mapping[str, Any]:
         """``hosts``: each primary's health by its name; and what else there is to know of deliveries."""
@@ -169,17 +179,28 @@ class Operations:
             raise NotUnderstood(f"no operation is called {operation!r}")
         quarantine = noun == "quarantine"
         dry_run = bool(arguments.get("dry_run"))
-        query = selection(arguments)
+        told = dict(arguments)
+        priority = told.pop("priority", None) if operation == "spool.priority" else None
+        query = selection(told)
         if verb == "list":
             return self.list(query, quarantine)
         if verb == "show":
             return await self.show(query, quarantine, asked_by)
-        if verb in ("release", "delete") or (verb == "force" and not quarantine):
-            if query.empty:
-                raise NotUnderstood(f"{noun} {verb} needs ids or a query; nothing was done")
-            change = {"release": self.release, "delete": self.delete, "force": self.force}[verb]
-            return await change(query, quarantine, asked_by, dry_run)
-        raise NotUnderstood(f"no operation is called {operation!r}")
+        changes: dict[str, _Changing] = {"release": self.release, "delete": self.delete}
+        if not quarantine:
+            changes |= {
+                "force": self.force,
+                "reset-retries": self.reset_retries,
+                "hold": self.hold,
+                "priority": self._prioritising(priority),
+            }
+        if verb not in changes:
+            raise NotUnderstood(f"no operation is called {operation!r}")
+        if query.empty:
+            raise NotUnderstood(f"{noun} {verb} needs ids or a query; nothing was done")
+        if verb == "priority" and not _is_priority(priority):
+            raise NotUnderstood(f"priority is a whole number from {LOWEST} to {HIGHEST}; nothing was done")
+        return await changes[verb](query, quarantine, asked_by, dry_run)
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
@@ -266,7 +287,7 @@ class Operations:
 
         def due(entry: SpoolEntry, now: float) -> SpoolEntry | str:
             if entry.state is not State.ACTIVE:
-                return f"is {entry.state.value}; release it first"
+                return _not_active(entry)
             # While deliveries run an active entry is theirs: what they are just writing of it must not be undone.
             return entry if self._deliveries is not None else replace(entry, next_attempt_at=now)
 
@@ -299,6 +320,51 @@ class Operations:
         """Gone for good; nobody is notified."""
         return await self._change(query, quarantine, asked_by, dry_run, "deleted", lambda entry, now: None)
 
+    async def reset_retries(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Row]:
+        """Begins the schedule anew: all counts are zero, and the first attempt is now."""
+
+        def fresh(entry: SpoolEntry, now: float) -> SpoolEntry | str:
+            if entry.state is not State.ACTIVE:
+                return _not_active(entry)
+            return replace(
+                entry,
+                cause="",
+                attempts=0,
+                slots_used=0,
+                dns_errors=0,
+                next_attempt_at=now,
+                recipients=tuple(replace(recipient, attempts=0) for recipient in entry.recipients),
+            )
+
+        return await self._change(query, quarantine, asked_by, dry_run, "retries_reset", fresh, aside=True)
+
+    async def hold(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Row]:
+        """Keeps mail from being delivered until it is released, however long that takes."""
+
+        def kept(entry: SpoolEntry, now: float) -> SpoolEntry | str:
+            if entry.state is not State.ACTIVE:
+                return f"is {entry.state.value} already"
+            return replace(entry, state=State.HELD, cause=OPERATOR, next_attempt_at=None, expires_at=None)
+
+        return await self._change(query, quarantine, asked_by, dry_run, "held", kept, aside=True)
+
+    def _prioritising(self, priority: Any) -> _Changing:
+        """Says which mail goes first: 10 before 1."""
+
+        async def prioritise(query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Row]:
+            return await self._change(
+                query,
+                quarantine,
+                asked_by,
+                dry_run,
+                "prioritised",
+                lambda entry, now: replace(entry, priority=priority),
+                aside=True,
+                priority=priority,
+            )
+
+        return prioritise
+
     async def _change(
         self,
         query: Selection,
@@ -307,8 +373,13 @@ class Operations:
         dry_run: bool,
         event: str,
         become: Callable[[SpoolEntry, float], SpoolEntry | str | None],
+        *,
+        aside: bool = False,
+        **facts: Any,
     ) -> Iterable[Row]:
-        """``become`` says what an entry turns into: another, nothing, or a reason why it stays as it is."""
+        """``become`` says what an entry turns into: another, nothing, or a reason why it stays as it is. ``aside``:
+        entries that may be on their way to a primary are changed only when they are not, so that what comes of the
+        attempt and what the operator wants do not undo each other. ``facts`` go on record with each."""
         meant = [entry.id for entry in self._meant(query, quarantine)]
         told: list[Row] = []
         for start in range(0, len(meant), BATCH):
@@ -326,6 +397,9 @@ class Operations:
                     # Who names an entry hears why it stays; a query means those it can be done to.
                     if query.ids:
                         told.append(_outcome(entry, "skipped", after))
+                    continue
+                if aside and not dry_run and self._on_its_way(entry):
+                    told.append(_outcome(entry, "skipped", ON_ITS_WAY))
                     continue
                 told.append(_outcome(entry, event, "" if not dry_run else "dry run: nothing was done"))
                 before.append(entry)
@@ -345,11 +419,15 @@ class Operations:
             finally:
                 # A change that could not be written is remembered until it can be, so it is on record either way.
                 for entry in before:
-                    self._journal.record(event, entry.message_id, _audit(entry, asked_by, trouble))
+                    self._journal.record(event, entry.message_id, _audit(entry, asked_by, trouble) | facts)
                 if self._deliveries is not None:
                     tell = self._deliveries.force if event == "forced" else self._deliveries.changed
                     tell([entry.id for entry in before])
         return told
+
+    def _on_its_way(self, entry: SpoolEntry) -> bool:
+        """False: it is not, nor will it be before the delivery loop is told that it changed."""
+        return self._deliveries is not None and entry.id not in self._deliveries.set_aside([entry.id])
 
     def _meant(self, query: Selection, quarantine: bool) -> Sequence[SpoolEntry]:
         now = self._clock.now()
@@ -357,6 +435,14 @@ class Operations:
         if quarantine:
             entries = (entry for entry in entries if entry.state is State.QUARANTINED)
         return sorted((e for e in entries if query.means(e, now)), key=lambda entry: (entry.received_at, entry.id))
+
+
+def _not_active(entry: SpoolEntry) -> str:
+    return f"is {entry.state.value}; release it first"
+
+
+def _is_priority(priority: object) -> bool:
+    return isinstance(priority, int) and not isinstance(priority, bool) and LOWEST <= priority <= HIGHEST
 
 
 def _recipient(recipient: SpoolRecipient) -> Row:

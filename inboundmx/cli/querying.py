@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from inboundmx.cli.asking import CannotAsk, ask
@@ -22,9 +22,19 @@ def verbs_of(commands: Any, noun: str, help: str) -> Any:
     return command.add_subparsers(title="verbs", metavar="VERB", required=True)
 
 
-def add_verb(verbs: Any, noun: str, verb: str, help: str, *, states: Sequence[str] = (), changes: bool = False) -> None:
-    """``show`` takes ids alone; every other verb takes ids or a query."""
+def add_verb(
+    verbs: Any,
+    noun: str,
+    verb: str,
+    help: str,
+    *,
+    states: Sequence[str] = (),
+    changes: bool = False,
+    before: Callable[[Any], object] = lambda command: None,
+) -> None:
+    """``show`` takes ids alone; every other verb takes ids or a query. ``before`` adds what is written before ids."""
     command = verbs.add_parser(verb, help=help, description=help[0].upper() + help[1:] + ".")
+    before(command)
     only_ids = verb == "show"
     command.add_argument(
         "ids", metavar="ID", nargs="+" if only_ids else "*", help="of an entry, or what the sender was told"
@@ -49,6 +59,8 @@ def arguments_of(args: argparse.Namespace) -> dict[str, Any]:
     arguments: dict[str, Any] = {name: value for name, value in given.items() if value}
     if getattr(args, "older", None):
         arguments["older"] = _seconds(args.older)
+    if getattr(args, "priority", None) is not None:
+        arguments["priority"] = args.priority
     if getattr(args, "dry_run", False):
         arguments["dry_run"] = True
     return arguments
@@ -146,7 +158,7 @@ def shown(row: dict[str, Any], now: float) -> list[str]:
 
 
 def _change(args: argparse.Namespace) -> int:
-    if not set(arguments_of(args)) - {"dry_run"}:
+    if not set(arguments_of(args)) - {"dry_run", "priority"}:
         verb = args.operation.replace(".", " ")
         raise CannotAsk(f"{verb} needs ids or a query, see: inboundmx {verb} --help; nothing was done", usage=True)
     rows = _rows(args)
@@ -155,7 +167,9 @@ def _change(args: argparse.Namespace) -> int:
     else:
         would = "would be " if args.dry_run else ""
         for row in rows:
-            done = f"{would}{row['outcome']}" if row["outcome"] != "skipped" else f"left alone: it {row['reason']}"
+            done = f"{would}{row['outcome'].replace('_', ' ')}"
+            if row["outcome"] == "skipped":
+                done = f"left alone: it {row['reason']}"
             whose = f"from {row['sender'] or '<>'} to {', '.join(row['recipients'])}"
             say(safe(f"{row['id']} {done} ({shortened(whose, 80)})"))
         if not rows and not args.ids:

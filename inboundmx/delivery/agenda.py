@@ -115,6 +115,11 @@ class Agenda:
             self._destinations[item.domain].running -= 1
             self._go(item.domain)
 
+    def due(self, id: str) -> bool:
+        """It only waits for room."""
+        item = self._items.get(id)
+        return item is not None and item.place == "due"
+
     def running(self, id: str) -> bool:
         return id in self._running
 

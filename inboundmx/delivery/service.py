@@ -6,7 +6,7 @@ end of what it speaks of are one commit. Does not know schedules, connections or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -66,6 +66,8 @@ class DeliveryService:
         self._underway: set[str] = set()
         # Their final dot waits for its answer since before they were put into the spool.
         self._claimed: set[str] = set()
+        # Set aside when they were due, perhaps before their time: they are not to wait for it again.
+        self._aside_due: set[str] = set()
         self._pauses: dict[Deferred[None], Timer] = {}
         self._stopping = False
         self._stopped: Deferred[None] | None = None
@@ -98,11 +100,23 @@ class DeliveryService:
                 self._agenda.drop(id)
             else:
                 self._schedule(entry)
+                if id in self._aside_due:
+                    self._agenda.now(id)
+            self._aside_due.discard(id)
 
     def force(self, ids: Sequence[str]) -> None:
         """Tries these now, whatever their schedule and their primary's health say; no slot is used up."""
         for id in ids:
             self._agenda.now(id)
+
+    def set_aside(self, ids: Sequence[str]) -> Set[str]:
+        """Those that are not on their way just now; of them none is started until it is said to have ``changed``."""
+        free = {id for id in ids if not (id in self._running or ("late", id) in self._running or id in self._claimed)}
+        for id in free:
+            if self._agenda.due(id):
+                self._aside_due.add(id)
+            self._agenda.drop(id)
+        return free
 
     def status(self) -> Mapping[str, Any]:
         """``hosts`` by host: state, last_error, connections, waiting and more; ``queues`` by domain: later, due,

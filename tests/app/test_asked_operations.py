@@ -81,12 +81,18 @@ class FakeSpool:
 class FakeDeliveries:
     def __init__(self) -> None:
         self.calls: list[tuple[str, list[str]]] = []
+        self.aside: set[str] = set()
+        self.on_their_way: set[str] = set()
 
     def changed(self, ids: Any) -> None:
         self.calls.append(("changed", list(ids)))
 
     def force(self, ids: Any) -> None:
         self.calls.append(("force", list(ids)))
+
+    def set_aside(self, ids: Any) -> set[str]:
+        self.aside |= set(ids) - self.on_their_way
+        return set(ids) - self.on_their_way
 
     def status(self) -> dict[str, Any]:
         return {"hosts": {"127.0.0.1:25": {"state": "closed"}}, "claimed": 2}
@@ -224,6 +230,10 @@ def test_a_query_that_makes_no_sense_is_refused(arguments: dict[str, Any]) -> No
         ("spool.burn", {"ids": ["e1"]}),
         ("cellar.list", {}),
         ("quarantine.force", {"ids": ["e3"]}),
+        ("quarantine.hold", {"ids": ["e3"]}),
+        ("spool.hold", {}),
+        ("spool.hold", {"ids": ["e1"], "priority": 3}),
+        ("spool.priority", {"priority": 3}),
         ("spool.delete", {}),
         ("spool.delete", {"dry_run": True}),
         ("spool.release", {"ids": []}),
@@ -249,13 +259,16 @@ def test_delete_commits_records_who_asked_and_tells_the_delivery_loop() -> None:
     assert desk.deliveries is not None and desk.deliveries.calls == [("changed", ["e1"])]
 
 
-@pytest.mark.parametrize("operation", ["spool.delete", "spool.release", "spool.force", "quarantine.release"])
+@pytest.mark.parametrize(
+    "operation",
+    ["spool.delete", "spool.release", "spool.force", "spool.hold", "spool.reset-retries", "quarantine.release"],
+)
 def test_a_dry_run_tells_and_does_nothing(operation: str) -> None:
     desk = Desk(*MANY)
     told = desk.ask(operation, older=0, dry_run=True)
     assert told and all(row["reason"] == "dry run: nothing was done" for row in told)
     assert not desk.spool.commits and not desk.events()
-    assert desk.deliveries is not None and not desk.deliveries.calls
+    assert desk.deliveries is not None and not desk.deliveries.calls and not desk.deliveries.aside
 
 
 def test_quarantine_sees_only_what_is_quarantined() -> None:
@@ -291,6 +304,8 @@ def test_spool_release_makes_failed_recipients_pending_and_leaves_delivered_ones
         ("spool.release", "e1", "is not held"),
         ("spool.release", "e3", "is quarantined; use quarantine release"),
         ("spool.force", "e5", "is held; release it first"),
+        ("spool.reset-retries", "e5", "is held; release it first"),
+        ("spool.hold", "e3", "is quarantined already"),
     ],
 )
 def test_who_names_an_entry_hears_why_it_stays(operation: str, id: str, reason: str) -> None:
@@ -315,6 +330,55 @@ def test_force_makes_due_now(live: bool) -> None:
     else:
         # The entry is the delivery loop's: what it is just writing of it must not be undone.
         assert desk.deliveries.calls == [("force", ["e1"])] and not desk.spool.commits
+
+
+def test_reset_retries_sets_all_counts_to_zero_and_tries_now() -> None:
+    tried = SpoolRecipient(Address("bob", "a.test"), attempts=4, last_reply="451 busy")
+    used = entry("e1", attempts=4, slots_used=3, dns_errors=1, cause="unanswered", recipients=(tried,))
+    desk = Desk(used)
+    (row,) = desk.ask("spool.reset-retries", ids=["e1"])
+    after = desk.spool.kept["e1"]
+    assert row["outcome"] == "retries_reset" and desk.events() == [("retries_reset", "me1")]
+    assert (after.attempts, after.slots_used, after.dns_errors) == (0, 0, 0)
+    assert (after.cause, after.next_attempt_at) == ("", NOW)
+    assert after.recipients == (replace(tried, attempts=0),)
+
+
+def test_hold_keeps_until_released() -> None:
+    desk = Desk(entry("e1"))
+    desk.ask("spool.hold", domain="a.test")
+    after = desk.spool.kept["e1"]
+    assert (after.state, after.cause, after.next_attempt_at, after.expires_at) == (State.HELD, "operator", None, None)
+    assert desk.events() == [("held", "me1")]
+    desk.ask("spool.release", ids=["e1"])
+    assert desk.spool.kept["e1"] == entry("e1", next_attempt_at=NOW)
+
+
+def test_priority_is_changed_whatever_the_state_and_on_record() -> None:
+    desk = Desk(*MANY)
+    assert len(desk.ask("spool.priority", older=0, priority=9)) == 5
+    assert {kept.priority for kept in desk.spool.kept.values()} == {9}
+    assert [fields["priority"] for event, _, fields, _ in desk.journal.rows if event == "prioritised"] == [9] * 5
+
+
+@pytest.mark.parametrize("priority", [0, 11, True, 2.0, "5", None])
+def test_a_priority_is_a_whole_number_up_to_ten(priority: Any) -> None:
+    desk = Desk(*MANY)
+    with pytest.raises(NotUnderstood):
+        desk.ask("spool.priority", ids=["e1"], priority=priority)
+    assert not desk.spool.commits
+
+
+@pytest.mark.parametrize(("verb", "more"), [("hold", {}), ("reset-retries", {}), ("priority", {"priority": 1})])
+def test_what_is_on_its_way_is_left_to_its_end_and_said_even_to_a_query(verb: str, more: dict[str, Any]) -> None:
+    desk = Desk(entry("e1"), entry("e2"))
+    assert desk.deliveries is not None
+    desk.deliveries.on_their_way = {"e1"}
+    rows = desk.ask(f"spool.{verb}", domain="a.test", **more)
+    assert [(row["id"], row["outcome"] == "skipped") for row in rows] == [("e1", True), ("e2", False)]
+    assert desk.spool.kept["e1"] == entry("e1") and len(desk.events()) == 1
+    # Nothing stays set aside.
+    assert desk.deliveries.aside == {"e2"} and desk.deliveries.calls == [("changed", ["e2"])]
 
 
 def test_a_failing_disk_is_told_and_on_record() -> None:

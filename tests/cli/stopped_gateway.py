@@ -160,6 +160,7 @@ SERVER = """
     class Deliveries:
         def changed(self, ids): pass
         def force(self, ids): pass
+        def set_aside(self, ids): return set(ids)
         def status(self):
             hosts = {"127.0.0.1:2526": {"state": "open", "last_error": "connection refused"}}
             return {"hosts": hosts, "queues": {"a.test": {"later": 1, "due": 0, "running": 0}}, "claimed": 0}

@@ -69,6 +69,9 @@ ALIKE = [
     ("spool", "show", "entry0active", "mentry1held", "--json"),
     ("spool", "delete", "--domain", "a.test", "--dry-run", "--json"),
     ("spool", "release", "nosuchid", "--json"),
+    ("spool", "hold", "--recipient", "bob@a.test", "--dry-run", "--json"),
+    ("spool", "reset-retries", "mentry0active", "--dry-run", "--json"),
+    ("spool", "priority", "7", "entry0active", "--dry-run", "--json"),
 ]
 
 
@@ -80,7 +83,7 @@ def test_running_and_stopped_gateways_answer_alike(gateway: StoppedGateway, ask:
         assert (one.status, without_age(one.json), one.err) == (
             other.status, without_age(other.json), other.err,
         ), words  # fmt: skip
-    assert [len(answer.json) for answer in stopped] == [3, 1, 1, 2, 3, 0]
+    assert [len(answer.json) for answer in stopped] == [3, 1, 1, 2, 3, 0, 1, 1, 1]
 
 
 def test_changes_through_the_socket_are_the_owners_and_on_record(gateway: StoppedGateway, ask: Any) -> None:
@@ -119,6 +122,10 @@ def test_a_dry_run_changes_nothing(gateway: StoppedGateway, ask: Any) -> None:
     [
         (("spool", "delete"), 2, "needs ids or a query"),
         (("quarantine", "release", "--dry-run"), 2, "needs ids or a query"),
+        (("spool", "priority", "7"), 2, "needs ids or a query"),
+        (("spool", "hold", "entry1held"), 1, "left alone: it is held already"),
+        (("spool", "reset-retries", "entry0active"), 0, "entry0active retries reset ("),
+        (("spool", "priority", "7", "entry0active"), 0, "entry0active prioritised ("),
         (("spool", "list", "--older", "5"), 2, "--older 5: a bare number has no unit"),
         (("spool", "delete", "nosuchid"), 1, "there is no nosuchid in the spool"),
         (("quarantine", "show", "entry0active"), 1, "there is no entry0active in quarantine"),

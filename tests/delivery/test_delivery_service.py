@@ -439,3 +439,34 @@ def test_a_late_answer_for_what_an_operator_deleted_is_no_trouble(world):
     late.callback(uncertain(OK))
     assert over
     assert not world.journal.named("fault")
+
+
+def test_what_is_set_aside_does_not_start_until_it_has_changed(world):
+    world.answering(OK)
+    world.spool.put(entry("entry1", next_attempt_at=world.start + 10))
+    world.service.start()
+    assert world.service.set_aside(["entry1"]) == {"entry1"}
+    world.clock.advance(60)
+    assert not world.transmitter.sent
+    world.service.changed(["entry1"])
+    assert world.spool.removed == ["entry1"]
+
+
+def test_what_is_on_its_way_or_claimed_is_not_set_aside(world):
+    world.deposit(entry("entry2"))
+    claim(world)
+    assert not world.service.set_aside(["entry1", "entry2"])
+
+
+def test_what_was_due_before_its_time_still_is_after_it_has_changed():
+    world = World(max_connections_per_host=1)
+    world.deposit(entry("first"))
+    waiting = entry("waiting", next_attempt_at=world.start + 600)
+    world.deposit(waiting)
+    world.service.force(["waiting"])
+    assert world.service.set_aside(["waiting"]) == {"waiting"}
+    world.spool.put(replace(waiting, priority=9))
+    world.service.changed(["waiting"])
+    world.answering(OK)
+    world.transmitter.last.answer(OK)
+    assert world.spool.removed == ["first", "waiting"]
