@@ -248,7 +248,10 @@ class GatewayConversation:
         verdict = judge_early(total, blocking.incoming_threshold)
         if verdict is None or verdict.reply is None:
             return None
-        checks = [[line.check, line.outcome, line.weight] for line in total.lines]
+        checks = [
+            [line.check, line.outcome, line.weight, result.finding.detail]
+            for line, result in zip(total.lines, results, strict=True)
+        ]
         return self._refuse(verb, verdict.reply, envelope, recipient, {"checks": checks, "score": total.filtering,
                                                                        "blocking": total.blocking})  # fmt: skip
 

@@ -157,7 +157,7 @@ class Remembering:
     async def examine(self, case: Case) -> Finding:
         recipient, outcome = self.left.pop(0)
         assert case.recipient == recipient
-        return Finding(outcome)
+        return Finding(outcome, f"says {outcome}")
 
 
 def remembering(
@@ -181,3 +181,11 @@ def test_a_recipient_named_again_and_again_weighs_once(monkeypatch):
     gate.send(MAIL, *[ANN] * 5)
     [(event, _, fields)] = gate.journal.events
     assert (event, fields["score"]) == ("handed_over", -2.0)
+
+
+def test_an_early_refusal_tells_what_the_check_saw(monkeypatch):
+    gate = remembering(monkeypatch, [(ANN, "new")])
+    gate.envelope()
+    assert gate.ask(gate.conversation.recipient(ANN)).code == 451
+    [(event, _, fields)] = gate.journal.events
+    assert (event, fields["checks"]) == ("refused", [["memory", "new", "defer", "says new"]])
