@@ -71,7 +71,8 @@ class CannotStart(Exception):
 
     def tell(self) -> None:
         for problem in self.problems:
-            print(f"inboundmx: {problem}", file=sys.stderr)  # noqa: T201 - nobody else is there to tell
+            # twistd has made its log of sys.stderr by then.
+            print(f"inboundmx: {problem}", file=sys.__stderr__)
 
 
 def plan_of(tools: Tools, journal: Journal) -> Plan:

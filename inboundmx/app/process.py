@@ -20,7 +20,7 @@ DEFAULT_CONFIG = os.environ.get("INBOUNDMX_CONFIG", "/etc/inboundmx.ini")
 __all__ = ["DEFAULT_CONFIG", "CannotStart", "prepare", "run"]
 
 
-def prepare(config: str) -> GatewayService:
+def prepare(config: str, made: type[GatewayService] = GatewayService) -> GatewayService:
     """The service that an INI describes, not yet started. Raises CannotStart with all that is wrong."""
     from twisted.internet import reactor as installed
 
@@ -33,7 +33,7 @@ def prepare(config: str) -> GatewayService:
     if problems:
         raise CannotStart(problems)
     reactor.addSystemEventTrigger("before", "shutdown", _asked_to_stop)
-    return GatewayService(settings, reactor, config)
+    return made(settings, reactor, config)
 
 
 def _asked_to_stop() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from twisted.python import usage
 
 from inboundmx.app.assemble import GatewayService
@@ -15,10 +18,28 @@ class Options(usage.Options):
     optParameters = [["config", "c", DEFAULT_CONFIG, "the INI file"]]  # noqa: RUF012 - Twisted's own shape
 
 
-def makeService(options: Options) -> GatewayService:
-    """Raises SystemExit with status 2 when the INI, or something it names, is wrong."""
+class StartedByTwistd(GatewayService):
+    """Tells in a sentence what stops a start, and ends with status 2: of an exception twistd would make a page."""
+
+    def privilegedStartService(self) -> None:
+        with plainly():
+            super().privilegedStartService()
+
+    def startService(self) -> None:
+        with plainly():
+            super().startService()
+
+
+@contextlib.contextmanager
+def plainly() -> Iterator[None]:
     try:
-        return prepare(options["config"])
+        yield
     except CannotStart as trouble:
         trouble.tell()
         raise SystemExit(2) from None
+
+
+def makeService(options: Options) -> GatewayService:
+    """Raises SystemExit with status 2 when the INI, or something it names, is wrong."""
+    with plainly():
+        return prepare(options["config"], StartedByTwistd)

@@ -97,9 +97,10 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.parametrize("launcher", ["run", "twistd"])
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_start_that_cannot_be_says_why(play: Stage, mistake: Callable[[Gateway], str]) -> None:
-    gateway = play.gateway(domain(25), start=False)
+def test_a_start_that_cannot_be_says_why(play: Stage, mistake: Callable[[Gateway], str], launcher: str) -> None:
+    gateway = play.gateway(domain(25), launcher=launcher, start=False)
     named = mistake(gateway)
 
     done = tried(gateway)
@@ -109,16 +110,6 @@ def test_a_start_that_cannot_be_says_why(play: Stage, mistake: Callable[[Gateway
     assert "Traceback" not in said
     assert named in said
     assert len(said.splitlines()) <= 6, said
-
-
-def test_twistd_says_it_too(play: Stage) -> None:
-    gateway = play.gateway("[smtp]\nsession_timeout = 15\n", launcher="twistd", start=False)
-
-    done = tried(gateway)
-
-    assert done.returncode != 0
-    assert "15m" in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_everything_wrong_is_said_at_once(play: Stage) -> None:
