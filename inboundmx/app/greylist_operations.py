@@ -43,7 +43,7 @@ class GreylistOperations:
             if arguments.get("dry_run"):
                 return await self._listed(matching, limit)
             count = 0
-            for text in searched(matching):
+            for text in searched(matching, self._settings().greylisting):
                 count += await self._state.forget(SPACE, text)
             fields = {"matching": matching, "count": count, "asked_by": asked_by}
             self._journal.record("greylist_forgotten", "", fields)
@@ -52,7 +52,7 @@ class GreylistOperations:
 
     async def _listed(self, matching: str, limit: int) -> list[Row]:
         found: dict[str, Fact] = {}
-        for text in searched(matching):
+        for text in searched(matching, self._settings().greylisting):
             found.update(await self._state.facts(SPACE, text, limit))
         newest = sorted(found.items(), key=lambda pair: (-pair[1].written_at, pair[0]))
         return [self._row(key, fact) for key, fact in newest[:limit]]

@@ -71,10 +71,15 @@ def triplet(peer_ip: str, sender: Address | None, recipient: Address, settings: 
     return f"{network}{SEPARATOR}{local}{SEPARATOR}{written(recipient).lower()}"
 
 
-def searched(text: str) -> tuple[str, ...]:
-    """What keys may hold where an operator writes ``text``: the numbers of a sender are not in them."""
-    local, at, rest = text.lower().partition("@")
-    return tuple(dict.fromkeys((text.lower(), f"{_DIGITS.sub('#', local)}{at}{rest}"))) if at else (text.lower(),)
+def searched(text: str, settings: GreylistingSettings) -> tuple[str, ...]:
+    """What keys may hold where an operator writes ``text``: the numbers of a sender are not in them, and of a client
+    its network alone."""
+    text = text.lower()
+    network = _network(text, *settings.network)
+    if network != text:
+        return text, f"{network}{SEPARATOR}"
+    local, at, rest = text.partition("@")
+    return tuple(dict.fromkeys((text, f"{_DIGITS.sub('#', local)}{at}{rest}"))) if at else (text,)
 
 
 def exempt(sender: Address | None, recipient: Address) -> str:

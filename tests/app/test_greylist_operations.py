@@ -69,6 +69,12 @@ def test_numbered_senders_and_recipients_are_found(desk: Desk) -> None:
     assert desk.ask("greylist.forget", matching="list-17@a.example") == [{"forgotten": 2}]
 
 
+def test_a_client_is_found_by_its_address(desk: Desk) -> None:
+    assert len(desk.ask("greylist.list", matching="192.0.2.77")) == 3
+    assert desk.ask("greylist.list", matching="192.0.3.77") == []
+    assert desk.ask("greylist.forget", matching="192.0.2.77") == [{"forgotten": 3}]
+
+
 @pytest.mark.parametrize(
     ("operation", "arguments", "sentence"),
     [

@@ -144,10 +144,13 @@ def test_networks_are_as_wide_as_the_operator_says() -> None:
         ("Ann@A7.example", ("ann@a7.example",)),
         ("list-17@a7.example", ("list-17@a7.example", "list-#@a7.example")),
         ("@a7.example", ("@a7.example",)),
+        ("192.0.2.254", ("192.0.2.254", "192.0.2.0/24\t")),
+        ("::FFFF:192.0.2.254", ("::ffff:192.0.2.254", "192.0.2.0/24\t")),
+        ("2001:db8:0:1:2:3:4:5", ("2001:db8:0:1:2:3:4:5", "2001:db8:0:1::/64\t")),
     ],
 )
 def test_an_operator_need_not_know_how_senders_are_written(text: str, texts: tuple[str, ...]) -> None:
-    assert searched(text) == texts
+    assert searched(text, SETTINGS) == texts
 
 
 @pytest.mark.parametrize(
