@@ -14,6 +14,7 @@ from inboundmx.checks.authentication import clause, joined
 from inboundmx.checks.dkim_content import (
     BodyForm,
     BodyHash,
+    Header,
     body_hashes,
     fields_named,
     signed_header,
@@ -86,12 +87,12 @@ class Dkim(Check):
         usable = [each for each in signatures if isinstance(keys[each.key_name], Key)]
         hashes = await self._hashes(case.message, usable)
         fields = fields_named(case.message, {name for each in usable for name in each.names})
-        head = case.message.body.head
+        header = Header(case.message.body.head, fields)
         verdicts = []
         for each in read:
             if isinstance(each, Signature):
                 key = keys[each.key_name]
-                each = _judged(each, key, hashes, head, fields, self._minimum) if isinstance(key, Key) else Verdict(
+                each = _judged(each, key, hashes, header, self._minimum) if isinstance(key, Key) else Verdict(
                     *key, each.domain, each
                 )  # fmt: skip
             verdicts.append(each)
@@ -150,14 +151,13 @@ def _judged(
     signature: Signature,
     key: Key,
     hashes: Mapping[BodyForm, BodyHash],
-    head: bytes,
-    fields: Mapping[str, Sequence[Field]],
+    header: Header,
     minimum: int,
 ) -> Verdict:
     body = hashes[BodyForm(signature.body_form, signature.length)]
-    outcome, reason = _proved(signature, key, body, head, fields)
+    outcome, reason = _proved(signature, key, body, header)
     if outcome == "pass":
-        outcome, reason = _trusted(signature, key, body, fields, minimum)
+        outcome, reason = _trusted(signature, key, body, header.fields, minimum)
     if key.testing:
         # Never worse than no signature at all (RFC 6376 3.6.1).
         outcome = "neutral" if outcome == "fail" else outcome
@@ -165,9 +165,7 @@ def _judged(
     return Verdict(outcome, reason, signature.domain, signature, key.testing)
 
 
-def _proved(
-    signature: Signature, key: Key, body: BodyHash, head: bytes, fields: Mapping[str, Sequence[Field]]
-) -> tuple[str, str]:
+def _proved(signature: Signature, key: Key, body: BodyHash, header: Header) -> tuple[str, str]:
     """Whether the signature is right."""
     if signature.algorithm != key.algorithm:
         return "permerror", "the key is of another kind than the signature"
@@ -179,7 +177,7 @@ def _proved(
         return "permerror", "l= is more than the body"
     if body.digest != signature.body_hash:
         return "fail", "the body has been altered"
-    if not key.verifies(signature.signature, signed_header(signature, head, fields)):
+    if not key.verifies(signature.signature, signed_header(signature, header)):
         return "fail", "the header has been altered"
     return "pass", ""
 

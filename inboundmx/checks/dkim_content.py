@@ -134,11 +134,27 @@ def fields_named(message: Message, names: Set[str]) -> dict[str, list[Field]]:
     return found
 
 
-def signed_header(signature: Signature, head: bytes, fields: Mapping[str, Sequence[Field]]) -> bytes:
-    """What b= signs (RFC 6376 3.7): of each name in h= the fields from the last one up, then the signature itself.
+class Header:
+    """The header section as signatures see it: ``head`` is the beginning of the message, ``fields`` are those with
+    names that are signed. The relaxed form of a field is made once, however many signatures name it."""
 
-    ``head`` is the beginning of the message, in which the fields stand.
-    """
+    __slots__ = ("_relaxed", "fields", "head")
+
+    def __init__(self, head: bytes, fields: Mapping[str, Sequence[Field]]) -> None:
+        self.head = head
+        self.fields = fields
+        self._relaxed: dict[int, bytes] = {}
+
+    def relaxed(self, field: Field) -> bytes:
+        form = self._relaxed.get(field.start)
+        if form is None:
+            form = self._relaxed[field.start] = _relaxed(field.name, field.value) + b"\r\n"
+        return form
+
+
+def signed_header(signature: Signature, header: Header) -> bytes:
+    """What b= signs (RFC 6376 3.7): of each name in h= the fields from the last one up, then the signature itself."""
+    head, fields = header.head, header.fields
     relaxed = signature.header_form == "relaxed"
     used: dict[str, int] = {}
     parts = []
@@ -148,7 +164,7 @@ def signed_header(signature: Signature, head: bytes, fields: Mapping[str, Sequen
         if taken < len(named):
             field = named[-1 - taken]
             used[name] = taken + 1
-            parts.append(_relaxed(name, field.value) + b"\r\n" if relaxed else head[field.start : field.end])
+            parts.append(header.relaxed(field) if relaxed else head[field.start : field.end])
     own = signature.field
     if relaxed:
         parts.append(_relaxed(own.name, signature.unsigned_value))

@@ -357,6 +357,21 @@ def test_the_fields_are_gone_through_once_for_all_signatures(monkeypatch: pytest
     assert Counted.read == 2, "once for the signatures, once for what they sign"
 
 
+def test_a_field_is_made_canonical_once_for_all_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
+    octets: list[int] = []
+    reduced = dkim_content._reduced
+    monkeypatch.setattr(dkim_content, "_reduced", lambda text: octets.append(len(text)) or reduced(text))
+    filled = b"X-Many: y" + b" \ty" * 300 + b"\r\n"
+    mail = filled * 190 + MAIL
+    for _ in range(SIGNATURES):
+        mail = signed_with({"h": ":".join(["from"] + ["x-many"] * 190), "b": "AAAA"}, mail)
+
+    finding = found(mail, zone(RSA))
+
+    assert finding.detail.startswith("fail for a.example (the header has been altered)")
+    assert sum(octets) < 1.5 * len(mail)
+
+
 # --- whose mail it is -------------------------------------------------------------------------------------------------
 
 
