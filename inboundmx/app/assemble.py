@@ -29,11 +29,13 @@ from inboundmx.app.health import ServicesHealth
 from inboundmx.app.listening import CurrentCertificate, listen
 from inboundmx.app.maillog import FaultObserver, LineWriter, MailLog, line_writer
 from inboundmx.app.operations import Operations
+from inboundmx.app.pause_operations import PauseOperations
 from inboundmx.app.settings import BadSettings, load
 from inboundmx.checks.api import Tools
 from inboundmx.checks.registry import KINDS
 from inboundmx.checks.runner import Runner
 from inboundmx.delivery.courier import Courier
+from inboundmx.delivery.pausing import Pauses, PausingCourier
 from inboundmx.delivery.retention import Retention
 from inboundmx.delivery.service import DeliveryService
 from inboundmx.intake.acceptance import Acceptance
@@ -52,6 +54,7 @@ from inboundmx.smtp.tls import server_options
 from inboundmx.spool.bodies import BodyContents, SpoolBodies
 from inboundmx.spool.sqlite import SqliteSpool
 from inboundmx.storage.ledger import Ledger
+from inboundmx.storage.pause_file import PauseFile
 from inboundmx.storage.state import SqliteStateStore
 
 # The one process there is; more workers will each have their own number, and with it their own spool and ledger.
@@ -174,10 +177,15 @@ class GatewayService(Service):
         bodies = SpoolBodies(str(self._folder), str(self._data))
         self._transmitter = SmtpTransmitter(reactor, clock, settings.gateway.hostname, str(self._data))
         courier = Courier(self._transmitter, lambda: self.settings, clock, chance, journal)
-        self._deliveries = DeliveryService(self._spool, courier, lambda: self.settings, clock, chance, journal)
+        self._pauses = self._make_pauses(journal)
+        self._deliveries = DeliveryService(
+            self._spool, courier, lambda: self.settings, clock, chance, journal, self._is_paused
+        )
+        self._pauses.ended = self._deliveries.resumed
         self._spool.written_late = self._deliveries.deposited
         self._retention = Retention(self._spool, clock, journal)
-        acceptance = Acceptance(courier, self._spool, self._deliveries, journal, clock, chance)
+        handing_over = PausingCourier(courier, self._pauses)
+        acceptance = Acceptance(handing_over, self._spool, self._deliveries, journal, clock, chance)
         self._reception = GatewayReception(
             plan_of(self._tools, journal), acceptance, self._spool, bodies, journal, clock, chance
         )
@@ -188,14 +196,28 @@ class GatewayService(Service):
             clock,
             settings,
             self._facts,
-            {"greylist": GreylistOperations(self._state, journal, clock, lambda: self.settings)},
+            {
+                "greylist": GreylistOperations(self._state, journal, clock, lambda: self.settings),
+                "spool": self._pausing,
+            },
+            self._is_paused,
         )
         self._control = ControlSocket(self._data, self._operations, reactor)
         self._control.startService()
         self._factory.reception = self._reception
         self._make_room(settings)
+        self._pauses.start()
         self._deliveries.start()
         self._retention.start()
+
+    def _make_pauses(self, journal: Journal) -> Pauses:
+        file = PauseFile(str(self._data))
+        pauses = Pauses(self._clock, journal, lambda kept: self._offload.run(file.write, kept), file.read())
+        self._pausing = PauseOperations(pauses, self._clock, lambda: self.settings)
+        return pauses
+
+    def _is_paused(self, domain: str) -> bool:
+        return self._pauses.of(domain) is not None
 
     def _make_tools(self, settings: Settings, journal: Journal) -> Tools:
         clock, reactor = self._clock, self._reactor
@@ -283,6 +305,7 @@ class GatewayService(Service):
             "workers": [{"worker": WORKER, "pid": os.getpid(), "connections": len(self._factory.connections)}],
             "connections": len(self._factory.connections),
             "services": self._health.rows(),
+            "paused": self._pausing.rows(),
         }
 
     # --- stopping -----------------------------------------------------------------------------------------------------
@@ -303,6 +326,7 @@ class GatewayService(Service):
         await self._factory.drain(DRAIN_SECONDS)
         await self._control.stopService()
         self._retention.stop()
+        self._pauses.stop()
         await self._deliveries.stop()
         self._resolver.close()
         await self._offload.close()

@@ -121,7 +121,7 @@ def selection(arguments: Mapping[str, Any]) -> Selection:
     sender = texts["sender"]
     return Selection(
         frozenset(id.lower() for id in ids),
-        _a_label((texts["domain"] or "").lower().rstrip(".")),
+        a_label((texts["domain"] or "").lower().rstrip(".")),
         texts["recipient"] or "",
         "" if sender == "<>" else sender,
         state,
@@ -129,7 +129,7 @@ def selection(arguments: Mapping[str, Any]) -> Selection:
     )
 
 
-def _a_label(domain: str) -> str:
+def a_label(domain: str) -> str:
     """Entries know domains as A-labels; an operator may write what people read."""
     if domain.isascii():
         return domain
@@ -141,7 +141,8 @@ def _a_label(domain: str) -> str:
 
 class Operations:
     """``deliveries`` is None when the gateway is stopped. ``facts`` adds to ``status`` what only the assembly knows:
-    workers, connections, the health of services. ``nouns`` are further things to operate on, by name."""
+    workers, connections, the health of services. ``nouns`` are further things to operate on, by name, or do what is not
+    done to entries. ``paused``: whether nothing of a domain is delivered now."""
 
     def __init__(
         self,
@@ -152,6 +153,7 @@ class Operations:
         settings: Settings,
         facts: Callable[[], Mapping[str, Any]] = dict,
         nouns: Mapping[str, Noun] | None = None,
+        paused: Callable[[str], bool] = lambda domain: False,
     ) -> None:
         self._spool = spool
         self._deliveries = deliveries
@@ -160,6 +162,7 @@ class Operations:
         self.settings = settings
         self._facts = facts
         self._nouns = nouns or {}
+        self._paused = paused
 
     async def perform(self, operation: str, arguments: Mapping[str, Any], asked_by: str) -> Iterable[Row]:
         """``operation`` is a noun and a verb, ``spool.list``. The rows may be made while they are read.
@@ -172,9 +175,8 @@ class Operations:
         noun, _, verb = operation.partition(".")
         if noun in self._nouns:
             rows = await self._nouns[noun].perform(verb, arguments, asked_by)
-            if rows is None:
-                raise NotUnderstood(f"no operation is called {operation!r}")
-            return rows
+            if rows is not None:
+                return rows
         if noun not in ("spool", "quarantine"):
             raise NotUnderstood(f"no operation is called {operation!r}")
         quarantine = noun == "quarantine"
@@ -288,6 +290,8 @@ class Operations:
         def due(entry: SpoolEntry, now: float) -> SpoolEntry | str:
             if entry.state is not State.ACTIVE:
                 return _not_active(entry)
+            if self._paused(entry.domain):
+                return "is of a domain whose deliveries are paused; resume them first"
             # While deliveries run an active entry is theirs: what they are just writing of it must not be undone.
             return entry if self._deliveries is not None else replace(entry, next_attempt_at=now)
 

@@ -8,26 +8,31 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from inboundmx.app.greylist_operations import GreylistOperations
 from inboundmx.app.maillog import LineWriter, MailLog, line_writer
 from inboundmx.app.operations import NotUnderstood, Operations
+from inboundmx.app.pause_operations import PauseOperations
 from inboundmx.cli.asking import SOCKET_NAME, CannotAsk
 from inboundmx.cli.printing import complain
+from inboundmx.delivery.pausing import Pause, Pauses
 from inboundmx.model.settings import LogSettings, Settings
 from inboundmx.ports import Unavailable
 from inboundmx.prompt import promptly
 from inboundmx.spool import schema
 from inboundmx.spool.sqlite import SqliteSpool
 from inboundmx.storage.ledger import Ledger
+from inboundmx.storage.pause_file import PauseFile
 from inboundmx.storage.state import SqliteStateStore
 from inboundmx.storage.writer import InlineLane, at_once
 
 # In whose ledger stands what is done to things that belong to no worker.
 FIRST_WORKER = "0"
+# Operations that no single spool answers: once is enough, while a spool's lock keeps the gateway from starting.
+_OF_ALL = frozenset({"spool.pause", "spool.resume", "spool.pauses"})
 
 
 class _NoTimer:
@@ -72,8 +77,9 @@ def perform(
                 _journal(settings, folder.name, clock, writer) as journal,
                 _spool(folder, data, clock, journal) as spool,
             ):
-                operations = Operations(spool, None, journal, clock, settings)
-                rows += _finished(operations.perform(operation, arguments, asked_by))
+                rows += _finished(_on_files(settings, spool, journal, clock).perform(operation, arguments, asked_by))
+            if operation in _OF_ALL:
+                break
     except NotUnderstood as wrong:
         raise CannotAsk(str(wrong), usage=True) from None
     except schema.Locked:
@@ -86,6 +92,26 @@ def perform(
     except PermissionError as trouble:
         raise CannotAsk(f"{trouble.filename}: permission denied; run this as root or as the gateway's user") from None
     return rows
+
+
+def _on_files(settings: Settings, spool: SqliteSpool, journal: MailLog, clock: CommandClock) -> Operations:
+    file = PauseFile(settings.gateway.data)
+
+    async def keep(pauses: Sequence[Pause]) -> None:
+        file.write(pauses)
+
+    pauses = Pauses(clock, journal, keep, file.read())
+    pausing = PauseOperations(pauses, clock, lambda: settings)
+    return Operations(
+        spool,
+        None,
+        journal,
+        clock,
+        settings,
+        lambda: {"paused": pausing.rows()},
+        {"spool": pausing},
+        lambda domain: pauses.of(domain) is not None,
+    )
 
 
 def _shared(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from inboundmx.cli.asking import CannotAsk, ask
@@ -58,7 +58,7 @@ def arguments_of(args: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(args, name, None) for name in ("ids", "domain", "recipient", "sender", "state")}
     arguments: dict[str, Any] = {name: value for name, value in given.items() if value}
     if getattr(args, "older", None):
-        arguments["older"] = _seconds(args.older)
+        arguments["older"] = seconds("--older", args.older)
     if getattr(args, "priority", None) is not None:
         arguments["priority"] = args.priority
     if getattr(args, "dry_run", False):
@@ -66,14 +66,15 @@ def arguments_of(args: argparse.Namespace) -> dict[str, Any]:
     return arguments
 
 
-def _seconds(text: str) -> float:
+def seconds(option: str, text: str) -> float:
+    """A span of the command line. Raises CannotAsk."""
     from inboundmx.app.values import span as read_span
     from inboundmx.app.words import Wrong
 
     try:
         return read_span(text)
     except Wrong as wrong:
-        raise CannotAsk(f"--older {text}: {wrong}", usage=True) from None
+        raise CannotAsk(f"{option} {text}: {wrong}", usage=True) from None
 
 
 def _rows(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -87,12 +88,16 @@ def _list(args: argparse.Namespace) -> int:
     elif not rows:
         say("nothing")
     else:
-        say(*listed(rows, time.time()))
+        pauses = ask(settings_of(args), "spool.pauses", {})
+        say(*listed(rows, time.time(), pauses))
     return 0
 
 
-def listed(rows: Sequence[dict[str, Any]], now: float) -> list[str]:
-    """Entries as a table with a last line that sums it up."""
+def listed(rows: Sequence[dict[str, Any]], now: float, pauses: Sequence[Mapping[str, Any]] = ()) -> list[str]:
+    """Entries as a table with a line that sums it up, and one for each pause that keeps some of them waiting."""
+    stopped = {pause["domain"] for pause in pauses}
+    waiting = [row for row in rows if row["state"] == "active" and (None in stopped or row["domain"] in stopped)]
+    waits = {row["id"] for row in waiting}
     cells = [
         (
             row["id"],
@@ -100,7 +105,7 @@ def listed(rows: Sequence[dict[str, Any]], now: float) -> list[str]:
             span(row["age_seconds"]),
             size(row["size"]),
             str(row["attempts"]),
-            due(row["next_attempt_at"], now),
+            "paused" if row["id"] in waits else due(row["next_attempt_at"], now),
             shortened(row["sender"] or "<>", 28),
             shortened(_recipients(row), 36),
         )
@@ -108,7 +113,17 @@ def listed(rows: Sequence[dict[str, Any]], now: float) -> list[str]:
     ]
     heads = ("ID", "STATE", "AGE", "SIZE", "TRIES", "NEXT", "SENDER", "RECIPIENT")
     total = f"{len(rows)} {'entry' if len(rows) == 1 else 'entries'}, {size(sum(row['size'] for row in rows))}"
-    return [*table(heads, cells, right=(2, 3, 4)), total]
+    why = [paused(pause, now) for pause in pauses if any(pause["domain"] in (None, row["domain"]) for row in waiting)]
+    return [*table(heads, cells, right=(2, 3, 4)), total, *why]
+
+
+def paused(row: Mapping[str, Any], now: float) -> str:
+    """What is paused, since when and until when, by whom and why, on one line."""
+    until = "until resumed" if row["until_at"] is None else f"resumes {due(row['until_at'], now)}"
+    since = span(max(0.0, now - row["since_at"]))
+    reason = f": {row['reason']}" if row["reason"] else ""
+    what = row["domain"] or "everything"
+    return safe(f"deliveries of {what} are paused since {since}, {until}, by {row['asked_by']}{reason}")
 
 
 def _recipients(row: dict[str, Any]) -> str:
@@ -182,6 +197,11 @@ def _complete(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> int:
     """1 when an id that was asked for is not among the answers."""
     found = {row["id"] for row in rows} | {row["message_id"] for row in rows}
     missing = [id for id in args.ids if id.lower() not in found]
-    complain(*(f"there is no {safe(id)} {'in quarantine' if 'quarantine' in args.operation else 'in the spool'}; "
-               f"explain {safe(id)} tells what became of it" for id in missing))
+    complain(
+        *(
+            f"there is no {safe(id)} {'in quarantine' if 'quarantine' in args.operation else 'in the spool'}; "
+            f"explain {safe(id)} tells what became of it"
+            for id in missing
+        )
+    )
     return 1 if missing else 0

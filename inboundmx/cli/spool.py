@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from inboundmx.cli import pausing
 from inboundmx.cli.querying import STATES, add_verb, verbs_of
 
 
@@ -25,3 +26,4 @@ def register(commands: Any) -> None:
     )
     add_verb(verbs, "spool", "release", "deliver what is held", states=STATES, changes=True)
     add_verb(verbs, "spool", "delete", "delete for good, without a notice to anybody", states=STATES, changes=True)
+    pausing.register(verbs)

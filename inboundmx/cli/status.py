@@ -11,6 +11,7 @@ from typing import Any
 from inboundmx.cli.asking import SOCKET_NAME, ask
 from inboundmx.cli.configuration import settings_of
 from inboundmx.cli.printing import safe, say, say_json, size, span, table
+from inboundmx.cli.querying import paused
 
 
 def register(commands: Any) -> None:
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 _TOLD_APART = frozenset(
     {"running", "spool", "spool_octets", "oldest_seconds", "free_octets", "primaries", "settings", "started_at",
-     "workers", "queues", "claimed", "services"}
+     "workers", "queues", "claimed", "services", "paused"}
 )  # fmt: skip
 
 
@@ -63,6 +64,7 @@ def told(process: Mapping[str, Any], now: float) -> list[str]:
     if any(spool.values()):
         lines.append(_line("", f"{size(process['spool_octets'])}, the oldest {span(process['oldest_seconds'])} old"))
     lines.append(_line("disk", f"{size(process['free_octets'])} free"))
+    lines += [_line("paused", paused(pause, now)) for pause in process.get("paused", ())]
     queues = [{"domain": domain, **counts} for domain, counts in process.get("queues", {}).items()]
     services = [_service(service, now) for service in process.get("services", ())]
     for rows in (process["primaries"], queues, services):

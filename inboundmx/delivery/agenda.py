@@ -42,12 +42,20 @@ class _Destination:
 
 class Agenda:
     """``start`` is called with an id and whether its slot has come; it must call ``finished`` once. ``room`` is how
-    many of one destination may run at once."""
+    many of one destination may run at once. Of a destination that is ``paused`` nothing is started, and so no slot is
+    used up, until ``go_on``."""
 
-    def __init__(self, clock: Clock, start: Callable[[str, bool], object], room: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        start: Callable[[str, bool], object],
+        room: Callable[[], int],
+        paused: Callable[[str], bool] = lambda domain: False,
+    ) -> None:
         self._clock = clock
         self._start = start
         self._room = room
+        self._paused = paused
         self._items: dict[str, _Item] = {}
         self._running: dict[str, _Item] = {}
         self._later: list[tuple[float, int, _Item]] = []
@@ -108,6 +116,12 @@ class Agenda:
                     self._make_due(item, slot=False)
             self._go(domain)
 
+    def go_on(self, domain: str) -> None:
+        """What has become due while it was paused is started; of all destinations, when ``domain`` is empty."""
+        for name in [domain] if domain else tuple(self._destinations):
+            if name in self._destinations:
+                self._go(name)
+
     def finished(self, id: str) -> None:
         """What was started has ended; noted anew only by ``put``."""
         item = self._running.pop(id, None)
@@ -151,7 +165,7 @@ class Agenda:
         """Starts what is due, the highest priority first, then the oldest."""
         destination = self._destinations[domain]
         # ``start`` may end at once and come back here.
-        if destination.starting:
+        if destination.starting or self._paused(domain):
             return
         destination.starting = True
         try:

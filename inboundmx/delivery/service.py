@@ -53,14 +53,16 @@ class DeliveryService:
         clock: Clock,
         chance: Chance,
         journal: Journal,
+        paused: Callable[[str], bool] = lambda domain: False,
     ) -> None:
+        """``paused``: whether an operator stopped deliveries of a domain."""
         self._spool = spool
         self._courier = courier
         self._settings = settings
         self._clock = clock
         self._chance = chance
         self._journal = journal
-        self._agenda = Agenda(clock, self._start, lambda: settings().delivery.max_connections_per_host)
+        self._agenda = Agenda(clock, self._start, lambda: settings().delivery.max_connections_per_host, paused)
         self._running: dict[object, Deferred[Any] | None] = {}
         # On their way, and nothing decided yet.
         self._underway: set[str] = set()
@@ -108,6 +110,10 @@ class DeliveryService:
         """Tries these now, whatever their schedule and their primary's health say; no slot is used up."""
         for id in ids:
             self._agenda.now(id)
+
+    def resumed(self, domain: str) -> None:
+        """Deliveries of this domain, or of all when it is empty, are not paused any more."""
+        self._agenda.go_on(domain)
 
     def set_aside(self, ids: Sequence[str]) -> Set[str]:
         """Those that are not on their way just now; of them none is started until it is said to have ``changed``."""

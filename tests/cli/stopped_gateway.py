@@ -147,9 +147,12 @@ SERVER = """
     from inboundmx.app.greylist_operations import GreylistOperations
     from inboundmx.app.health import ServicesHealth
     from inboundmx.app.operations import Operations
+    from inboundmx.app.pause_operations import PauseOperations
     from inboundmx.app.settings import load
+    from inboundmx.delivery.pausing import Pauses
     from inboundmx.net.clock import ReactorClock
     from inboundmx.spool.sqlite import SqliteSpool
+    from inboundmx.storage.pause_file import PauseFile
     from inboundmx.storage.state import SqliteStateStore
 
     class Journal:
@@ -174,10 +177,17 @@ SERVER = """
     health = ServicesHealth(clock, journal)
     health.noted("clamd /run/clamav/clamd.ctl", False, "connection refused")
     health.noted("zen.spamhaus.org", True, "")
-    facts = lambda: {"connections": 3, "workers": workers, "started_at": clock.now() - 150, "services": health.rows()}
+    facts = lambda: {"connections": 3, "workers": workers, "started_at": clock.now() - 150, "services": health.rows(),
+                     "paused": pausing.rows()}
     state = SqliteStateStore(data, clock, reactor.callFromThread, report=lambda event, fields: None)
-    nouns = {"greylist": GreylistOperations(state, journal, clock, lambda: settings)}
-    operations = Operations(spool, Deliveries(), journal, clock, settings, facts, nouns)
+    file = PauseFile(data)
+    async def keep(pauses):
+        file.write(pauses)
+    pauses = Pauses(clock, journal, keep, file.read())
+    pausing = PauseOperations(pauses, clock, lambda: settings)
+    nouns = {"greylist": GreylistOperations(state, journal, clock, lambda: settings), "spool": pausing}
+    paused = lambda domain: pauses.of(domain) is not None
+    operations = Operations(spool, Deliveries(), journal, clock, settings, facts, nouns, paused)
     control = ControlSocket(Path(data), operations, reactor)
     control.startService()
     async def stop():

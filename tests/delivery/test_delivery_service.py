@@ -50,8 +50,9 @@ class World:
         self.settings = settings(*(domains or (domain(),)), **delivery)
         courier = Courier(self.transmitter, lambda: self.settings, self.clock, FakeChance(), self.journal)
         self.courier = courier
+        self.paused = set()
         self.service = DeliveryService(
-            self.spool, courier, lambda: self.settings, self.clock, FakeChance(), self.journal
+            self.spool, courier, lambda: self.settings, self.clock, FakeChance(), self.journal, self.paused.__contains__
         )
 
     def deposit(self, *entries):
@@ -470,3 +471,20 @@ def test_what_was_due_before_its_time_still_is_after_it_has_changed():
     world.answering(OK)
     world.transmitter.last.answer(OK)
     assert world.spool.removed == ["first", "waiting"]
+
+
+def test_a_pause_freezes_slots_and_what_fell_due_goes_when_it_ends():
+    world = World(BACKUP)
+    world.transmitter.hosts[FIRST] = REFUSED
+    world.deposit(entry("entry1"))
+    world.paused.add(DOMAIN)
+    world.deposit(entry("entry2"))
+    world.service.force(["entry2"])
+    world.clock.advance(7 * 86400)
+    assert world.row().slots_used == 1 and world.row("entry2").attempts == 0
+    del world.transmitter.hosts[FIRST]
+    world.answering(GREYLISTED)
+    world.paused.clear()
+    world.service.resumed("")
+    assert (world.row().slots_used, world.row("entry2").slots_used) == (2, 0)
+    assert world.row().next_attempt_at == pytest.approx(world.clock.now() + 600, rel=0, abs=7)
