@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import proc
 from benchmarks.load import content, percentiles
 from benchmarks.peers import Ours
 from benchmarks.scenarios import Effort, Figures, forward
@@ -130,7 +131,10 @@ def _measured(effort: Effort, folder: Path, children: int) -> dict[str, Any]:
         for repeat in range(2 * effort.repeats):
             for factor, suffix in ((1, ""), (4, ", 4 a child")):
                 for name in list(ways) if repeat % 2 == 0 else reversed(ways):
+                    spent = [proc.cpu_seconds(each.pid) for each in (spamd, clamd)]
                     figures = ways[name](factor * children, messages)
+                    for what, each, before in zip(("spamd", "clamd"), (spamd, clamd), spent, strict=True):
+                        figures[f"{what}_cpu_ms"] = (proc.cpu_seconds(each.pid) - before) / messages * 1000
                     every.setdefault(name + suffix, []).append(figures)
                     print(".", end="", file=sys.stderr, flush=True)
         # The log is written a little later.
@@ -145,6 +149,14 @@ def _measured(effort: Effort, folder: Path, children: int) -> dict[str, Any]:
         f"{medians['gateway' + suffix] / medians['spamd alone' + suffix]:.3f} of spamd's own rate (ratio of medians)"
         for suffix in ("", ", 4 a child")
     ]
+    by_cpu = [
+        each["spamd_cpu_ms"] / (each["spamd_cpu_ms"] + each["clamd_cpu_ms"] + each["cpu_ms"])
+        for name, rounds in every.items() if name.startswith("gateway") for each in rounds
+    ]  # fmt: skip
+    notes.append(
+        f"by CPU spamd has {statistics.median(by_cpu):.3f} of what spamd, clamd and gateway spend on a letter: what "
+        "can be left of its rate where nobody has a core to spare"
+    )
     notes.append(f"of {asked} letters handed over, {wrong} had not been looked at by both scanners")
     return {
         "scenario": f"scanners, {children} {'child' if children == 1 else 'children'}",

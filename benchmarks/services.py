@@ -43,6 +43,7 @@ class Service:
         self._log = folder / f"{name}.output"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.pid = self._process.pid
 
     def wait_until(self, ready: Any, seconds: float = 30.0) -> None:
         deadline = time.monotonic() + seconds
