@@ -12,20 +12,28 @@ from typing import Any, Protocol
 
 import idna
 
+from inboundmx.delivery.giving_up import GivenUp, change_of, given_up
 from inboundmx.model.address import written
 from inboundmx.model.custody import Change, SpoolEntry, SpoolRecipient, State, Status
+from inboundmx.model.identity import TOKEN_LENGTH, make_id
 from inboundmx.model.message import HEADER_LIMIT, Body, Message
 from inboundmx.model.settings import Settings
-from inboundmx.ports import Clock, Damaged, Journal, Spool, Unavailable
+from inboundmx.net.chance import SystemChance
+from inboundmx.policy.retrying import UNDELIVERABLE, give_up
+from inboundmx.ports import Chance, Clock, Damaged, Journal, Spool, Unavailable
 
 # Entries changed by one commit: a query that means a million of them must not become one huge transaction.
 BATCH = 500
+# Notices made and committed at once: each quotes a header section.
+NOTICES = 50
 # Octets of the body that ``show`` tells; the header section is told whole.
 BODY_HEAD = 4096
 # Priorities of SmarterMail: 10 goes first.
 LOWEST, HIGHEST = 1, 10
 # Why an entry is held that an operator stopped.
 OPERATOR = "operator"
+# What an operator reads of each fate.
+_END = {"notify": "bounced", "held": "held", "dropped": "dropped"}
 ON_ITS_WAY = "is on its way to a primary just now; ask again in a moment"
 
 Row = dict[str, Any]
@@ -154,6 +162,7 @@ class Operations:
         facts: Callable[[], Mapping[str, Any]] = dict,
         nouns: Mapping[str, Noun] | None = None,
         paused: Callable[[str], bool] = lambda domain: False,
+        chance: Chance | None = None,
     ) -> None:
         self._spool = spool
         self._deliveries = deliveries
@@ -163,6 +172,7 @@ class Operations:
         self._facts = facts
         self._nouns = nouns or {}
         self._paused = paused
+        self._chance = chance or SystemChance()
 
     async def perform(self, operation: str, arguments: Mapping[str, Any], asked_by: str) -> Iterable[Row]:
         """``operation`` is a noun and a verb, ``spool.list``. The rows may be made while they are read.
@@ -194,6 +204,7 @@ class Operations:
                 "force": self.force,
                 "reset-retries": self.reset_retries,
                 "hold": self.hold,
+                "bounce": self.bounce,
                 "priority": self._prioritising(priority),
             }
         if verb not in changes:
@@ -369,6 +380,77 @@ class Operations:
 
         return prioritise
 
+    async def bounce(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Row]:
+        """Gives up now: the sender is told where he may be, else the mail is held as undeliverable; mail with the null
+        sender goes, for there is nobody to tell. ``outcome`` says which: bounced, held or dropped."""
+        meant = [entry.id for entry in self._meant(query, quarantine)]
+        told: list[Row] = []
+        for start in range(0, len(meant), NOTICES):
+            aside: list[str] = []
+            ends: list[GivenUp] = []
+            try:
+                for id in meant[start : start + NOTICES]:
+                    now = self._clock.now()
+                    entry = self._spool.entry(id)
+                    if entry is None or not query.means(entry, now):
+                        continue
+                    outcome, reason = _END[give_up(entry, now, self.settings.delivery).fate or "dropped"], ""
+                    why_not = _not_bounced(entry, outcome)
+                    if why_not and not query.ids:
+                        continue
+                    if why_not:
+                        outcome, reason = "skipped", why_not
+                    elif dry_run:
+                        reason = "dry run: nothing was done"
+                    elif self._on_its_way(entry):
+                        outcome, reason = "skipped", ON_ITS_WAY
+                    else:
+                        aside.append(id)
+                        try:
+                            ends.append(await given_up(self._spool, entry, self.settings, now, self._new_id))
+                        except (Damaged, KeyError) as damage:
+                            outcome, reason = "skipped", f"cannot be read: {damage}; delete it"
+                    told.append(_outcome(entry, outcome, reason))
+                # Whoever else changed one of them while contents were read goes before us.
+                ends = [end for end in ends if self._spool.entry(end.entry.id) == end.entry]
+                if ends:
+                    await self._end(ends, asked_by)
+            finally:
+                if self._deliveries is not None and aside:
+                    self._deliveries.changed(aside)
+        return told
+
+    async def _end(self, ends: Sequence[GivenUp], asked_by: str) -> None:
+        trouble = ""
+        try:
+            await self._spool.commit(change_of(ends))
+        except Unavailable as error:
+            trouble = error.reason
+            raise
+        finally:
+            for end in ends:
+                fields = _audit(end.entry, asked_by, trouble) | {"fate": end.settlement.fate}
+                fields["recipients"] = [str(recipient.address) for recipient in end.settlement.failed]
+                self._journal.record("failed", end.entry.message_id, fields, level="warning")
+                if end.settlement.fate == "held":
+                    self._journal.record("held", end.entry.message_id, fields | {"cause": UNDELIVERABLE})
+                if end.notice is not None:
+                    notice = end.notice.entry
+                    told = {
+                        "entry": end.entry.id,
+                        "notice": notice.id,
+                        "recipients": [str(recipient.address) for recipient in notice.recipients],
+                        "state": notice.state.value,
+                        "cause": notice.cause,
+                        "asked_by": asked_by,
+                    }
+                    self._journal.record("bounced", end.entry.message_id, told)
+        if self._deliveries is not None:
+            self._deliveries.changed([end.notice.entry.id for end in ends if end.notice is not None])
+
+    def _new_id(self, now: float) -> str:
+        return make_id(now, self._chance.token(TOKEN_LENGTH))
+
     async def _change(
         self,
         query: Selection,
@@ -443,6 +525,17 @@ class Operations:
 
 def _not_active(entry: SpoolEntry) -> str:
     return f"is {entry.state.value}; release it first"
+
+
+def _not_bounced(entry: SpoolEntry, outcome: str) -> str:
+    """Why it cannot be given up, or nothing."""
+    if entry.state not in (State.ACTIVE, State.HELD):
+        return f"is {entry.state.value}; release or delete it"
+    if not entry.pending:
+        return "has nobody left to be delivered to; delete it"
+    if outcome == "held" and entry.cause == UNDELIVERABLE:
+        return "is held because its sender may not be told; release or delete it"
+    return ""
 
 
 def _is_priority(priority: object) -> bool:

@@ -25,5 +25,9 @@ def register(commands: Any) -> None:
         verbs, "spool", "priority", "say what goes first: 10 before 1", states=STATES, changes=True, before=_priority
     )
     add_verb(verbs, "spool", "release", "deliver what is held", states=STATES, changes=True)
+    add_verb(
+        verbs, "spool", "bounce", "give up now and tell the sender; hold what he may not be told", states=STATES,
+        changes=True,
+    )  # fmt: skip
     add_verb(verbs, "spool", "delete", "delete for good, without a notice to anybody", states=STATES, changes=True)
     pausing.register(verbs)

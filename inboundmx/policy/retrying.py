@@ -146,6 +146,19 @@ def settle(
     )
 
 
+def give_up(entry: SpoolEntry, now: float, delivery: DeliverySettings) -> Settlement:
+    """The end of the schedule, now, for all who still wait, as ``settle`` finds it where ``when_exhausted`` is bounce.
+    Where no notice may be sent, ``entry`` is held as undeliverable."""
+    failed = tuple(replace(recipient, status=Status.FAILED) for recipient in entry.pending)
+    recipients = tuple(
+        replace(recipient, status=Status.FAILED) if recipient.status is Status.PENDING else recipient
+        for recipient in entry.recipients
+    )
+    fate = _fate(entry)
+    kept, _ = _parted(replace(entry, recipients=recipients), failed if fate == "held" else (), now, delivery)
+    return Settlement(kept, failed=failed, fate=fate)
+
+
 def park(entry: SpoolEntry, cause: str, now: float, delivery: DeliverySettings) -> SpoolEntry:
     """The entry as one that an operator must look at: not delivered any more, not forgotten."""
     held = _held(entry, cause, now, delivery)

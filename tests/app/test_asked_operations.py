@@ -68,6 +68,9 @@ class FakeSpool:
     def remove_soon(self, id: str) -> None:
         raise AssertionError("an operator's change is committed")
 
+    def added(self) -> list[SpoolEntry]:
+        return [deposit.entry for change in self.commits for deposit in change.add]
+
     def content(self, id: str) -> Deferred[Content]:
         if self.failure:
             return fail(self.failure)
@@ -261,7 +264,10 @@ def test_delete_commits_records_who_asked_and_tells_the_delivery_loop() -> None:
 
 @pytest.mark.parametrize(
     "operation",
-    ["spool.delete", "spool.release", "spool.force", "spool.hold", "spool.reset-retries", "quarantine.release"],
+    [
+        *("spool.delete", "spool.release", "spool.force", "spool.hold", "spool.reset-retries", "spool.bounce"),
+        "quarantine.release",
+    ],
 )
 def test_a_dry_run_tells_and_does_nothing(operation: str) -> None:
     desk = Desk(*MANY)
@@ -379,6 +385,50 @@ def test_what_is_on_its_way_is_left_to_its_end_and_said_even_to_a_query(verb: st
     assert desk.spool.kept["e1"] == entry("e1") and len(desk.events()) == 1
     # Nothing stays set aside.
     assert desk.deliveries.aside == {"e2"} and desk.deliveries.calls == [("changed", ["e2"])]
+
+
+def test_bounce_tells_the_sender_in_the_commit_that_ends_the_entry() -> None:
+    reply = SpoolRecipient(Address("bob", "a.test"), attempts=3, last_reply="451 4.2.0 busy")
+    ann = Address("ann", "a.test")
+    desk = Desk(entry("e1", may_notify=True, sender=ann, recipients=(reply,)))
+    desk.spool.bodies["e1"] = b"skip\nSubject: hello\r\n\r\nbody\r\n"
+    (row,) = desk.ask("spool.bounce", ids=["e1"])
+    assert (row["outcome"], row["reason"]) == ("bounced", None)
+    (change,) = desk.spool.commits
+    (deposit,) = change.add
+    notice = deposit.entry
+    assert change.remove == ("e1",) and not change.update
+    assert (notice.sender, notice.notice, [r.address for r in notice.recipients]) == (None, True, [ann])
+    assert b"451 4.2.0 busy" in deposit.content.body.head and b"Subject: hello" in deposit.content.body.head
+    assert desk.events() == [("bounced", "me1")]
+    assert [(event, fields["asked_by"]) for event, _, fields, level in desk.journal.rows if level == "warning"] == [
+        ("failed", "ann (uid 7)")
+    ]
+    assert desk.deliveries is not None and desk.deliveries.calls == [("changed", [notice.id]), ("changed", ["e1"])]
+
+
+def test_bounce_holds_what_its_sender_may_not_be_told_and_drops_what_has_none() -> None:
+    held = entry("e3", state=State.HELD, cause="exhausted", next_attempt_at=None)
+    desk = Desk(entry("e1"), entry("e2", sender=None), held, entry("e4", **QUARANTINED))
+    rows = desk.ask("spool.bounce", domain="a.test")
+    assert {row["id"]: row["outcome"] for row in rows} == {"e1": "held", "e2": "dropped", "e3": "held"}
+    assert set(desk.spool.kept) == {"e1", "e3", "e4"} and not desk.spool.added()
+    for id in ("e1", "e3"):
+        kept = desk.spool.kept[id]
+        assert (kept.state, kept.cause) == (State.HELD, "undeliverable") and kept.expires_at is not None
+    (again,) = desk.ask("spool.bounce", ids=["e1"])
+    assert again["outcome"] == "skipped" and "may not be told" in again["reason"]
+
+
+def test_what_bounce_cannot_do_is_said_and_left() -> None:
+    desk = Desk(entry("e1", may_notify=True), entry("e2", **QUARANTINED), entry("e3", may_notify=True))
+    assert desk.deliveries is not None
+    desk.deliveries.on_their_way = {"e3"}
+    desk.spool.failure = Damaged("hash is wrong")
+    rows = {row["id"]: row["reason"] for row in desk.ask("spool.bounce", ids=["e1", "e2", "e3"])}
+    assert rows["e1"] == "cannot be read: hash is wrong; delete it"
+    assert rows["e2"] == "is quarantined; release or delete it" and "on its way" in rows["e3"]
+    assert not desk.spool.commits and not desk.events() and desk.deliveries.calls == [("changed", ["e1"])]
 
 
 def test_a_failing_disk_is_told_and_on_record() -> None:

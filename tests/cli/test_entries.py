@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ from stopped_gateway import ENTRIES, HELD, MAIL, QUARANTINED, StoppedGateway, en
 
 from inboundmx.cli.main import main
 from inboundmx.cli.querying import listed, shown
+from inboundmx.model.address import Address
 from inboundmx.model.custody import State
 
 CONTRACT = {
@@ -72,6 +74,7 @@ ALIKE = [
     ("spool", "hold", "--recipient", "bob@a.test", "--dry-run", "--json"),
     ("spool", "reset-retries", "mentry0active", "--dry-run", "--json"),
     ("spool", "priority", "7", "entry0active", "--dry-run", "--json"),
+    ("spool", "bounce", "--domain", "a.test", "--dry-run", "--json"),
 ]
 
 
@@ -83,7 +86,7 @@ def test_running_and_stopped_gateways_answer_alike(gateway: StoppedGateway, ask:
         assert (one.status, without_age(one.json), one.err) == (
             other.status, without_age(other.json), other.err,
         ), words  # fmt: skip
-    assert [len(answer.json) for answer in stopped] == [3, 1, 1, 2, 3, 0, 1, 1, 1]
+    assert [len(answer.json) for answer in stopped] == [3, 1, 1, 2, 3, 0, 1, 1, 1, 2]
 
 
 def test_changes_through_the_socket_are_the_owners_and_on_record(gateway: StoppedGateway, ask: Any) -> None:
@@ -109,6 +112,20 @@ def test_changes_to_files_are_written_and_on_record(gateway: StoppedGateway, ask
     (line,) = [json.loads(line) for line in gateway.log.read_text().splitlines()]
     assert (line["event"], line["id"]) == ("deleted", "mentry0active") and f"uid {os.getuid()}" in line["asked_by"]
     assert "deleted by" in ask("explain", "mentry0active").out
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_bounce_leaves_a_notice_in_place_of_the_mail(gateway: StoppedGateway, ask: Any, live: bool) -> None:
+    ann = Address("ann", "a.test")
+    gateway.keep(entry("entry4told", may_notify=True, sender=ann))
+    with gateway.running() if live else contextlib.nullcontext():
+        answer = ask("spool", "bounce", "entry4told", "entry0active")
+    assert answer.status == 0
+    assert "entry4told bounced (" in answer.out and "entry0active held (" in answer.out
+    kept = gateway.kept()
+    (notice,) = (entry for entry in kept.values() if entry.notice)
+    assert notice.sender is None and [r.address for r in notice.recipients] == [ann]
+    assert "entry4told" not in kept and kept["entry0active"].cause == "undeliverable"
 
 
 def test_a_dry_run_changes_nothing(gateway: StoppedGateway, ask: Any) -> None:

@@ -11,7 +11,7 @@ from inboundmx.model.address import Address
 from inboundmx.model.custody import DeliveryAttempt, Host, Phase, SpoolEntry, SpoolRecipient, State, Status
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import BACKUP_RETRY, DAY, FORWARD_RETRY, MINUTE, DeliverySettings, DomainSettings, Retry
-from inboundmx.policy.retrying import due_in, offset, park, settle, unanswered, wait_before
+from inboundmx.policy.retrying import due_in, give_up, offset, park, settle, unanswered, wait_before
 
 START = 1_800_000_000.0
 ANN, BOB, EVE = (Address(name, "a.example") for name in ("ann", "bob", "eve"))
@@ -294,3 +294,27 @@ def test_other_trouble_is_no_error_of_dns():
     done = settled(entry(dns_errors=1), {ANN: LATER}, domain=NAMED, trouble="refused", dot_sent=False)
     assert done.entry.state is State.ACTIVE
     assert done.entry.dns_errors == 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "fate"),
+    [
+        ({"may_notify": True}, "notify"),
+        ({"may_notify": False}, "held"),
+        ({"sender": None}, "dropped"),
+        ({"may_notify": True, "notice": True}, "dropped"),
+    ],
+)
+def test_giving_up_now_is_the_end_of_the_list(facts, fate):
+    before = entry(ANN, BOB, **facts)
+    done = replace(before.recipients[1], status=Status.DELIVERED)
+    before = replace(before, recipients=(before.recipients[0], done))
+    now = give_up(before, START, DELIVERY)
+    exhausted = settled(before, {ANN: LATER}, domain=replace(FORWARD, retry=Retry(())), dot_sent=False)
+    assert (now.fate, now.split) == (fate, None) and exhausted.fate == fate
+    assert [r.address for r in now.failed] == [r.address for r in exhausted.failed] == [ANN]
+    assert (now.entry is None) == (exhausted.entry is None) == (fate != "held")
+    if now.entry is not None and exhausted.entry is not None:
+        assert (now.entry.state, now.entry.cause) == (exhausted.entry.state, exhausted.entry.cause)
+        assert now.entry.expires_at == START + DELIVERY.undeliverable_retention
+        assert now.entry.pending and now.entry.recipients[-1].address == ANN
