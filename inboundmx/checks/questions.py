@@ -34,7 +34,7 @@ class Questions:
         self.asked = 0
 
     def begin(self, question: Question) -> None:
-        if question in self.known or question in self._waiting:
+        if self.begun(question):
             return
         self.asked += 1
         deferred = promptly(
@@ -44,6 +44,9 @@ class Questions:
         )
         if deferred is not None and question not in self.known:
             self._waiting[question] = deferred
+
+    def begun(self, question: Question) -> bool:
+        return question in self.known or question in self._waiting
 
     async def answer(self, question: Question) -> None:
         """Waits until the question is in ``known``. Raises what is neither an Answer nor Unavailable."""

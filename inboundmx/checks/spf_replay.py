@@ -22,6 +22,10 @@ ROUNDS = 40
 QUESTIONS = 100
 EAGER = 20
 EXPLANATION_LIMIT = 200
+# Octets of all records of one run: it holds up everybody else while it reads them.
+RECORDS_LIMIT = 16 * 1024
+# Addresses or names that are looked at in one answer, for the same reason.
+ROWS_LIMIT = 64
 
 TOO_MANY = "the record needs too many look-ups"
 
@@ -31,20 +35,21 @@ class _Missing(BaseException):
 
 
 class _Run:
-    """One run of pyspf: the answers it may use, those it used, and the first that was missing."""
+    """One run of pyspf: the answers it used, and the first that was missing."""
 
-    __slots__ = ("known", "missing", "used")
+    __slots__ = ("missing", "octets", "questions", "used")
 
-    def __init__(self, known: dict[Question, Any]) -> None:
-        self.known = known
+    def __init__(self, questions: Questions) -> None:
+        self.questions = questions
         self.used: list[Question] = []
         self.missing: Question | None = None
+        self.octets = 0
 
     def look_up(self, name: str, type: str) -> list[tuple[Question, Any]]:
         if not name.isascii():
             return []
         question = (name.lower(), type)
-        answer = self.known.get(question)
+        answer = self._answer(question)
         if isinstance(answer, Unavailable):
             raise spf.TempError("DNS gave no answer", name)
         if not isinstance(answer, Answer):
@@ -54,10 +59,19 @@ class _Run:
             raise _Missing
         self.used.append(question)
         if type != "TXT":
-            return [(question, row) for row in answer.rows]
-        if any(is_record(row) and too_large(row) for row in answer.rows):
+            return [(question, row) for row in answer.rows[:ROWS_LIMIT]]
+        records = [row for row in answer.rows if is_record(row)]
+        self.octets += sum(map(len, records))
+        if self.octets > RECORDS_LIMIT or any(map(too_large, records)):
             raise spf.PermError("the record is too large", name)
         return [(question, (row,)) for row in answer.rows]
+
+    def _answer(self, question: Question) -> Any:
+        questions = self.questions
+        if question not in questions.known and questions.asked < QUESTIONS:
+            # What the resolver remembers is there at once: the run goes on, and is not begun anew for each answer.
+            questions.begin(question)
+        return questions.known.get(question)
 
 
 class _Query(spf.query):  # type: ignore[misc]
@@ -96,14 +110,13 @@ async def evaluate(questions: Questions, ip: str, sender: str, hello: str, recei
     outcome, explanation = "", ""
     address_type = "AAAA" if ":" in ip else "A"
     for _ in range(ROUNDS):
-        run = _Run(questions.known)
+        run = _Run(questions)
         outcome, explanation = _run(run, ip, sender, hello, receiver)
         # pyspf itself lets a missing explanation pass, and that matters where the explanation is used.
         if run.missing is None or outcome not in ("", "fail"):
             return outcome, explanation[:EXPLANATION_LIMIT]
-        if questions.asked >= QUESTIONS:
+        if not questions.begun(run.missing):
             break
-        questions.begin(run.missing)
         _ask_ahead(questions, run, run.missing, address_type)
         await questions.answer(run.missing)
     return (outcome, explanation[:EXPLANATION_LIMIT]) if outcome else ("permerror", TOO_MANY)

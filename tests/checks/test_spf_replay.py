@@ -216,3 +216,35 @@ def test_no_record_makes_it_fail(words: list[str]) -> None:
     outcome, explanation = evaluated(record(text, b_example={"TXT": [text], "A": [IP], "MX": [(1, "a.example")]}))
     assert outcome in {"pass", "fail", "softfail", "neutral", "none", "permerror", "temperror"}
     assert isinstance(explanation, str)
+
+
+# --- what holds everybody up ------------------------------------------------------------------------------------------
+
+
+def test_what_is_remembered_is_evaluated_in_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[object] = []
+    run = spf_replay._run
+    monkeypatch.setattr(spf_replay, "_run", lambda *arguments: (runs.append(1), run(*arguments))[1])
+    zone = {f"i{n}.example": {"TXT": [f"v=spf1 include:i{n + 1}.example ?all"]} for n in range(8)}
+    zone |= {"i8.example": {"TXT": [f"v=spf1 ip4:{IP} -all"]}, "a.example": {"TXT": ["v=spf1 include:i0.example -all"]}}
+    assert evaluated(FakeResolver(zone))[0] == "pass"
+    assert len(runs) == 1
+
+
+def test_records_are_bounded_together() -> None:
+    def chain(octets: int) -> FakeResolver:
+        filling = "ip4:192.0.2.77 " * (octets // 15)
+        zone = {f"i{n}.example": {"TXT": [f"v=spf1 {filling}include:i{n + 1}.example ?all"]} for n in range(5)}
+        zone |= {"i5.example": {"TXT": [f"v=spf1 ip4:{IP} -all"]}, "a.example": {"TXT": ["v=spf1 redirect=i0.example"]}}
+        return FakeResolver(zone)
+
+    assert evaluated(chain(3000))[0] == "pass"
+    assert evaluated(chain(3600))[0] == "permerror"
+
+
+def test_of_very_many_addresses_the_first_count() -> None:
+    rows = [f"198.51.100.{n}" for n in range(spf_replay.ROWS_LIMIT)]
+    assert evaluated(record("v=spf1 a -all"))[0] == "fail"
+    for before, outcome in ((rows[1:], "pass"), (rows, "fail")):
+        zone = {"a.example": {"TXT": ["v=spf1 a -all"], "A": [*before, IP]}}
+        assert evaluated(FakeResolver(zone))[0] == outcome
