@@ -20,6 +20,7 @@ from inboundmx.model.message import HEADER_LIMIT, Body, Message
 from inboundmx.model.settings import Settings
 from inboundmx.net.chance import SystemChance
 from inboundmx.policy.retrying import UNDELIVERABLE, give_up
+from inboundmx.policy.stamping import checks_against
 from inboundmx.ports import Chance, Clock, Damaged, Journal, Spool, Unavailable
 
 # Entries changed by one commit: a query that means a million of them must not become one huge transaction.
@@ -71,7 +72,9 @@ class Noun(Protocol):
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which entries are meant: any of ``ids`` (an entry's own or the one the stranger was told), and all else that is
-    given. Empty means everything; ``older`` counts seconds since reception."""
+    given. Empty means everything; ``older`` counts seconds since reception, ``since`` is an instant before it.
+    ``cause`` is a check that spoke against the mail, or what else kept it; ``only`` are the ids of those of which that
+    is known to be true."""
 
     ids: frozenset[str] = frozenset()
     domain: str = ""
@@ -79,6 +82,9 @@ class Selection:
     sender: str | None = None
     state: str = ""
     older: float | None = None
+    since: float | None = None
+    cause: str = ""
+    only: frozenset[str] | None = None
 
     @property
     def empty(self) -> bool:
@@ -90,6 +96,10 @@ class Selection:
         if self.state and entry.state.value != self.state:
             return False
         if self.older is not None and now - entry.received_at < self.older:
+            return False
+        if self.since is not None and entry.received_at < self.since:
+            return False
+        if self.only is not None and entry.id not in self.only:
             return False
         if self.sender is not None and not _fits(self.sender, written(entry.sender)):
             return False
@@ -110,16 +120,18 @@ def _fits(wanted: str, address: str) -> bool:
 
 def selection(arguments: Mapping[str, Any]) -> Selection:
     """Raises NotUnderstood on what no query can hold."""
-    known = {"ids", "domain", "recipient", "sender", "state", "older", "dry_run"}
+    known = {"ids", "domain", "recipient", "sender", "state", "older", "since", "cause", "dry_run"}
     if unknown := sorted(set(arguments) - known):
         raise NotUnderstood(f"a query has no {unknown[0]!r}")
-    ids, older = arguments.get("ids") or [], arguments.get("older")
+    ids, older, since = arguments.get("ids") or [], arguments.get("older"), arguments.get("since")
     if not isinstance(ids, list) or not all(isinstance(id, str) and id for id in ids):
         raise NotUnderstood("ids must be a list of words")
     if older is not None and (isinstance(older, bool) or not isinstance(older, int | float)):
         raise NotUnderstood("older must be a number of seconds")
+    if since is not None and (isinstance(since, bool) or not isinstance(since, int | float)):
+        raise NotUnderstood("since must be an instant in seconds since the epoch")
     texts: dict[str, str | None] = {}
-    for name in ("domain", "recipient", "sender", "state"):
+    for name in ("domain", "recipient", "sender", "state", "cause"):
         texts[name] = arguments.get(name)
         if texts[name] is not None and not isinstance(texts[name], str):
             raise NotUnderstood(f"{name} must be text")
@@ -134,6 +146,8 @@ def selection(arguments: Mapping[str, Any]) -> Selection:
         "" if sender == "<>" else sender,
         state,
         older,
+        since,
+        (texts["cause"] or "").lower(),
     )
 
 
@@ -194,6 +208,8 @@ class Operations:
         told = dict(arguments)
         priority = told.pop("priority", None) if operation == "spool.priority" else None
         query = selection(told)
+        if query.cause:
+            query = await self._caused(query, quarantine)
         if verb == "list":
             return self.list(query, quarantine)
         if verb == "show":
@@ -514,6 +530,24 @@ class Operations:
     def _on_its_way(self, entry: SpoolEntry) -> bool:
         """False: it is not, nor will it be before the delivery loop is told that it changed."""
         return self._deliveries is not None and entry.id not in self._deliveries.set_aside([entry.id])
+
+    async def _caused(self, query: Selection, quarantine: bool) -> Selection:
+        """The query with ``only`` those of which ``cause`` is true. What a level kept has no one check for its cause,
+        so the stamps on the mail are asked which spoke against it."""
+        only = set()
+        for entry in self._meant(query, quarantine):
+            kept_by = entry.cause.lower()
+            if query.cause in (kept_by, kept_by.rpartition(" ")[2]):
+                only.add(entry.id)
+                continue
+            try:
+                content = await self._spool.content(entry.id)
+            except (Damaged, KeyError):
+                # Nobody knows what spoke against it.
+                continue
+            if query.cause in checks_against(content.prefix):
+                only.add(entry.id)
+        return replace(query, only=frozenset(only))
 
     def _meant(self, query: Selection, quarantine: bool) -> Sequence[SpoolEntry]:
         now = self._clock.now()

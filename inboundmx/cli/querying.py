@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from inboundmx.cli.asking import CannotAsk, ask
@@ -44,6 +45,9 @@ def add_verb(
         command.add_argument("--recipient", metavar="ADDRESS", help="mail for this address, or *@DOMAIN")
         command.add_argument("--sender", metavar="ADDRESS", help="mail from this address, *@DOMAIN, or <>")
         command.add_argument("--older", metavar="SPAN", help="received longer ago than this: 90s 15m 24h 5d")
+        if noun == "quarantine":
+            command.add_argument("--cause", metavar="CHECK", help="mail that this check spoke against, or kept by this")
+            command.add_argument("--since", metavar="T", help="received since: 2h (ago), 2026-05-01, 2026-05-01T08:00")
     if states:
         command.add_argument("--state", choices=states, help="mail in this state")
     if changes:
@@ -55,15 +59,26 @@ def add_verb(
 
 def arguments_of(args: argparse.Namespace) -> dict[str, Any]:
     """What is asked for, without what was left out. Raises CannotAsk."""
-    given = {name: getattr(args, name, None) for name in ("ids", "domain", "recipient", "sender", "state")}
+    given = {name: getattr(args, name, None) for name in ("ids", "domain", "recipient", "sender", "state", "cause")}
     arguments: dict[str, Any] = {name: value for name, value in given.items() if value}
     if getattr(args, "older", None):
         arguments["older"] = seconds("--older", args.older)
+    if getattr(args, "since", None):
+        arguments["since"] = _instant(args.since)
     if getattr(args, "priority", None) is not None:
         arguments["priority"] = args.priority
     if getattr(args, "dry_run", False):
         arguments["dry_run"] = True
     return arguments
+
+
+def _instant(text: str) -> float:
+    """Seconds since the epoch: of a span, that long ago; of a date or a time of ISO 8601, UTC unless it says."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return time.time() - seconds("--since", text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def seconds(option: str, text: str) -> float:

@@ -38,6 +38,8 @@ _STAMPS = (
     f"{AUTHENTICATION_RESULTS}: %s;%s\r\n"
     f"{SPAM_LEVEL}: %s\r\n{SPAM_SCORE}: %s\r\n{SPAM_CHECKS}: %s\r\n"
 )
+_CHECKS_FIELD = re.compile(rb"^" + SPAM_CHECKS.encode() + rb":((?:[^\r\n]|\r\n[ \t])*)", re.MULTILINE)
+_CHECK_TOLD = re.compile(r"([^\s=]+)=[^\s(]*\(([^)]*)\)")
 
 # What may stand outside a comment as a host name or literal, and inside a comment.
 _NOT_HOST = re.compile(r"[^A-Za-z0-9._:\[\]-]")
@@ -201,3 +203,21 @@ def _added(action: Action) -> bytes:
     """The line of an action ``header "Name: value"``; nothing when it is no header field."""
     line = _NOT_PRINTABLE.sub("?", action.argument[:CLAUSE_LIMIT])
     return f"{line}\r\n".encode("ascii") if _HEADER_LINE.fullmatch(line) else b""
+
+
+def checks_against(prefix: bytes) -> frozenset[str]:
+    """The checks, in small letters, that X-Spam-Checks in the stamps of a message says spoke against it: by a weight
+    above zero or one that decides."""
+    field = _CHECKS_FIELD.search(prefix)
+    if field is None:
+        return frozenset()
+    told = _CHECK_TOLD.findall(field[1].decode("ascii", "replace"))
+    return frozenset(name.lower() for name, weight in told if weight in ("reject", "defer") or _above_zero(weight))
+
+
+
+def _above_zero(weight: str) -> bool:
+    try:
+        return float(weight) > 0
+    except ValueError:
+        return False

@@ -47,6 +47,7 @@ class FakeSpool:
         self.kept = {e.id: e for e in entries}
         self.commits: list[Change] = []
         self.bodies: dict[str, bytes] = {}
+        self.prefixes: dict[str, bytes] = {}
         self.failure: Exception | None = None
 
     def entries(self) -> list[SpoolEntry]:
@@ -75,7 +76,8 @@ class FakeSpool:
         if self.failure:
             return fail(self.failure)
         octets = self.bodies[id]
-        return succeed(Content(b"X-Spam-Level: NONE\r\n", 5, Body(len(octets), octets, None, b"")))
+        prefix = self.prefixes.get(id, b"X-Spam-Level: NONE\r\n")
+        return succeed(Content(prefix, 5, Body(len(octets), octets, None, b"")))
 
     def free_octets(self) -> int:
         return 12345
@@ -215,6 +217,8 @@ def test_a_query_means(query: dict[str, Any], expected: list[str]) -> None:
         {"ids": [""]},
         {"older": "5m"},
         {"older": True},
+        {"since": "2h"},
+        {"cause": 5},
         {"state": "lost"},
         {"domain": 5},
         {"sender": ["a"]},
@@ -429,6 +433,28 @@ def test_what_bounce_cannot_do_is_said_and_left() -> None:
     assert rows["e1"] == "cannot be read: hash is wrong; delete it"
     assert rows["e2"] == "is quarantined; release or delete it" and "on its way" in rows["e3"]
     assert not desk.spool.commits and not desk.events() and desk.deliveries.calls == [("changed", ["e1"])]
+
+
+def test_quarantine_is_released_by_what_put_it_there_and_since_when() -> None:
+    kept = {**QUARANTINED, "cause": "level high"}
+    desk = Desk(
+        entry("e1", **kept),
+        entry("e2", **kept, received_at=NOW - 90),
+        entry("e3", **{**kept, "cause": "reject by clamav"}),
+        entry("e4"),
+    )
+    stamp = "X-Spam-Checks: spf=pass(0) Zen=listed(15)\r\n dkim=none(-2) dnswl=listed(reject)\r\n"
+    desk.spool.prefixes = {id: f"X-Spam-Level: HIGH\r\n{stamp}".encode() for id in ("e1", "e2")}
+    for id in desk.spool.kept:
+        desk.spool.bodies[id] = b"skip\n"
+    for cause in ("zen", "ZEN", "dnswl", "high", "level high"):
+        assert ids(desk.ask("quarantine.list", cause=cause)) == ["e1", "e2"]
+    assert ids(desk.ask("quarantine.list", cause="clamav")) == ["e3"]
+    for cause in ("spf", "dkim", "level", "by", "nosuch"):
+        assert desk.ask("quarantine.list", cause=cause) == []
+    assert ids(desk.ask("quarantine.list", since=NOW - 100)) == ["e2"]
+    assert ids(desk.ask("quarantine.release", cause="zen", since=NOW - 100)) == ["e2"]
+    assert desk.events() == [("released", "me2")]
 
 
 def test_a_failing_disk_is_told_and_on_record() -> None:

@@ -16,7 +16,7 @@ from inboundmx.model.message import Body, Message
 from inboundmx.model.session import Session
 from inboundmx.model.settings import GatewaySettings, Settings
 from inboundmx.model.verdict import Action, Level, Score, ScoreLine, Verdict
-from inboundmx.policy.stamping import count_received, host_name, protocol_word, stamp
+from inboundmx.policy.stamping import checks_against, count_received, host_name, protocol_word, stamp
 
 NOW = 1_700_000_000.5
 OURS = Settings(
@@ -397,3 +397,13 @@ def test_hops(content: bytes, hops: int) -> None:
     again = sent(stamped(content))
     if content:
         assert count_received(message(again)) == hops + 1
+
+
+def test_who_spoke_against_mail_is_read_back_from_its_stamps() -> None:
+    against = [ScoreLine(f"check{number}", "listed", 0.5) for number in range(60)]
+    others = [ScoreLine("spf", "pass", 0.0), ScoreLine("good", "listed", -3.0), ScoreLine("av", "infected", "reject")]
+    lines = (*against, *others)
+    forged = b"X-Spam-Checks: forged=listed(9)\r\nSubject: x\r\n\r\n"
+    content = stamped(forged, verdict=Verdict(Level.HIGH, (), Score(30.0, 0.0, lines)))
+    assert checks_against(content.prefix) == {line.check for line in against} | {"av"}
+    assert checks_against(stamped().prefix) == checks_against(b"") == frozenset()
