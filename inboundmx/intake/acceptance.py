@@ -32,6 +32,7 @@ from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
 from inboundmx.model.verdict import Verdict
+from inboundmx.policy.grouping import groups
 from inboundmx.policy.judging import disposition, judge, redirected
 from inboundmx.policy.notices import may_notify
 from inboundmx.policy.retrying import UNANSWERED, UNANSWERED_SECONDS, settle
@@ -46,7 +47,7 @@ AUTHENTICATES = frozenset({"spf_mailfrom", "dkim_sender"})
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """Recipients of one domain: they share a route, a verdict and so the stamps and the fate."""
+    """Recipients of one domain of whom the same was seen: they share a route, a verdict, the stamps and the fate."""
 
     domain: DomainSettings
     recipients: tuple[Address, ...]
@@ -115,22 +116,10 @@ class Acceptance:
         accepted: Mapping[Address, DomainSettings],
         results: Sequence[CheckResult],
     ) -> list[Lot]:
-        by_domain: dict[str, list[Address]] = {}
-        for recipient, domain in accepted.items():
-            by_domain.setdefault(domain.name, []).append(recipient)
-        domains = {domain.name: domain for domain in accepted.values()}
         lots = []
-        for name, recipients in by_domain.items():
-            domain = domains[name]
-            concerning = (
-                results
-                if len(accepted) == 1
-                else [r for r in results if r.recipient is None or r.recipient in recipients]
-            )
-            verdict = judge(
-                score(concerning, checks, domain.weights), domain.levels, domain.blocking.incoming_threshold
-            )
-            lots.append(Lot(domain, tuple(recipients), concerning, verdict, disposition(verdict.actions)))
+        for domain, recipients, seen in groups(results, checks, accepted):
+            verdict = judge(score(seen, checks, domain.weights), domain.levels, domain.blocking.incoming_threshold)
+            lots.append(Lot(domain, recipients, seen, verdict, disposition(verdict.actions)))
         return lots
 
     @staticmethod

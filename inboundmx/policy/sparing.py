@@ -13,6 +13,7 @@ from inboundmx.model.address import Address
 from inboundmx.model.finding import CheckResult, Finding, Stage
 from inboundmx.model.settings import CheckSettings, DomainSettings
 from inboundmx.model.verdict import Verdict, Weight
+from inboundmx.policy.grouping import groups
 from inboundmx.policy.judging import judge
 from inboundmx.policy.scoring import score
 
@@ -34,15 +35,7 @@ def settled(
 ) -> bool:
     """Whether for every recipient the verdict stays as it is now, whatever ``unasked`` would say. ``results`` are those
     of all stages, ``accepted`` the recipients with the settings of their domains."""
-    recipients: dict[str, list[Address]] = {}
-    for address, domain in accepted.items():
-        recipients.setdefault(domain.name, []).append(address)
-    return all(
-        _settled(
-            [r for r in results if r.recipient is None or r.recipient in recipients[name]], unasked, checks, domain
-        )
-        for name, domain in {domain.name: domain for domain in accepted.values()}.items()
-    )
+    return all(_settled(group.results, unasked, checks, group.domain) for group in groups(results, checks, accepted))
 
 
 def _settled(

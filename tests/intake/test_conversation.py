@@ -189,3 +189,12 @@ def test_an_early_refusal_tells_what_the_check_saw(monkeypatch):
     assert gate.ask(gate.conversation.recipient(ANN)).code == 451
     [(event, _, fields)] = gate.journal.events
     assert (event, fields["checks"]) == ("refused", [["memory", "new", "defer", "says new"]])
+
+
+def test_ten_strangers_to_one_domain_weigh_no_more_than_one(monkeypatch):
+    people = [Address(f"u{number}", "a.example") for number in range(10)]
+    lenient = domain("a.example", weights={("memory", "new"): 3.0})
+    gate = remembering(monkeypatch, [(each, "new") for each in people], domains=(lenient,))
+    assert gate.send(MAIL, *people).code == 250
+    [(event, _, fields)] = gate.journal.events
+    assert (event, fields["score"], fields["checks"]) == ("handed_over", 3.0, [["memory", "new", 3.0, "says new"]])
