@@ -6,15 +6,17 @@ Does not know a socket, a file or a terminal: arguments and answers are values t
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Protocol
 
 import idna
 
 from inboundmx.delivery.giving_up import GivenUp, change_of, given_up
 from inboundmx.model.address import written
-from inboundmx.model.custody import Change, SpoolEntry, SpoolRecipient, State, Status
+from inboundmx.model.custody import Change, Content, SpoolEntry, SpoolRecipient, State, Status
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
 from inboundmx.model.message import HEADER_LIMIT, Body, Message
 from inboundmx.model.settings import Settings
@@ -22,7 +24,10 @@ from inboundmx.net.chance import SystemChance
 from inboundmx.policy.retrying import UNDELIVERABLE, give_up
 from inboundmx.policy.stamping import checks_against
 from inboundmx.ports import Chance, Clock, Damaged, Journal, Spool, Unavailable
+from inboundmx.spool.bodies import BodyContents
 
+# Octets of an exported message in one row.
+PART = 16 * 1024
 # Entries changed by one commit: a query that means a million of them must not become one huge transaction.
 BATCH = 500
 # Notices made and committed at once: each quotes a header section.
@@ -187,6 +192,7 @@ class Operations:
         self._nouns = nouns or {}
         self._paused = paused
         self._chance = chance or SystemChance()
+        self._contents = BodyContents(settings.gateway.data)
 
     async def perform(self, operation: str, arguments: Mapping[str, Any], asked_by: str) -> Iterable[Row]:
         """``operation`` is a noun and a verb, ``spool.list``. The rows may be made while they are read.
@@ -206,6 +212,7 @@ class Operations:
         quarantine = noun == "quarantine"
         dry_run = bool(arguments.get("dry_run"))
         told = dict(arguments)
+        exact = bool(told.pop("exact", False)) if operation == "spool.export" else False
         priority = told.pop("priority", None) if operation == "spool.priority" else None
         query = selection(told)
         if query.cause:
@@ -214,6 +221,12 @@ class Operations:
             return self.list(query, quarantine)
         if verb == "show":
             return await self.show(query, quarantine, asked_by)
+        if verb == "export" and not quarantine:
+            if query.empty:
+                raise NotUnderstood("spool export needs ids or a query; nothing was done")
+            if exact:
+                query = replace(query, ids=frozenset(), only=query.ids)
+            return await self.export(query, asked_by, dry_run)
         changes: dict[str, _Changing] = {"release": self.release, "delete": self.delete}
         if not quarantine:
             changes |= {
@@ -284,6 +297,40 @@ class Operations:
             "body_cut": content.size > end + BODY_HEAD,
             "damaged": None,
         }
+
+    async def export(self, query: Selection, asked_by: str, dry_run: bool) -> Iterable[Row]:
+        """Messages as they would be transmitted: for each a row with ``id``, ``message_id`` and ``size``, then rows
+        with its ``id`` and a ``part`` of it in base64; ``damaged`` in place of both when it cannot be read. A dry run
+        has the first row of each alone."""
+        told: list[Iterable[Row]] = []
+        meant = self._meant(query, False)
+        if len(meant) > BATCH and not dry_run:
+            raise NotUnderstood(f"at most {BATCH} messages are exported at once; nothing was done")
+        for entry in meant:
+            row = {"id": entry.id, "message_id": entry.message_id, "size": entry.size}
+            if dry_run:
+                told.append([row])
+                continue
+            try:
+                content = await self._spool.content(entry.id)
+            except Damaged as damage:
+                told.append([{"id": entry.id, "damaged": str(damage) or "damaged"}])
+                continue
+            except KeyError:
+                told.append([{"id": entry.id, "damaged": "it has left the spool meanwhile"}])
+                continue
+            self._journal.record("exported", entry.message_id, {"entry": entry.id, "asked_by": asked_by})
+            told.append(chain([row | {"size": content.size}], self._parts(entry.id, content)))
+        return chain.from_iterable(told)
+
+    def _parts(self, id: str, content: Content) -> Iterator[Row]:
+        """Read only when they are sent."""
+        body = content.body
+        parts = chain(
+            [content.prefix],
+            (self._contents.part(body, start, PART) for start in range(content.skip, body.size, PART)),
+        )
+        return ({"id": id, "part": b64encode(part).decode("ascii")} for part in parts)
 
     def status(self) -> Row:
         """One process. ``spool`` counts entries by state; ``primaries`` is empty when the gateway is stopped, or none

@@ -32,8 +32,10 @@ def add_verb(
     states: Sequence[str] = (),
     changes: bool = False,
     before: Callable[[Any], object] = lambda command: None,
+    run: Callable[[argparse.Namespace], int] | None = None,
 ) -> None:
-    """``show`` takes ids alone; every other verb takes ids or a query. ``before`` adds what is written before ids."""
+    """``show`` takes ids alone; every other verb takes ids or a query. ``before`` adds what is written before ids;
+    ``run`` does what is neither to list, to show nor to change."""
     command = verbs.add_parser(verb, help=help, description=help[0].upper() + help[1:] + ".")
     before(command)
     only_ids = verb == "show"
@@ -53,8 +55,8 @@ def add_verb(
     if changes:
         command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     command.add_argument("--json", action="store_true", help="a list of JSON objects")
-    show = {"list": _list, "show": _show}.get(verb, _change)
-    command.set_defaults(run=show, operation=f"{noun}.{verb}")
+    how = run or {"list": _list, "show": _show}.get(verb, _change)
+    command.set_defaults(run=how, operation=f"{noun}.{verb}")
 
 
 def arguments_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def _show(args: argparse.Namespace) -> int:
     else:
         for number, row in enumerate(rows):
             say(*([""] if number else []), *shown(row, time.time()))
-    return _complete(args, rows)
+    return complete(args, rows)
 
 
 def shown(row: dict[str, Any], now: float) -> list[str]:
@@ -187,10 +189,15 @@ def shown(row: dict[str, Any], now: float) -> list[str]:
     return [*lines, "[...]"] if row["body_cut"] else lines
 
 
-def _change(args: argparse.Namespace) -> int:
+def needs_a_query(args: argparse.Namespace) -> None:
+    """Raises CannotAsk when everything is meant: nobody does that by leaving out a word."""
     if not set(arguments_of(args)) - {"dry_run", "priority"}:
         verb = args.operation.replace(".", " ")
         raise CannotAsk(f"{verb} needs ids or a query, see: inboundmx {verb} --help; nothing was done", usage=True)
+
+
+def _change(args: argparse.Namespace) -> int:
+    needs_a_query(args)
     rows = _rows(args)
     if args.json:
         say_json(rows)
@@ -204,11 +211,10 @@ def _change(args: argparse.Namespace) -> int:
             say(safe(f"{row['id']} {done} ({shortened(whose, 80)})"))
         if not rows and not args.ids:
             say("nothing meets the query")
-    complete = _complete(args, rows)
-    return complete or (1 if any(row["outcome"] == "skipped" for row in rows) else 0)
+    return complete(args, rows) or (1 if any(row["outcome"] == "skipped" for row in rows) else 0)
 
 
-def _complete(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> int:
+def complete(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> int:
     """1 when an id that was asked for is not among the answers."""
     found = {row["id"] for row in rows} | {row["message_id"] for row in rows}
     missing = [id for id in args.ids if id.lower() not in found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from inboundmx.cli import pausing
+from inboundmx.cli import exporting, pausing
 from inboundmx.cli.querying import STATES, add_verb, verbs_of
 
 
@@ -30,4 +30,8 @@ def register(commands: Any) -> None:
         changes=True,
     )  # fmt: skip
     add_verb(verbs, "spool", "delete", "delete for good, without a notice to anybody", states=STATES, changes=True)
+    add_verb(
+        verbs, "spool", "export", "write messages to files, as they would be transmitted", states=STATES, changes=True,
+        before=exporting.add_folder, run=exporting.run,
+    )  # fmt: skip
     pausing.register(verbs)

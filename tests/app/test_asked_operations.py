@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from typing import Any
@@ -455,6 +456,32 @@ def test_quarantine_is_released_by_what_put_it_there_and_since_when() -> None:
     assert ids(desk.ask("quarantine.list", since=NOW - 100)) == ["e2"]
     assert ids(desk.ask("quarantine.release", cause="zen", since=NOW - 100)) == ["e2"]
     assert desk.events() == [("released", "me2")]
+
+
+def test_export_gives_what_would_be_transmitted_and_is_on_record() -> None:
+    desk = Desk(entry("e1"), entry("e2"))
+    desk.spool.bodies = {"e1": b"skip\n" + b"x" * 40_000, "e2": b"skip\nshort"}
+    first, *parts = desk.ask("spool.export", ids=["e1"])
+    whole = b"".join(base64.b64decode(part["part"]) for part in parts)
+    assert whole == b"X-Spam-Level: NONE\r\n" + b"x" * 40_000
+    assert first == {"id": "e1", "message_id": "me1", "size": len(whole)}
+    assert all(part["id"] == "e1" and len(part["part"]) < 22_000 for part in parts)
+    assert desk.events() == [("exported", "me1")]
+    assert ids(desk.ask("spool.export", older=0, dry_run=True)) == ["e1", "e2"]
+    assert len(desk.events()) == 1 and not desk.spool.commits
+
+
+def test_export_is_exact_when_asked_to_be_tells_what_is_damaged_and_has_a_bound() -> None:
+    desk = Desk(entry("e1"), entry("e2", message_id="e1"), *(entry(f"x{n}", domain="b.test") for n in range(501)))
+    assert ids(desk.ask("spool.export", ids=["e1"], dry_run=True)) == ["e1", "e2"]
+    assert ids(desk.ask("spool.export", ids=["e1"], dry_run=True, exact=True)) == ["e1"]
+    desk.spool.failure = Damaged("hash is wrong")
+    assert desk.ask("spool.export", ids=["e1"], exact=True) == [{"id": "e1", "damaged": "hash is wrong"}]
+    for arguments in ({}, {"domain": "b.test"}):
+        with pytest.raises(NotUnderstood):
+            desk.ask("spool.export", **arguments)
+    with pytest.raises(NotUnderstood):
+        desk.ask("quarantine.export", ids=["e1"])
 
 
 def test_a_failing_disk_is_told_and_on_record() -> None:

@@ -128,6 +128,41 @@ def test_bounce_leaves_a_notice_in_place_of_the_mail(gateway: StoppedGateway, as
     assert "entry4told" not in kept and kept["entry0active"].cause == "undeliverable"
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_export_writes_what_would_be_transmitted(
+    gateway: StoppedGateway, ask: Any, tmp_path: Path, live: bool
+) -> None:
+    folder = tmp_path / "out" / "mail"
+    with gateway.running() if live else contextlib.nullcontext():
+        assert ask("spool", "export", "--domain", "a.test", "--to", str(folder), "--dry-run").status == 0
+        assert not folder.exists()
+        answer = ask("spool", "export", "--domain", "a.test", "--to", str(folder), "--json")
+        again = ask("spool", "export", "entry0active", "nosuchid", "--to", str(folder))
+        nothing = ask("spool", "export", "--to", str(folder))
+    assert answer.status == 0 and [row["id"] for row in answer.json] == [e.id for e in (*ENTRIES[::2], ENTRIES[1])]
+    files = sorted(folder.iterdir())
+    assert [file.name for file in files] == ["entry0active.eml", "entry1held.eml", "entry2quarantined.eml"]
+    assert {file.read_bytes() for file in files} == {MAIL}
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    assert again.status == 1 and "File exists; not written" in again.err and "there is no nosuchid" in again.err
+    assert nothing.status == 2 and "needs ids or a query" in nothing.err
+    assert set(gateway.kept()) == {entry.id for entry in ENTRIES}
+
+
+@pytest.mark.root
+def test_root_exports_where_the_gateway_s_user_may_not_write(gateway: StoppedGateway, tmp_path: Path) -> None:
+    for path in (gateway.data, *gateway.data.rglob("*")):
+        os.chown(path, 65534, 65534)
+    open_way_to(gateway.data)
+    folder = tmp_path / "roots"
+    folder.mkdir(mode=0o700)
+    command = [sys.executable, "-m", "inboundmx", "--config", str(gateway.config), "spool", "export", "--older", "1s"]
+    done = subprocess.run([*command, "--to", str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list(folder.iterdir())) == 3 and {path.stat().st_uid for path in folder.iterdir()} == {0}
+    assert {path.stat().st_uid for path in gateway.data.rglob("*")} == {65534}
+
+
 def test_a_dry_run_changes_nothing(gateway: StoppedGateway, ask: Any) -> None:
     answer = ask("spool", "delete", "--older", "1s", "--dry-run")
     assert answer.status == 0 and answer.out.count("would be deleted") == 3

@@ -47,3 +47,31 @@ def test_held_mail_waits_for_its_release(play: Stage) -> None:
     assert gateway.listed("spool", "list")[0]["priority"] == 9
     gateway.command("spool", "release", held["id"])
     primary.one(b"not yet")
+
+
+def test_what_is_exported_is_what_is_delivered(play: Stage) -> None:
+    primary = play.recording()
+    gateway = play.gateway(domain(primary.port))
+    gateway.command("spool", "pause")
+    # In a file of its own, with a line that is stuffed on the wire.
+    answer = post(gateway.port, letter("a large one", b".dot\r\n" + b"Hello, hello.\r\n" * 30_000))
+    assert answer.code == 250
+    gateway.command("spool", "export", answer.id, "--to", str(gateway.folder / "out"))
+    gateway.command("spool", "resume")
+    delivered = primary.one(b"a large one").content
+    (exported,) = (gateway.folder / "out").iterdir()
+    assert exported.read_bytes() == delivered
+
+
+def test_a_bounced_message_is_told_to_its_sender(play: Stage) -> None:
+    primary = play.recording()
+    gateway = play.gateway(f"[delivery]\nbounce = always\n{domain(primary.port)}")
+    gateway.command("spool", "pause")
+    answer = post(gateway.port, letter("never mind"), sender=f"ann@{DOMAIN}")
+    assert answer.code == 250
+    gateway.command("spool", "bounce", answer.id)
+    gateway.command("spool", "resume")
+    notice = primary.one(b"could not be delivered")
+    assert b"never mind" in notice.content and notice.recipients == (f"ann@{DOMAIN}",)
+    until("an empty spool", lambda: gateway.listed("spool", "list") == [])
+    assert "the sender was sent a notice" in gateway.command("explain", answer.id)
