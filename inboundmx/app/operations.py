@@ -475,7 +475,11 @@ class Operations:
                             outcome, reason = "skipped", f"cannot be read: {damage}; delete it"
                     told.append(_outcome(entry, outcome, reason))
                 # Whoever else changed one of them while contents were read goes before us.
-                ends = [end for end in ends if self._spool.entry(end.entry.id) == end.entry]
+                late = {end.entry.id for end in ends if self._spool.entry(end.entry.id) != end.entry}
+                ends = [end for end in ends if end.entry.id not in late]
+                for row in told:
+                    if row["id"] in late:
+                        row |= {"outcome": "skipped", "reason": "was changed by another command meanwhile"}
                 if ends:
                     await self._end(ends, asked_by)
             finally:

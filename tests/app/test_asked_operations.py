@@ -425,6 +425,20 @@ def test_bounce_holds_what_its_sender_may_not_be_told_and_drops_what_has_none() 
     assert again["outcome"] == "skipped" and "may not be told" in again["reason"]
 
 
+def test_bounce_gives_way_to_who_changed_the_entry_while_it_was_read() -> None:
+    desk = Desk(entry("e1", may_notify=True))
+    octets = b"skip\nSubject: x\r\n\r\n"
+
+    def content(id: str) -> Deferred[Content]:
+        desk.spool.kept.clear()
+        return succeed(Content(b"", 5, Body(len(octets), octets, None, b"")))
+
+    desk.spool.content = content  # type: ignore[method-assign]
+    (row,) = desk.ask("spool.bounce", ids=["e1"])
+    assert (row["outcome"], row["reason"]) == ("skipped", "was changed by another command meanwhile")
+    assert not desk.spool.commits and not desk.events()
+
+
 def test_what_bounce_cannot_do_is_said_and_left() -> None:
     desk = Desk(entry("e1", may_notify=True), entry("e2", **QUARANTINED), entry("e3", may_notify=True))
     assert desk.deliveries is not None
