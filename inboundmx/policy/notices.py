@@ -130,7 +130,7 @@ def _text(
         if any(recipient.last_reply.startswith("5") for recipient in recipients):
             advice += "Please check the address, or ask the recipient in another way."
         else:
-            advice += "It was tried again and again, and the mail server never took it."
+            advice += "The mail server behind us did not take it in the time there was; please try another way."
     paragraphs = [
         [f"This is the mail system at {hostname}."],
         wrap(f"Your message, received on {_date(entry.received_at)}, {said}", LINE_WISHED),
