@@ -11,10 +11,21 @@ from typing import Any, NamedTuple, Protocol
 from twisted.internet.defer import CancelledError, Deferred
 
 from inboundmx.model.address import Address
-from inboundmx.model.custody import Change, Content, DeliveryAttempt, Handover, Host, Parcel, Route, SpoolEntry
+from inboundmx.model.custody import (
+    Change,
+    Content,
+    DeliveryAttempt,
+    Handover,
+    Host,
+    Parcel,
+    Route,
+    SpoolEntry,
+    Terms,
+)
 from inboundmx.model.message import Body
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
+from inboundmx.model.settings import DomainSettings
 
 
 class Unavailable(Exception):
@@ -99,9 +110,13 @@ class Conversation(Protocol):
         """EHLO or HELO was given; ``session`` has the new facts. The positive reply's text is replaced by the
         dialogue's own list of extensions. Also called anew after STARTTLS."""
 
-    def mail(self, sender: Address | None, size: int | None, eight_bit: bool, utf8: bool) -> Awaitable[Reply]: ...
+    def mail(
+        self, sender: Address | None, size: int | None, eight_bit: bool, utf8: bool, ret: str = "", envid: str = ""
+    ) -> Awaitable[Reply]:
+        """``ret`` and ``envid``: RET and ENVID as they were said (RFC 3461), empty when they were not."""
 
-    def recipient(self, address: Address) -> Awaitable[Reply]: ...
+    def recipient(self, address: Address, notify: str = "", original: str = "") -> Awaitable[Reply]:
+        """``notify`` and ``original``: NOTIFY and ORCPT as they were said."""
 
     def data(self) -> Awaitable[Reply]:
         """354 to go on, or a refusal."""
@@ -179,9 +194,10 @@ class Refused(Exception):
 
 
 class Transmitter(Protocol):
-    def connect(self, host: Host, *, tls: str, seconds: float, source: str = "") -> Deferred[Connection]:
-        """Opens a connection up to the answer to EHLO, TLS as the route asks. ``seconds`` bounds the whole. Fails with
-        ``Refused``. Cancelling closes it."""
+    def connect(self, host: Host, *, terms: Terms, seconds: float, source: str = "") -> Deferred[Connection]:
+        """Opens a connection up to the answer to EHLO, with TLS and authentication as the terms ask. ``seconds`` bounds
+        the whole; ``source`` is the address to connect from, empty: the system's choice. Fails with ``Refused``.
+        Cancelling closes it."""
 
 
 # --- custody ----------------------------------------------------------------------------------------------------------
@@ -321,6 +337,28 @@ class Unheard(CancelledError):
     def __init__(self, late: Deferred[DeliveryAttempt]) -> None:
         super().__init__()
         self.late = late
+
+
+class NoRoute(Exception):
+    """Mail to this domain goes nowhere, for good: ``reply`` is the 5xx that says why."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+
+
+class Routes(Protocol):
+    async def find(self, domain: DomainSettings, sender: Address | None = None, priority: int = 5) -> Route:
+        """Where mail of ``domain`` goes now, looked up anew: at its primaries, by its MX set (RFC 5321 5.1, 7505), at
+        both (``via`` is ``backup``), or by an outbound gateway, which may depend on the sender and the priority.
+        Answers at once, without suspending, where no name need be looked up. Raises NoRoute, and Unavailable when the
+        DNS does not answer."""
+
+
+class Archive(Protocol):
+    def keep(self, entry: SpoolEntry, content: Content) -> Deferred[str]:
+        """Writes a copy to the archive named ``entry.domain``, synced; the same entry twice makes one copy. Fires with
+        its path. Fails with Unavailable, and with Damaged when the content cannot be read whole."""
 
 
 class Courier(Protocol):

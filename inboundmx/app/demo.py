@@ -118,11 +118,13 @@ class SavingConversation:
     def hello(self, session: Session) -> Awaitable[Reply]:
         return succeed(Reply(250, "", "primary.example.test"))
 
-    def mail(self, sender: Address | None, size: int | None, eight_bit: bool, utf8: bool) -> Awaitable[Reply]:
+    def mail(
+        self, sender: Address | None, size: int | None, eight_bit: bool, utf8: bool, ret: str = "", envid: str = ""
+    ) -> Awaitable[Reply]:
         self._sender = sender
         return succeed(Reply(250, "2.1.0", "ok"))
 
-    def recipient(self, address: Address) -> Awaitable[Reply]:
+    def recipient(self, address: Address, notify: str = "", original: str = "") -> Awaitable[Reply]:
         self._recipients.append(address)
         return succeed(Reply(250, "2.1.5", "ok"))
 

@@ -60,7 +60,7 @@ def _domain(
         reading.problems.append(section.problem(wrong))
     domain = DomainSettings(
         name,
-        **values,
+        **{keys[key].name: value for key, value in values.items()},
         levels=_domain_levels(reading, section, settings),
         blocking=_domain_blocking(reading, section, settings),
         weights=_domain_weights(reading, section, settings),

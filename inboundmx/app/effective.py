@@ -21,7 +21,7 @@ def effective(settings: Settings) -> Sections:
     found: Sections = {}
     for each in fields(settings):
         value = getattr(settings, each.name)
-        if hasattr(value, "__dataclass_fields__"):
+        if hasattr(value, "__dataclass_fields__") and not isinstance(value, DomainSettings):
             found[each.name] = _written(value)
     for level in settings.levels:
         found[f"level {level.level.word}"] = _level(level)

@@ -57,7 +57,7 @@ PLAIN: Mapping[str, type[Any]] = {
     "greylisting": GreylistingSettings,
 }
 NAMED = ("domain", "check", "level")
-SECTIONS_TO_COME = frozenset({"lists", "abuse", "console", "backup", "outbound"})
+SECTIONS_TO_COME = frozenset({"lists", "abuse", "archive", "backup", "console", "outbound", "priority"})
 
 S = TypeVar("S")
 

@@ -297,6 +297,37 @@ def prefixes(text: str) -> tuple[int, int]:
     return whole(bits, 8, 32), whole(bits6, 16, 128)
 
 
+def priority_range(text: str) -> tuple[int, int]:
+    """``1-10``: the lowest and the highest priority; one number is both."""
+    low, dash, high = text.partition("-")
+    first = whole(low.strip(), 1, 10)
+    last = whole(high.strip(), 1, 10) if dash else first
+    if first > last:
+        raise Wrong(f"{text} is no range; the lower priority stands first")
+    return first, last
+
+
+def source_addresses(text: str) -> tuple[str, ...]:
+    found = tuple(str(addresses.single(each)) for each in text.split())
+    if len(set(found)) < len(found):
+        raise Wrong("an address stands there twice")
+    return found
+
+
+def domain_names(text: str) -> tuple[str, ...]:
+    return tuple(addresses.domain_name(each) for each in text.split())
+
+
+def status_url(text: str) -> str:
+    if text and not re.fullmatch(r"https?://[^\s/?#]+/?", text):
+        raise Wrong("is no address of a console; write it like http://192.0.2.20:9998")
+    return text.rstrip("/")
+
+
+def any_size(text: str) -> int:
+    return 0 if text == "0" else size(text)
+
+
 def user(text: str) -> str:
     if text and not _USER.fullmatch(text):
         raise Wrong(f"{text} is no user name")
@@ -332,10 +363,14 @@ def storage_url(text: str) -> str:
     return word(text, ("sqlite",))
 
 
-def relay(text: str) -> str:
-    if text == "whitelisted" or (text and text[0].isdigit()) or ":" in text:
-        raise not_there_yet("relaying for others", "write nobody")
-    return word(text, ("nobody",))
+def relay(text: str) -> tuple[Any, ...]:
+    if text == "whitelisted":
+        raise not_there_yet("relaying for whitelisted addresses", "write the addresses, or nobody")
+    if text == "nobody":
+        return ()
+    if not text:
+        raise Wrong("is empty; write nobody, or addresses")
+    return addresses.networks(text)
 
 
 def recipients(text: str) -> str:
@@ -385,7 +420,19 @@ KINDS: Mapping[str, Kind] = {
     "dns_servers": Kind(addresses.name_servers, _list, "system, or addresses, blanks between"),
     "codes": Kind(codes, written_codes, "CODE=WORD or FIRST-LAST=WORD, blanks between"),
     "storage_url": Kind(storage_url, str, "sqlite"),
-    "relay": Kind(relay, str, "nobody"),
+    "relay": Kind(relay, lambda value: _list(value) or "nobody", "nobody, or addresses, a-b ranges, CIDR blocks"),
+    "secret": Kind(one_line, str, "text, or file:/path"),
+    "maybe_priority": Kind(
+        lambda text: whole(text, 1, 10) if text else None, lambda value: "" if value is None else str(value), "1 to 10"
+    ),
+    "priorities": Kind(priority_range, lambda value: "-".join(map(str, value)), "LOWEST-HIGHEST within 1-10"),
+    "source_addresses": Kind(source_addresses, _list, "addresses, blanks between"),
+    "domain_names": Kind(domain_names, _list, "domains, blanks between"),
+    "domain_or_all": Kind(lambda text: "*" if text == "*" else addresses.domain_name(text), str, "domain, or *"),
+    "any_count": Kind(lambda text: whole(text, 0, LARGEST_COUNT), str, "whole number, 0 for no limit"),
+    "any_size": Kind(any_size, lambda value: written_size(value) if value else "0", "size, 0 for no limit"),
+    "status_url": Kind(status_url, str, "http://HOST:PORT"),
+    "console_endpoints": Kind(lambda text: endpoints(text) if text else (), _list, "endpoints, blanks between"),
     "recipients": Kind(recipients, str, "any"),
 }
 

@@ -14,7 +14,7 @@ from inboundmx.delivery.answers import meaning, not_connected, refuses_us, stale
 from inboundmx.delivery.budget import Budget
 from inboundmx.delivery.line import Line
 from inboundmx.delivery.pool import Kept, Pool
-from inboundmx.model.custody import Content, DeliveryAttempt, Handover, Host, Parcel, Route, SpoolEntry
+from inboundmx.model.custody import Content, DeliveryAttempt, Handover, Host, Parcel, Route, SpoolEntry, Terms
 from inboundmx.model.settings import Settings
 from inboundmx.ports import Chance, Clock, Journal, Refused, Transmission, Transmitter, Unheard
 
@@ -80,7 +80,7 @@ class Courier:
         self._chance = chance
         self._journal = journal
         self._budget = Budget(lambda: self._settings().delivery.max_connections)
-        self._pools: dict[tuple[Host, str], Pool] = {}
+        self._pools: dict[tuple[Host, Terms], Pool] = {}
         self._patience: dict[float, Line[_Errand]] = {}
         self._errands: set[_Errand] = set()
         self._stopping = False
@@ -115,7 +115,7 @@ class Courier:
     async def _through(self, errand: _Errand, parcel: Parcel, route: Route) -> Handover:
         detail = "no host"
         for host in route.hosts:
-            pool = self._pools.get((host, route.tls)) or self.pool(host, route.tls)
+            pool = self._pools.get((host, route.terms)) or self.pool(host, route.terms)
             replaced = False
             while True:
                 if pool.down:
@@ -171,7 +171,7 @@ class Courier:
         connection to send it over; what it raises is raised. A host that is down is tried when no other is up."""
         started = self._clock.now()
         recipients = tuple(recipient.address for recipient in entry.pending)
-        pools = [self.pool(host, route.tls) for host in route.hosts]
+        pools = [self.pool(host, route.terms) for host in route.hosts]
         attempt: DeliveryAttempt | None = None
         for pool in [pool for pool in pools if not pool.down] or pools:
             refused = await pool.breaker.knock()
@@ -210,12 +210,12 @@ class Courier:
 
     # --- both ---------------------------------------------------------------------------------------------------------
 
-    def pool(self, host: Host, tls: str) -> Pool:
-        pool = self._pools.get((host, tls))
+    def pool(self, host: Host, terms: Terms) -> Pool:
+        pool = self._pools.get((host, terms))
         if pool is None:
-            pool = self._pools[host, tls] = Pool(
+            pool = self._pools[host, terms] = Pool(
                 host,
-                tls,
+                terms,
                 self._transmitter,
                 self._clock,
                 self._chance,

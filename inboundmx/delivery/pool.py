@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from inboundmx.delivery.budget import Budget
 from inboundmx.delivery.health import Breaker, Suspicion, as_refused
 from inboundmx.delivery.line import Line
-from inboundmx.model.custody import Host
+from inboundmx.model.custody import Host, Terms
 from inboundmx.ports import Chance, Clock, Connection, Refused, Transmitter
 
 LINE_SECONDS = 0.2
@@ -64,7 +64,7 @@ class Pool:
     def __init__(
         self,
         host: Host,
-        tls: str,
+        terms: Terms,
         transmitter: Transmitter,
         clock: Clock,
         chance: Chance,
@@ -75,7 +75,7 @@ class Pool:
         wanted: Callable[[Host], bool],
     ) -> None:
         self.host = host
-        self.tls = tls
+        self.terms = terms
         self.suspicion = Suspicion()
         self.service_seconds = 0.0
         self._transmitter = transmitter
@@ -287,7 +287,7 @@ class Pool:
         waiter.callback(kept)
 
     def _connect(self, seconds: float) -> Deferred[Connection]:
-        return self._transmitter.connect(self.host, tls=self.tls, seconds=seconds)
+        return self._transmitter.connect(self.host, terms=self.terms, seconds=seconds)
 
     def _open(self, live: bool) -> None:
         opening = self._connect(LIVE_CONNECT_SECONDS if live else CONNECT_SECONDS)

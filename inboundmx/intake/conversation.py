@@ -122,10 +122,12 @@ class GatewayConversation:
         self._session_results += await self._run(Stage.HELLO, Envelope(None))
         return self._judged("hello", self._session_results) or Reply(250, "", "hello")
 
-    async def mail(self, sender: Address | None, size: int | None, eight_bit: bool, utf8: bool) -> Reply:
+    async def mail(
+        self, sender: Address | None, size: int | None, eight_bit: bool, utf8: bool, ret: str = "", envid: str = ""
+    ) -> Reply:
         gate = self._gate
         self._id = make_id(gate.clock.now(), gate.chance.token(TOKEN_LENGTH))
-        envelope = Envelope(sender, (), size, eight_bit, utf8)
+        envelope = Envelope(sender, (), size, eight_bit, utf8, ret, envid)
         if gate.spool.free_octets() < max(2 * (size or 0), DISK_RESERVE):
             return self._refuse("mail", Reply(452, "4.3.1", "no room on the disk, try again later"), envelope)
         self._results = self._session_results + await self._run(Stage.SENDER, envelope)
@@ -135,7 +137,7 @@ class GatewayConversation:
         self._envelope = envelope
         return _OK
 
-    async def recipient(self, address: Address) -> Reply:
+    async def recipient(self, address: Address, notify: str = "", original: str = "") -> Reply:
         envelope = self._open_envelope()
         settings = self._plan.settings
         domain = accepts(address, settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from inboundmx.model.address import Address
@@ -31,12 +31,15 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SpoolRecipient:
-    """``last_reply`` is the last answer for this recipient, one printable line, empty before the first attempt."""
+    """``last_reply`` is the last answer for this recipient, one printable line, empty before the first attempt.
+    ``notify`` and ``original`` are NOTIFY and ORCPT as they were said (RFC 3461 4.1, 4.2), empty when they were not."""
 
     address: Address
     status: Status = Status.PENDING
     attempts: int = 0
     last_reply: str = ""
+    notify: str = ""
+    original: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,16 @@ class SpoolEntry:
     """Custody of one message for recipients that share a route and stamps. Instants are seconds since the epoch.
 
     ``message_id`` is the id the stranger was told; ``body_id`` names the stored body, which several entries may share.
-    ``domain`` is the route's key: it is looked up in the settings anew at each attempt. ``slots_used`` counts slots of
-    the retry list used up, ``attempts`` every try, ``dns_errors`` those for which no primary's name could be looked up.
+    ``domain`` is the route's key: it is looked up in the settings anew at each attempt, by ``via``: empty for a domain
+    we carry mail for, ``backup`` where its MX set alone makes us its backup, ``outbound`` for mail that leaves us for
+    anywhere, ``archive`` for a copy that goes to the archive of that name.
+    ``slots_used`` counts slots of the retry list used up, ``attempts`` every try, ``dns_errors`` those for which no
+    primary's name could be looked up.
     ``next_attempt_at`` is None unless ``state`` is ACTIVE.
     ``expires_at`` is the end of retention of what is held or quarantined, None: kept until an operator decides.
     ``may_notify``: whether the policy of ``bounce`` allows a notice to the sender, decided at reception.
+    ``ret`` and ``envid`` are RET and ENVID as they were said (RFC 3461 4.3, 4.4). ``peer_ip``, ``hello`` and
+    ``peer_name`` (confirmed reverse name) are the client's.
     """
 
     id: str
@@ -75,6 +83,10 @@ class SpoolEntry:
     level: str = "none"
     peer_ip: str = ""
     hello: str = ""
+    via: str = ""
+    peer_name: str = ""
+    ret: str = ""
+    envid: str = ""
 
     @property
     def pending(self) -> tuple[SpoolRecipient, ...]:
@@ -114,11 +126,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A server to deliver to. ``address`` is an IP address or a host name; ``protocol`` "smtp" or "lmtp"."""
+    """A server to deliver to. ``address`` is an IP address or a host name; ``protocol`` "smtp" or "lmtp"; ``name`` what
+    an address was looked up for: the name a certificate must have, empty when the address is all that is known."""
 
     address: str
     port: int = 25
     protocol: str = "smtp"
+    name: str = ""
 
     def __str__(self) -> str:
         shown = f"[{self.address}]" if ":" in self.address else self.address
@@ -126,19 +140,46 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """How we speak to a host. ``tls`` as in the INI. With a ``username`` we authenticate, in the clear only when
+    ``auth_without_tls``. ``sources``: our addresses to connect from, in rotation; when that fails, or none is of the
+    host's family, the system chooses. ``client_facts``: ``xclient`` or ``xforward`` tells the host who the real client
+    is, where it offers that; ``none`` does not."""
+
+    tls: str = "opportunistic"
+    username: str = ""
+    password: str = field(default="", repr=False)
+    auth_without_tls: bool = False
+    sources: tuple[str, ...] = ()
+    client_facts: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
-    """Where mail of ``domain`` goes: ``hosts`` in the order to try; ``tls`` as in the INI."""
+    """Where mail of ``domain`` goes: ``hosts`` in the order to try, on these ``terms``. ``fallback`` is the route taken
+    when none of the hosts took the message and none refused it for good."""
 
     domain: str
     hosts: tuple[Host, ...]
-    tls: str = "opportunistic"
+    terms: Terms = Terms()
     mode: str = "forward"
+    fallback: Route | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who brought us a message, as told to a host that trusts us (Postfix: XCLIENT, XFORWARD)."""
+
+    ip: str = ""
+    name: str = ""
+    hello: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
     """One transmission: envelope and content. ``all_or_nothing``: DATA only when every recipient was accepted, else
-    RSET and the outcome tells each recipient's answer (architecture of cut-through)."""
+    RSET and the outcome tells each recipient's answer (architecture of cut-through). ``dsn`` has NOTIFY and ORCPT for
+    each recipient, or is empty when nobody said anything; ``ret`` and ``envid`` as in SpoolEntry."""
 
     message_id: str
     sender: Address | None
@@ -147,6 +188,10 @@ class Parcel:
     eight_bit: bool = False
     utf8: bool = False
     all_or_nothing: bool = False
+    ret: str = ""
+    envid: str = ""
+    dsn: tuple[tuple[str, str], ...] = ()
+    client: Client | None = None
 
 
 class Phase(enum.StrEnum):

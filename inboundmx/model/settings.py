@@ -8,7 +8,7 @@ read and written (a table in ``app.values``); spans are float seconds, sizes oct
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal
 
@@ -111,6 +111,8 @@ class DeliverySettings:
     tls: Literal["none", "opportunistic", "required", "verified"] = key("opportunistic", "word:none opportunistic required verified", "verified: the host's certificate must match its name")
     delay_notice: float = key(4 * HOUR, "span", "a notice that delivery is late goes to the sender after this; 0s: never")
     bounce: Literal["never", "verified", "always"] = key("verified", "word:never verified always", "who may be sent notices; verified: SPF or aligned DKIM passed; else undeliverable mail is held")
+    source_address: tuple[str, ...] = key((), "source_addresses", "our addresses that deliveries come from, in rotation; the system's choice where one fails or none is of the host's family; empty: the system's choice")
+    notices_per_hour: int = key(1000, "count", "notices we write in an hour; what would be told beyond that is held as undeliverable")
     undeliverable_retention: float = key(30 * DAY, "limit", "how long undeliverable, held and quarantined mail is kept")
 
 
@@ -151,7 +153,61 @@ class GreylistingSettings:
 
 @dataclass(frozen=True, slots=True)
 class RelaySettings:
-    allow: str = key("nobody", "relay", "who may send out through us")
+    allow: tuple[Network, ...] = key((), "relay", "who may send out through us, beside whoever authenticates: nobody, or addresses, ranges, CIDR blocks; judged on the TCP or PROXY peer")
+
+
+@dataclass(frozen=True, slots=True)
+class BackupSettings:
+    primaries: tuple[Network, ...] = key((), "networks", "SmarterMail's SmartHost servers: we are backup for any domain whose MX set names us and, with better preference, one of these; its mail is delivered to these alone")
+
+
+@dataclass(frozen=True, slots=True)
+class PrioritySettings:
+    """SmarterMail's priorities for kinds of mail. Each is 1 (last) to 10 (first), or None: as the domain says."""
+
+    message_size_threshold: int = key(2 * MB, "size", "larger messages have the priority over_size")
+    over_size: int | None = key(None, "maybe_priority", "priority of messages over message_size_threshold; empty: as the domain says")
+    null_sender: int | None = key(None, "maybe_priority", "priority of notices and other mail with the null sender; empty: as the domain says")
+    second_attempt: int | None = key(None, "maybe_priority", "priority from the second attempt on; empty: unchanged")
+    third_attempt: int | None = key(None, "maybe_priority", "priority from the third attempt on; empty: unchanged")
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundSettings:
+    """One ``[outbound NAME]``: a gateway or smart host that mail leaves by. Without any, mail goes directly (MX)."""
+
+    name: str
+    mode: Literal["round-robin", "domains"] = key("round-robin", "word:round-robin domains", "round-robin: mail takes turns through all of these; domains: only mail sent by a domain that names it (outbound = NAME)")
+    server: tuple[Host, ...] = key((), "hosts", "name or address, a port after a colon (25 when left out)")
+    username: str = key("", "text", "to authenticate with: PLAIN, LOGIN or CRAM-MD5, as the server offers; empty: no authentication")
+    password: str = key("", "secret", "file:/path, or the password itself")
+    auth_without_tls: bool = key(False, "yes", "yes sends the password over a connection that is not encrypted")
+    tls: Literal["none", "opportunistic", "required", "verified"] = key("opportunistic", "word:none opportunistic required verified", "verified: the server's certificate must match its name")
+    priority: tuple[int, int] = key((1, 10), "priorities", "takes only messages with a priority in this range")
+    exclusive: bool = key(True, "yes", "no: directly first, by this server only if that fails")
+    source_address: tuple[str, ...] = key((), "source_addresses", "as in [delivery], for this server; empty: those of [delivery]")
+    status_url: str = key("", "status_url", "http://HOST:PORT of the [console] of another inboundmx: the fewer messages wait in its spool, the more it is given; empty: all get the same")
+    status_username: str = key("", "text", "the user of that console")
+    status_password: str = key("", "secret", "file:/path, or the password itself")
+    enabled: bool = key(True, "yes", "no: nothing is sent through it")
+    description: str = key("", "text", "for people")
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSettings:
+    """One ``[archive NAME]``. Copies are never deleted by us."""
+
+    name: str
+    domain: str = key("*", "domain_or_all", "mail of this domain, * of all")
+    path: str = key("", "path", "folder that copies are written to, by day; made with mode 0700 when absent")
+    rule: Literal["none", "all", "incoming", "outgoing"] = key("all", "word:none all incoming outgoing", "which mail: that for the domain is incoming, that sent by it through us outgoing")
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleSettings:
+    listen: tuple[str, ...] = key((), "console_endpoints", "Twisted endpoint strings for the status page of programs (/api/status, /healthz); empty: none")
+    username: str = key("", "text", "whoever asks for /api/status gives this name")
+    password: str = key("", "secret", "and this password: file:/path, or itself; without one /api/status is closed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +215,7 @@ class DomainSettings:
     """One ``[domain NAME]``, with what it leaves out filled in from ``[delivery]``, ``[level]`` and ``[blocking]``.
 
     ``levels`` and ``blocking`` are the effective ones; ``weights`` are the domain's own, by (check name, outcome).
+    ``via`` as in SpoolEntry: it tells settings that were made for a domain without a section of its own.
     """
 
     name: str
@@ -177,9 +234,24 @@ class DomainSettings:
     tempfail: Literal["spool", "pass"] = key("spool", "word:spool pass", "as in [delivery]")
     tls: Literal["none", "opportunistic", "required", "verified"] = key("opportunistic", "word:none opportunistic required verified", "as in [delivery]")
     bounce: Literal["never", "verified", "always"] = key("verified", "word:never verified always", "as in [delivery]")
+    enabled: bool = key(True, "yes", "no: mail for it is refused as if it had no section here, and what is in the spool waits")
+    description: str = key("", "text", "for people")
+    subdomains: bool = key(False, "yes", "yes: these settings hold for every name below it too, unless that has a section of its own")
+    except_: tuple[str, ...] = key((), "domain_names", "for [domain *] alone: all but these domains (SmarterMail: All But Specified Domains)")
+    client_facts: Literal["none", "xforward", "xclient"] = key("none", "word:none xforward xclient", "tells a primary that trusts us who the real client is, by XFORWARD or XCLIENT where it offers that")
+    outbound: str = key("", "text", "the [outbound] with mode = domains that mail sent by this domain leaves by")
+    messages_per_hour: int = key(0, "any_count", "messages delivered in an hour, the rest waits for the next (SmarterMail: 5000); 0: no limit")
+    bandwidth_per_hour: int = key(0, "any_size", "octets delivered in an hour, the rest waits for the next (SmarterMail: 100MB); 0: no limit")
+    bounces_per_hour: int = key(0, "any_count", "messages with the null sender delivered in an hour, the rest waits for the next (SmarterMail: 1000); 0: no limit")
+    via: str = ""
     levels: tuple[LevelSettings, ...] = DEFAULT_LEVELS
     blocking: BlockingSettings = BlockingSettings()
     weights: Mapping[tuple[str, str], Weight] = field(default_factory=dict)
+
+
+OUTGOING = DomainSettings("", via="outbound", handover="spool", greylisting=False)
+BACKED_UP = DomainSettings("", via="backup", mode="backup", retry=BACKUP_RETRY, when_exhausted="hold")
+ARCHIVING = DomainSettings("", via="archive", when_exhausted="hold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +270,12 @@ class CheckSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All of it. ``fingerprint`` is a short hash of the effective values, kept with each decision."""
+    """All of it. ``fingerprint`` is a short hash of the effective values, kept with each decision.
+
+    ``everything`` is ``[domain *]``. ``outgoing``, ``backed_up`` and ``archiving`` are what holds for mail that leaves us
+    for anywhere, for domains we are backup of by their MX set, and for copies on their way to an archive: settings
+    without a name, made of ``[delivery]``.
+    """
 
     gateway: GatewaySettings = GatewaySettings()
     smtp: SmtpSettings = SmtpSettings()
@@ -209,11 +286,36 @@ class Settings:
     delivery: DeliverySettings = DeliverySettings()
     blocking: BlockingSettings = BlockingSettings()
     relay: RelaySettings = RelaySettings()
+    backup: BackupSettings = BackupSettings()
+    priority: PrioritySettings = PrioritySettings()
+    console: ConsoleSettings = ConsoleSettings()
     greylisting: GreylistingSettings = GreylistingSettings()
     levels: tuple[LevelSettings, ...] = DEFAULT_LEVELS
     domains: Mapping[str, DomainSettings] = field(default_factory=dict)
+    everything: DomainSettings | None = None
+    outgoing: DomainSettings = OUTGOING
+    backed_up: DomainSettings = BACKED_UP
+    archiving: DomainSettings = ARCHIVING
+    outbound: tuple[OutboundSettings, ...] = ()
+    archives: tuple[ArchiveSettings, ...] = ()
     checks: tuple[CheckSettings, ...] = ()
     fingerprint: str = ""
 
-    def domain(self, name: str) -> DomainSettings | None:
-        return self.domains.get(name)
+    def domain(self, name: str, via: str = "") -> DomainSettings | None:
+        """What holds for mail of domain ``name``: its own section, that of the nearest name above it that says so for
+        its subdomains, ``[domain *]``, or None. A section that is not ``enabled`` is found as well."""
+        found = self.domains.get(name) if not via else None
+        if found is not None:
+            return found
+        if via:
+            made = {"outbound": self.outgoing, "backup": self.backed_up, "archive": self.archiving}.get(via)
+            return None if made is None else replace(made, name=name)
+        above = name
+        while above:
+            _, _, above = above.partition(".")
+            found = self.domains.get(above)
+            if found is not None and found.subdomains:
+                return replace(found, name=name)
+        if self.everything is None or not name or name in self.everything.except_:
+            return None
+        return replace(self.everything, name=name)

@@ -7,7 +7,7 @@ whether a server is up.
 from __future__ import annotations
 
 from inboundmx.model.address import Address
-from inboundmx.model.custody import Route
+from inboundmx.model.custody import Route, Terms
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import DomainSettings, Settings
 
@@ -23,7 +23,7 @@ def route_for(domain: DomainSettings, turn: int) -> Route:
     if domain.balance == "round-robin" and hosts:
         first = turn % len(hosts)
         hosts = hosts[first:] + hosts[:first]
-    return Route(domain.name, hosts, domain.tls, domain.mode)
+    return Route(domain.name, hosts, Terms(domain.tls, client_facts=domain.client_facts), domain.mode)
 
 
 def bare_postmaster(address: Address) -> bool:
@@ -50,7 +50,8 @@ def accepts(address: Address, settings: Settings) -> DomainSettings | None:
         return None if target is None else settings.domains[target.domain]
     if not _ROUTING.isdisjoint(address.local):
         return None
-    return settings.domains.get(address.domain)
+    found = settings.domain(address.domain)
+    return found if found is not None and found.enabled else None
 
 
 def refusal(address: Address) -> Reply:

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from inboundmx.model.custody import Host, Phase
+from inboundmx.model.custody import Host, Phase, Terms
 from inboundmx.model.reply import Reply
 from inboundmx.ports import Clock, Connection, Refused
 from inboundmx.smtp.client_connection import SmtpConnection
@@ -48,8 +48,8 @@ class SmtpTransmitter:
         self.folder = folder
         self.contexts = ClientContexts(trust_root)
 
-    def connect(self, host: Host, *, tls: str, seconds: float, source: str = "") -> Deferred[Connection]:
-        return Opening(self, host, tls, seconds, source).done
+    def connect(self, host: Host, *, terms: Terms, seconds: float, source: str = "") -> Deferred[Connection]:
+        return Opening(self, host, terms, seconds, source).done
 
 
 class _ConnectionFactory(Factory):
@@ -66,11 +66,11 @@ class Opening:
     """One connection on its way to being usable; a second one in the clear when encryption is opportunistic and the
     first one's handshake failed. ``done`` fires with the Connection or fails with Refused."""
 
-    def __init__(self, transmitter: SmtpTransmitter, host: Host, tls: str, seconds: float, source: str) -> None:
+    def __init__(self, transmitter: SmtpTransmitter, host: Host, terms: Terms, seconds: float, source: str) -> None:
         self.done: Deferred[Connection] = Deferred(self._cancelled)
         self._transmitter = transmitter
         self._host = host
-        self._wanted = tls
+        self._wanted = terms.tls
         self._seconds = seconds
         self._source = source
         self._finished = False

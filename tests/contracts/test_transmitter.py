@@ -12,7 +12,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
 from inboundmx.model.address import Address
-from inboundmx.model.custody import DeliveryAttempt, Host, Phase
+from inboundmx.model.custody import DeliveryAttempt, Host, Phase, Terms
 from inboundmx.model.reply import Reply
 from inboundmx.ports import Refused
 
@@ -168,7 +168,7 @@ class World:
         self.kind.run()
 
     def dial(self, host: Host = SMTP, tls: str = "opportunistic") -> Outcome:
-        outcome = Outcome(self.kind.transmitter.connect(host, tls=tls, seconds=5.0))
+        outcome = Outcome(self.kind.transmitter.connect(host, terms=Terms(tls), seconds=5.0))
         self.kind.run()
         return outcome
 

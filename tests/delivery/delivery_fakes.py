@@ -135,7 +135,7 @@ class FakeTransmitter:
     sent: list = field(default_factory=list)
     automatic: object = None
 
-    def connect(self, host, *, tls, seconds, source=""):
+    def connect(self, host, *, terms, seconds, source=""):
         how = self.hosts.get(host, "up")
         cancelled = []
         opening = Deferred(cancelled.append)

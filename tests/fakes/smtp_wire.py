@@ -13,7 +13,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
 from inboundmx.model.address import Address
-from inboundmx.model.custody import Content, Host, Parcel
+from inboundmx.model.custody import Content, Host, Parcel, Terms
 from inboundmx.model.message import Body
 from inboundmx.smtp.client import SmtpTransmitter
 
@@ -92,7 +92,7 @@ class Network:
         self.transmitter = SmtpTransmitter(self.reactor, self.clock, hostname, folder)
 
     def dial(self, host: Host = HOST, tls: str = "none", seconds: float = 5.0, source: str = "") -> Outcome:
-        return Outcome(self.transmitter.connect(host, tls=tls, seconds=seconds, source=source))
+        return Outcome(self.transmitter.connect(host, terms=Terms(tls), seconds=seconds, source=source))
 
     def answer(self) -> Line:
         """Accepts the connection the client asked for last."""

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from inboundmx.model.address import Address
-from inboundmx.model.custody import DeliveryAttempt, Host, Parcel, Phase
+from inboundmx.model.custody import DeliveryAttempt, Host, Parcel, Phase, Terms
 from inboundmx.model.reply import Reply
 from inboundmx.ports import Clock, Refused
 
@@ -48,7 +48,7 @@ class FakeTransmitter:
         self.latency = latency
         self.connections: list[FakeConnection] = []
 
-    def connect(self, host: Host, *, tls: str, seconds: float, source: str = "") -> Deferred[Any]:
+    def connect(self, host: Host, *, terms: Terms, seconds: float, source: str = "") -> Deferred[Any]:
         deadline: Any = None
         answer: Any = None
 
@@ -77,7 +77,7 @@ class FakeTransmitter:
                 if not reply.positive:
                     refuse("rejects_us" if reply.permanent else "lost", phase, reply)
                     return
-            if tls in ("required", "verified"):
+            if terms.tls in ("required", "verified"):
                 refuse("tls", Phase.TLS)
                 return
             cancelled(done)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from inboundmx.model.address import Address
-from inboundmx.model.custody import Host, Route
+from inboundmx.model.custody import Host, Route, Terms
 from inboundmx.model.settings import DomainSettings, GatewaySettings, Settings
 from inboundmx.policy.routing import accepts, bare_postmaster, postmaster, refusal, route_for
 
@@ -22,7 +22,7 @@ def settings(postmaster_at: str = "", *domains: str) -> Settings:
 @pytest.mark.parametrize("turn", [0, 1, 2, 3, 1000])
 def test_failover_begins_with_the_first(turn: int) -> None:
     domain = DomainSettings("a.test", "backup", HOSTS, tls="required")
-    assert route_for(domain, turn) == Route("a.test", HOSTS, "required", "backup")
+    assert route_for(domain, turn) == Route("a.test", HOSTS, Terms("required"), "backup")
 
 
 def test_round_robin_begins_one_further_each_time() -> None:

@@ -26,7 +26,7 @@ from twisted.internet.task import react
 from twisted.protocols.basic import LineReceiver
 
 from inboundmx.model.address import Address
-from inboundmx.model.custody import Content, Host, Parcel
+from inboundmx.model.custody import Content, Host, Parcel, Terms
 from inboundmx.model.message import Body
 from inboundmx.ports import Refused
 from inboundmx.smtp.client import SmtpTransmitter
@@ -135,7 +135,7 @@ async def deliver(
     transmitter: SmtpTransmitter, host: Host, tls: str, octets: bytes, path: str | None, **how: Any
 ) -> Any:
     try:
-        connection: Any = await transmitter.connect(host, tls=tls, **{"seconds": 5.0, **how})
+        connection: Any = await transmitter.connect(host, terms=Terms(tls), **{"seconds": 5.0, **how})
     except Refused as refused:
         return {"refused": refused.trouble, "phase": refused.phase}
     body = Body(len(octets), octets[: 256 * 1024], path, hashlib.sha256(octets).digest())
