@@ -6,13 +6,43 @@ Knows the sender's own route, when we have one. Does not know how a notice is wo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from inboundmx.model.custody import Content, Deposit, Host, SpoolEntry, SpoolRecipient, State
+from inboundmx.model.custody import Content, DeliveryAttempt, Deposit, Host, SpoolEntry, SpoolRecipient, State
 from inboundmx.model.message import Body
-from inboundmx.model.settings import Settings
+from inboundmx.model.settings import DomainSettings, Settings
 from inboundmx.policy.notices import HEADERS_LIMIT, Kind, compose
-from inboundmx.policy.retrying import UNDELIVERABLE
+from inboundmx.policy.retrying import UNDELIVERABLE, Settlement, given_up_after
+
+
+def deposits_of(
+    entry: SpoolEntry,
+    settlement: Settlement,
+    attempt: DeliveryAttempt,
+    domain: DomainSettings,
+    content: Content,
+    settings: Settings,
+    now: float,
+    new_id: Callable[[], str],
+) -> tuple[Deposit, ...]:
+    """What is committed together with the end of what failed: its notice, or what is kept of it."""
+    deposits = []
+    host = None if attempt.trouble else attempt.host
+    if settlement.split is not None:
+        deposits.append(Deposit(replace(settlement.split, id=new_id()), content))
+    if settlement.fate == "notify":
+        deposits.append(
+            notice_of("failed", entry, settlement.failed, content, settings, now, new_id(), host=host, retry_until=None)
+        )
+    if settlement.delayed and settlement.entry is not None:
+        deposits.append(
+            notice_of(
+                "delayed", entry, settlement.entry.pending, content, settings, now, new_id(),
+                host=host, retry_until=entry.received_at + given_up_after(domain.retry, domain.lifetime),
+            )
+        )  # fmt: skip
+    return tuple(deposits)
 
 
 def notice_of(

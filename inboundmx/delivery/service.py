@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from inboundmx.delivery.agenda import Agenda
 from inboundmx.delivery.courier import Courier
-from inboundmx.delivery.notifying import notice_of
+from inboundmx.delivery.notifying import deposits_of
 from inboundmx.delivery.telling import tell
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Change, Content, DeliveryAttempt, Deposit, Host, SpoolEntry, State, Status
@@ -28,7 +28,6 @@ from inboundmx.policy.retrying import (
     UNANSWERED_SECONDS,
     Settlement,
     due_in,
-    given_up_after,
     park,
     settle,
 )
@@ -309,7 +308,9 @@ class DeliveryService:
                 return None
             except Damaged as damage:
                 return await self._park(_without(entry, settlement.delivered), DAMAGED, str(damage), "error")
-            deposits = self._deposits(entry, settlement, attempt, domain, content, now)
+            deposits = deposits_of(
+                entry, settlement, attempt, domain, content, self._settings(), now, lambda: self._new_id(now)
+            )
         kept = settlement.entry
         await self._commit(Change(deposits, () if kept is None else (kept,), (id,) if kept is None else ()), id, kept)
         tell(self._journal, entry, settlement, attempt, deposits)
@@ -353,37 +354,6 @@ class DeliveryService:
             await pause
         finally:
             self._pauses.pop(pause).cancel()
-
-    def _deposits(
-        self,
-        entry: SpoolEntry,
-        settlement: Settlement,
-        attempt: DeliveryAttempt,
-        domain: DomainSettings,
-        content: Content,
-        now: float,
-    ) -> tuple[Deposit, ...]:
-        """What is committed together with the end of what failed: its notice, or what is kept of it."""
-        deposits = []
-        settings = self._settings()
-        host = None if attempt.trouble else attempt.host
-        if settlement.split is not None:
-            deposits.append(Deposit(replace(settlement.split, id=self._new_id(now)), content))
-        if settlement.fate == "notify":
-            deposits.append(
-                notice_of(
-                    "failed", entry, settlement.failed, content, settings, now, self._new_id(now),
-                    host=host, retry_until=None,
-                )
-            )  # fmt: skip
-        if settlement.delayed and settlement.entry is not None:
-            deposits.append(
-                notice_of(
-                    "delayed", entry, settlement.entry.pending, content, settings, now, self._new_id(now),
-                    host=host, retry_until=entry.received_at + given_up_after(domain.retry, domain.lifetime),
-                )
-            )  # fmt: skip
-        return tuple(deposits)
 
     def _new_id(self, now: float) -> str:
         return make_id(now, self._chance.token(TOKEN_LENGTH))
