@@ -323,7 +323,17 @@ class Gateway(Child):
             # Its own log goes aside, so that stdout is ours.
             options = ("-n", "--pidfile=", f"--logfile={self.folder}/twistd.log")
             return [sys.executable, "-c", twistd, *options, "inboundmx", "--config", str(self.config)]
+        if self.launcher == "warped":
+            return [sys.executable, str(HERE / "warped_gateway.py"), str(self.config), str(self.folder / "time")]
         return [sys.executable, "-m", "inboundmx", "--config", str(self.config), "run"]
+
+    def pass_time(self, seconds: float) -> None:
+        """With the launcher ``warped``: returns when so much time has passed for the gateway."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as remote:
+            remote.settimeout(120)
+            remote.connect(str(self.folder / "time"))
+            remote.sendall(f"{seconds}\n".encode())
+            assert remote.recv(100) == b"passed\n"
 
     def start(self, *, descriptors: int | None = None) -> Self:
         """``descriptors``: how many files and sockets it may have open."""
