@@ -33,7 +33,7 @@ from benchmarks.services import (
     in_own_network,
     outcomes,
 )
-from inboundmx.app.assemble import plan_of
+from inboundmx.app.inside import plan_of
 from inboundmx.app.settings import load
 from inboundmx.checks.api import Case, Tools
 from inboundmx.model.address import Address

@@ -12,7 +12,6 @@ import pwd
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +25,14 @@ from inboundmx.app.control import AlreadyRunning, ControlSocket
 from inboundmx.app.descriptors import room_for_strangers
 from inboundmx.app.greylist_operations import GreylistOperations
 from inboundmx.app.health import ServicesHealth
+from inboundmx.app.inside import Inside, Outside
 from inboundmx.app.listening import CurrentCertificate, listen
 from inboundmx.app.maillog import FaultObserver, LineWriter, MailLog, line_writer
 from inboundmx.app.operations import Operations
 from inboundmx.app.pause_operations import PauseOperations
 from inboundmx.app.settings import BadSettings, load
 from inboundmx.checks.api import Tools
-from inboundmx.checks.registry import KINDS
-from inboundmx.checks.runner import Runner
-from inboundmx.delivery.courier import Courier
-from inboundmx.delivery.pausing import Pauses, PausingCourier
-from inboundmx.delivery.retention import Retention
-from inboundmx.delivery.service import DeliveryService
-from inboundmx.intake.acceptance import Acceptance
-from inboundmx.intake.conversation import GatewayReception, Plan
+from inboundmx.delivery.pausing import Pauses
 from inboundmx.model.settings import Settings
 from inboundmx.net.chance import SystemChance
 from inboundmx.net.clock import ReactorClock
@@ -76,15 +69,6 @@ class CannotStart(Exception):
         for problem in self.problems:
             # twistd has made its log of sys.stderr by then.
             print(f"inboundmx: {problem}", file=sys.__stderr__)
-
-
-def plan_of(tools: Tools, journal: Journal) -> Plan:
-    """Reception by the settings in ``tools``. Raises ValueError when checks wait for one another."""
-    settings = tools.settings
-    checks = [
-        (check, KINDS[check.kind](check.options, replace(tools, timeout=check.timeout))) for check in settings.checks
-    ]
-    return Plan(settings, Runner(checks, tools.clock, journal), {check.name: check for check in settings.checks})
 
 
 class GatewayService(Service):
@@ -176,22 +160,14 @@ class GatewayService(Service):
         self._tools = self._make_tools(settings, journal)
         bodies = SpoolBodies(str(self._folder), str(self._data))
         self._transmitter = SmtpTransmitter(reactor, clock, settings.gateway.hostname, str(self._data))
-        courier = Courier(self._transmitter, lambda: self.settings, clock, chance, journal)
-        self._pauses = self._make_pauses(journal)
-        self._deliveries = DeliveryService(
-            self._spool, courier, lambda: self.settings, clock, chance, journal, self._is_paused
+        pauses = self._make_pauses(journal)
+        self._inside = Inside(
+            Outside(clock, chance, journal, self._spool, bodies, self._transmitter, self._tools, pauses)
         )
-        self._pauses.ended = self._deliveries.resumed
-        self._spool.written_late = self._deliveries.deposited
-        self._retention = Retention(self._spool, clock, journal)
-        handing_over = PausingCourier(courier, self._pauses)
-        acceptance = Acceptance(handing_over, self._spool, self._deliveries, journal, clock, chance)
-        self._reception = GatewayReception(
-            plan_of(self._tools, journal), acceptance, self._spool, bodies, journal, clock, chance
-        )
+        self._spool.written_late = self._inside.deliveries.deposited
         self._operations = Operations(
             self._spool,
-            self._deliveries,
+            self._inside.deliveries,
             journal,
             clock,
             settings,
@@ -200,24 +176,19 @@ class GatewayService(Service):
                 "greylist": GreylistOperations(self._state, journal, clock, lambda: self.settings),
                 "spool": self._pausing,
             },
-            self._is_paused,
+            self._inside.is_paused,
         )
         self._control = ControlSocket(self._data, self._operations, reactor)
         self._control.startService()
-        self._factory.reception = self._reception
+        self._factory.reception = self._inside.reception
         self._make_room(settings)
-        self._pauses.start()
-        self._deliveries.start()
-        self._retention.start()
+        self._inside.start()
 
     def _make_pauses(self, journal: Journal) -> Pauses:
         file = PauseFile(str(self._data))
         pauses = Pauses(self._clock, journal, lambda kept: self._offload.run(file.write, kept), file.read())
         self._pausing = PauseOperations(pauses, self._clock, lambda: self.settings)
         return pauses
-
-    def _is_paused(self, domain: str) -> bool:
-        return self._pauses.of(domain) is not None
 
     def _make_tools(self, settings: Settings, journal: Journal) -> Tools:
         clock, reactor = self._clock, self._reactor
@@ -273,8 +244,7 @@ class GatewayService(Service):
             changed = [key for key in FIXED if getattr(settings.gateway, key) != getattr(self.settings.gateway, key)]
             if changed:
                 raise ValueError(f"[gateway] {', '.join(changed)}: needs a restart")
-            tools = replace(self._tools, settings=settings)
-            plan = plan_of(tools, self._journal)
+            plan = self._inside.plan(settings)
             options = server_options(settings.tls)
             writer = line_writer(settings.log)
         except BadSettings as bad:
@@ -284,11 +254,10 @@ class GatewayService(Service):
         else:
             self.settings = settings
             self._take_certificate(options)
-            self._tools = tools
+            self._inside.use(plan)
             self._resolver.configure(name_servers(settings.dns.servers), settings.dns.timeout)
             self._factory.settings = settings
             self._make_room(settings)
-            self._reception.plan = plan
             self._operations.settings = settings
             self._transmitter.hostname = settings.gateway.hostname
             self._ledger.configure(settings.log.keep, settings.log.keep_size)
@@ -321,13 +290,10 @@ class GatewayService(Service):
             return
         self._journal.record("stopping", "", {})
         await self._close_ports()
-        # What waits for a connection to a primary is promised instead, so that its sender still hears 250.
-        self._deliveries.hurry()
+        self._inside.hurry()
         await self._factory.drain(DRAIN_SECONDS)
         await self._control.stopService()
-        self._retention.stop()
-        self._pauses.stop()
-        await self._deliveries.stop()
+        await self._inside.stop()
         self._resolver.close()
         await self._offload.close()
         await self._state.close()

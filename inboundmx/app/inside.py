@@ -1,0 +1,98 @@
+"""The inside of the gateway, plugged together from ports: reception, deliveries, and what operators ask of them.
+
+Knows who is built from what, and in which order things begin and end. Does not know a reactor, a file or a socket:
+``assemble`` brings the real outside, a simulation a faked one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from twisted.internet.defer import Deferred
+
+from inboundmx.checks.api import Tools
+from inboundmx.checks.registry import KINDS
+from inboundmx.checks.runner import Runner
+from inboundmx.delivery.courier import Courier
+from inboundmx.delivery.pausing import Pauses, PausingCourier
+from inboundmx.delivery.retention import Retention
+from inboundmx.delivery.service import DeliveryService
+from inboundmx.intake.acceptance import Acceptance
+from inboundmx.intake.conversation import GatewayReception, Plan
+from inboundmx.model.settings import Settings
+from inboundmx.ports import Bodies, Chance, Clock, Journal, Spool, Transmitter
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the inside is plugged into. ``tools`` is what checks ask, with the settings to begin with."""
+
+    clock: Clock
+    chance: Chance
+    journal: Journal
+    spool: Spool
+    bodies: Bodies
+    transmitter: Transmitter
+    tools: Tools
+    pauses: Pauses
+
+
+def plan_of(tools: Tools, journal: Journal) -> Plan:
+    """Reception by the settings in ``tools``. Raises ValueError when checks wait for one another."""
+    settings = tools.settings
+    checks = [
+        (check, KINDS[check.kind](check.options, replace(tools, timeout=check.timeout))) for check in settings.checks
+    ]
+    return Plan(settings, Runner(checks, tools.clock, journal), {check.name: check for check in settings.checks})
+
+
+class Inside:
+    """``settings`` are those in force; ``use`` swaps them whole."""
+
+    def __init__(self, outside: Outside) -> None:
+        clock, chance, journal, spool = outside.clock, outside.chance, outside.journal, outside.spool
+        self.settings = outside.tools.settings
+        self._tools = outside.tools
+        self._journal = journal
+        self._pauses = outside.pauses
+        current: Callable[[], Settings] = lambda: self.settings  # noqa: E731
+        self.courier = Courier(outside.transmitter, current, clock, chance, journal)
+        self.deliveries = DeliveryService(spool, self.courier, current, clock, chance, journal, self.is_paused)
+        self._pauses.ended = self.deliveries.resumed
+        self._retention = Retention(spool, clock, journal)
+        handing_over = PausingCourier(self.courier, self._pauses)
+        acceptance = Acceptance(handing_over, spool, self.deliveries, journal, clock, chance)
+        self.reception = GatewayReception(
+            plan_of(outside.tools, journal), acceptance, spool, outside.bodies, journal, clock, chance
+        )
+
+    def plan(self, settings: Settings) -> Plan:
+        """What ``use`` would make of reception. Raises ValueError."""
+        return plan_of(replace(self._tools, settings=settings), self._journal)
+
+    def use(self, plan: Plan) -> None:
+        """From the next connection and the next attempt on."""
+        self.settings = plan.settings
+        self._tools = replace(self._tools, settings=plan.settings)
+        self.reception.plan = plan
+
+    def is_paused(self, domain: str) -> bool:
+        return self._pauses.of(domain) is not None
+
+    def start(self) -> None:
+        """Adopts what the spool holds."""
+        self._pauses.start()
+        self.deliveries.start()
+        self._retention.start()
+
+    def hurry(self) -> None:
+        """The first part of a stop: what waits for a connection to a primary is promised instead, so that its sender
+        still hears 250."""
+        self.deliveries.hurry()
+
+    def stop(self) -> Deferred[None]:
+        """Nothing is delivered any more; fires when what was under way is settled on the disk."""
+        self._retention.stop()
+        self._pauses.stop()
+        return self.deliveries.stop()
