@@ -102,7 +102,7 @@ class SpoolFile:
             try:
                 if os.path.getsize(path) == 0:
                     raise Damaged("the file is empty")
-                self._connection = schema.connect(path)
+                self._connection = self._connect(path)
                 entries = open_entries(self._connection)
             except (*ERRORS, Damaged) as error:
                 meant = Condemned(str(error)) if isinstance(error, Damaged) else self._meaning(error)
@@ -117,6 +117,16 @@ class SpoolFile:
         self._reserve.hold()
         self._files.sweep(known if whole else None)
         return entries
+
+    def _connect(self, path: str) -> sqlite3.Connection:
+        try:
+            return schema.connect(path)
+        except sqlite3.OperationalError as error:
+            if not isinstance(self._meaning(error), StorageFull):
+                raise
+            # An upgrade writes to the file, and that must not need an empty disk.
+            self._reserve.use()
+            return schema.connect(path)
 
     def _tidy(self, notes: list[Note]) -> None:
         """Half-made generations go; older ones that were not set aside before we ended are now."""

@@ -62,8 +62,12 @@ def _to_1(database: sqlite_utils.Database) -> None:
     database["entry"].create_index(["body_id"], index_name="entry_body", if_not_exists=True)  # type: ignore[union-attr]
 
 
+def _to_2(database: sqlite_utils.Database) -> None:
+    """The tables are the same: facts may now say more, which an older release would take for damage."""
+
+
 # Each step brings a file from the version before to its own, and may be repeated.
-MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_to_1,)
+MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_to_1, _to_2)
 VERSION = len(MIGRATIONS)
 
 

@@ -7,48 +7,63 @@ rest of it, its *facts*, as JSON that people can read.
 from __future__ import annotations
 
 import json
-import sys
 import zlib
+from functools import lru_cache
+from sys import intern
 
 from inboundmx.model.address import Address
 from inboundmx.model.custody import SpoolEntry, SpoolRecipient, State, Status
 from inboundmx.ports import Damaged
 
 FACTS_VERSION = 1
+_SHARED = ("domain", "level", "cause", "peer_ip", "hello", "via", "peer_name", "ret")
+_STATES = {state.value: state for state in State}
+_STATUSES = {status.value: status for status in Status}
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 def facts_of(entry: SpoolEntry) -> str:
-    """The facts as ASCII JSON."""
+    """The facts as ASCII JSON. What most mail has nothing to say of is left out when it is empty."""
     sender = entry.sender
-    return _encode(
-        {
-            "v": FACTS_VERSION,
-            "message_id": entry.message_id,
-            "received_at": entry.received_at,
-            "sender": None if sender is None else (sender.local, sender.domain),
-            "recipients": [
-                (r.address.local, r.address.domain, r.status.value, r.attempts, r.last_reply) for r in entry.recipients
-            ],
-            "size": entry.size,
-            "domain": entry.domain,
-            "priority": entry.priority,
-            "cause": entry.cause,
-            "attempts": entry.attempts,
-            "slots_used": entry.slots_used,
-            "dns_errors": entry.dns_errors,
-            "expires_at": entry.expires_at,
-            "eight_bit": entry.eight_bit,
-            "utf8": entry.utf8,
-            "may_notify": entry.may_notify,
-            "delay_notified": entry.delay_notified,
-            "notice": entry.notice,
-            "level": entry.level,
-            "peer_ip": entry.peer_ip,
-            "hello": entry.hello,
-        }
-    )
+    facts: dict[str, object] = {
+        "v": FACTS_VERSION,
+        "message_id": entry.message_id,
+        "received_at": entry.received_at,
+        "sender": None if sender is None else (sender.local, sender.domain),
+        "recipients": [_recipient(recipient) for recipient in entry.recipients],
+        "size": entry.size,
+        "domain": entry.domain,
+        "priority": entry.priority,
+        "cause": entry.cause,
+        "attempts": entry.attempts,
+        "slots_used": entry.slots_used,
+        "dns_errors": entry.dns_errors,
+        "expires_at": entry.expires_at,
+        "eight_bit": entry.eight_bit,
+        "utf8": entry.utf8,
+        "may_notify": entry.may_notify,
+        "delay_notified": entry.delay_notified,
+        "notice": entry.notice,
+        "level": entry.level,
+        "peer_ip": entry.peer_ip,
+        "hello": entry.hello,
+    }
+    if entry.via:
+        facts["via"] = entry.via
+    if entry.peer_name:
+        facts["peer_name"] = entry.peer_name
+    if entry.ret:
+        facts["ret"] = entry.ret
+    if entry.envid:
+        facts["envid"] = entry.envid
+    return _encode(facts)
+
+
+def _recipient(recipient: SpoolRecipient) -> tuple[object, ...]:
+    address = recipient.address
+    told = (address.local, address.domain, recipient.status.value, recipient.attempts, recipient.last_reply)
+    return (*told, recipient.notify, recipient.original) if recipient.notify or recipient.original else told
 
 
 def sum_of(*parts: bytes | str) -> int:
@@ -80,22 +95,41 @@ def entry_of(id: str, body_id: str, state: str, next_attempt_at: float | None, f
         if read.pop("v") != FACTS_VERSION:
             raise Damaged(f"entry {id:.40}: facts of an unknown version")
         sender = read.pop("sender")
-        recipients = tuple(
-            SpoolRecipient(Address(local, sys.intern(domain)), Status(status), attempts, last_reply)
-            for local, domain, status, attempts, last_reply in read.pop("recipients")
-        )
-        for name in ("domain", "level", "cause"):
-            read[name] = sys.intern(read[name])
+        recipients = tuple([_recipient_of(*told) for told in read.pop("recipients")])
+        # A hundred thousand entries that wait for one primary say the same of themselves a hundred thousand times.
+        for name in _SHARED:
+            if name in read:
+                read[name] = intern(read[name])
         if read["message_id"] == id:
             read["message_id"] = id
         return SpoolEntry(
             id=id,
             body_id=id if body_id == id else body_id,
-            state=State(state),
+            state=_STATES[state],
             next_attempt_at=next_attempt_at,
-            sender=None if sender is None else Address(*sender),
+            sender=None if sender is None else _address(*sender),
             recipients=recipients,
             **read,
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise Damaged(f"entry {id!s:.40}: {error}") from error
+
+
+# Most mail that waits is for few mailboxes, so their recipients are the same objects. Whoever has read many lets go of
+# them with ``forget_shared``.
+@lru_cache(maxsize=16384)
+def _recipient_of(
+    local: str, domain: str, status: str, attempts: int, last_reply: str, notify: str = "", original: str = ""
+) -> SpoolRecipient:
+    address = _address(local, domain)
+    return SpoolRecipient(address, _STATUSES[status], attempts, intern(last_reply), intern(notify), original)
+
+
+@lru_cache(maxsize=16384)
+def _address(local: str, domain: str) -> Address:
+    return Address(local, intern(domain))
+
+
+def forget_shared() -> None:
+    _recipient_of.cache_clear()
+    _address.cache_clear()

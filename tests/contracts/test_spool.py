@@ -120,6 +120,9 @@ EVERY_FACT = a_deposit(
     recipients=(
         SpoolRecipient(Address("bücher", "here.example"), Status.DELIVERED, 2, "250 2.0.0 ok"),
         SpoolRecipient(Address("Postmaster", ""), Status.FAILED, 1, "550 5.1.1 \udcff no"),
+        SpoolRecipient(Address("told", "here.example"), notify="SUCCESS,DELAY", original="rfc822;a+2Bb@here.example"),
+        SpoolRecipient(Address("silent", "here.example"), notify="NEVER"),
+        SpoolRecipient(Address("moved", "here.example"), original="utf-8;m\\x{FC}@here.example"),
     ),
     priority=9,
     state=State.QUARANTINED,
@@ -136,6 +139,10 @@ EVERY_FACT = a_deposit(
     level="high",
     peer_ip="2001:db8::1",
     hello="client.example",
+    via="outbound",
+    peer_name="mail.client.example",
+    ret="HDRS",
+    envid="QQ+2B314159",
 )
 
 
