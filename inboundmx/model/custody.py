@@ -216,7 +216,8 @@ class DeliveryAttempt:
     ``unable`` (the host lacks what the message needs), ``abandoned``, ``damaged`` (the stored body could not be read
     whole; no final dot was sent).
     ``dot_sent``: the final dot had left us, so without an answer the message may have arrived. A 2xx in ``replies``
-    means delivered only where ``phase`` is DOT; then it does even beside trouble (LMTP answers for each recipient)."""
+    means delivered only where ``phase`` is DOT; then it does even beside trouble (LMTP answers for each recipient).
+    ``dsn``: the host offered DSN and was told what the sender asked for, so notices of success are its duty now."""
 
     host: Host
     started_at: float
@@ -226,6 +227,7 @@ class DeliveryAttempt:
     tls: str = ""
     trouble: str = ""
     dot_sent: bool = False
+    dsn: bool = False
 
     @property
     def delivered(self) -> bool:
