@@ -1,8 +1,8 @@
 """What a command line says.
 
-Knows the grammar of RFC 5321 4.1, of SIZE (RFC 1870), 8BITMIME (RFC 6152) and SMTPUTF8 (RFC 6531). Does not know which
-command may come when, nor whether an address exists. What is not grammar is refused, never guessed at: an address is
-read in one way or not at all.
+Knows the grammar of RFC 5321 4.1, of SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531) and DSN (RFC 3461, RFC
+6533). Does not know which command may come when, nor whether an address exists. What is not grammar is refused, never
+guessed at: an address is read in one way or not at all.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from inboundmx.model.reply import Reply
 LOCAL_LIMIT = 254
 DOMAIN_LIMIT = 255
 HELLO_LIMIT = 255
+# RFC 3461 4.4 and 4.2.
+ENVID_LIMIT = 100
+ORCPT_LIMIT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +37,24 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """``size`` in octets as declared, None without SIZE."""
+    """``size`` in octets as declared, None without SIZE. ``ret`` in upper case and ``envid`` as it was said, empty
+    without RET and ENVID."""
 
     sender: Address | None
     size: int | None = None
     eight_bit: bool = False
     utf8: bool = False
+    ret: str = ""
+    envid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Rcpt:
+    """``notify`` in upper case, no word twice, ``original`` as it was said; empty without NOTIFY and ORCPT."""
+
     address: Address
+    notify: str = ""
+    original: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +138,13 @@ _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^= \x00-\x1f\x7f]+))?")
 _SIZE = re.compile(r"[0-9]{1,20}")
+# RFC 3461 4: what is encoded is a printable character too (4.4, and RFC 3464 2.1 for where it is shown).
+_XTEXT = r"(?:[!-*,-<>-~]|\+(?:[2-6][0-9A-Fa-f]|7[0-9A-Ea-e]))+"
+_ENVID = re.compile(_XTEXT)
+_ORCPT = re.compile(rf"(?!utf-8;)[A-Za-z0-9][A-Za-z0-9-]*;{_XTEXT}", re.IGNORECASE)
+# RFC 6533 3: neither "+" nor "=", and a backslash only to name a character; beyond ASCII where SMTPUTF8 was said.
+_ORCPT_UTF8 = re.compile(r"(?i:utf-8);(?:[!-*,-<>-\[\]-~\u0080-\U0010ffff]|\\x\{[0-9A-Fa-f]{2,6}\})+")
+_NAMED = re.compile(r"\\x\{([0-9A-Fa-f]+)\}")
 _HEADER_LINE = re.compile(rb"[!-9;-~]+:")
 
 _BAD_SENDER = Reply(501, "5.1.7", "Bad sender address syntax")
@@ -171,12 +188,12 @@ def _mail(text: str, _utf8: bool) -> Command:
     found = null or mailbox
     if found is None:
         raise _Unfit(_BAD_SENDER)
-    size, eight_bit, utf8 = None, False, False
+    size, eight_bit, utf8, ret, envid = None, False, False, "", ""
     parameters = found[found.re.groups]
     if parameters:
-        size, eight_bit, utf8 = _mail_parameters(parameters)
+        size, eight_bit, utf8, ret, envid = _mail_parameters(parameters)
     sender = _address(mailbox[1], mailbox[2], utf8, _BAD_SENDER) if mailbox else None
-    return Mail(sender, size, eight_bit, utf8)
+    return Mail(sender, size, eight_bit, utf8, ret, envid)
 
 
 def _rcpt(text: str, utf8: bool) -> Command:
@@ -190,8 +207,7 @@ def _rcpt(text: str, utf8: bool) -> Command:
             raise _Unfit(_BAD_RECIPIENT)
         address, parameters = _address(mailbox[1], mailbox[2], utf8, _BAD_RECIPIENT), mailbox[3]
     if parameters:
-        for _ in _parameters(parameters):
-            raise _Unfit(_UNKNOWN_PARAMETER)
+        return Rcpt(address, *_rcpt_parameters(parameters, utf8))
     return Rcpt(address)
 
 
@@ -260,7 +276,10 @@ def _literal(domain: str, bad: Reply) -> str:
 def _parameters(text: str) -> list[tuple[str, str | None]]:
     """Names in upper case, each with its value; refuses what is no parameter and what is said twice."""
     found: dict[str, str | None] = {}
-    for word in text.split():
+    # Of all that Unicode calls blank, only these separate.
+    for word in text.replace("\t", " ").split(" "):
+        if not word:
+            continue
         match = _PARAMETER.fullmatch(word)
         if match is None or match[1].upper() in found:
             raise _Unfit(_BAD_PARAMETER)
@@ -268,24 +287,63 @@ def _parameters(text: str) -> list[tuple[str, str | None]]:
     return list(found.items())
 
 
-def _mail_parameters(text: str) -> tuple[int | None, bool, bool]:
-    size, eight_bit, utf8 = None, False, False
+def _mail_parameters(text: str) -> tuple[int | None, bool, bool, str, str]:
+    size, eight_bit, utf8, ret, envid = None, False, False, "", ""
     for name, value in _parameters(text):
         if name == "SIZE":
             if value is None or not _SIZE.fullmatch(value):
                 raise _Unfit(_BAD_PARAMETER)
             size = int(value)
         elif name == "BODY":
-            if value is None or value.upper() not in ("7BIT", "8BITMIME"):
-                raise _Unfit(_BAD_PARAMETER)
-            eight_bit = value.upper() == "8BITMIME"
+            eight_bit = _word(value, "7BIT", "8BITMIME") == "8BITMIME"
         elif name == "SMTPUTF8":
             if value is not None:
                 raise _Unfit(_BAD_PARAMETER)
             utf8 = True
+        elif name == "RET":
+            ret = _word(value, "FULL", "HDRS")
+        elif name == "ENVID":
+            if value is None or len(value) > ENVID_LIMIT or not _ENVID.fullmatch(value):
+                raise _Unfit(_BAD_PARAMETER)
+            envid = value
         else:
             raise _Unfit(_UNKNOWN_PARAMETER)
-    return size, eight_bit, utf8
+    return size, eight_bit, utf8, ret, envid
+
+
+def _word(value: str | None, *known: str) -> str:
+    """One of the known words, which may be said in any case."""
+    # Octets are upper-cased as in verbs: no foreign letter turns into one of ours.
+    word = (value or "").encode().upper().decode()
+    if word not in known:
+        raise _Unfit(_BAD_PARAMETER)
+    return word
+
+
+def _rcpt_parameters(text: str, utf8: bool) -> tuple[str, str]:
+    notify = original = ""
+    for name, value in _parameters(text):
+        if name == "NOTIFY":
+            words = (value or "").split(",")
+            known = ("NEVER",) if len(words) == 1 else ()
+            notify = ",".join(dict.fromkeys(_word(word, "SUCCESS", "FAILURE", "DELAY", *known) for word in words))
+        elif name == "ORCPT":
+            if value is None or len(value.encode()) > ORCPT_LIMIT or not _is_original(value, utf8):
+                raise _Unfit(_BAD_PARAMETER)
+            original = value
+        else:
+            raise _Unfit(_UNKNOWN_PARAMETER)
+    return notify, original
+
+
+def _is_original(text: str, utf8: bool) -> bool:
+    """Whether it is the ORCPT of an address: of any type as xtext (RFC 3461 4.2), or of type utf-8 (RFC 6533 3)."""
+    if _ORCPT.fullmatch(text):
+        return True
+    if not _ORCPT_UTF8.fullmatch(text) or not (utf8 or text.isascii()):
+        return False
+    points = [int(digits, 16) for digits in _NAMED.findall(text)]
+    return text.isprintable() and all(point <= 0x10FFFF and chr(point).isprintable() for point in points)
 
 
 def _alone(command: Command, text: str, _utf8: bool) -> Command:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from inboundmx.model.message import Body
@@ -297,7 +298,7 @@ class Dialogue:
         starttls = "250-STARTTLS\r\n" if self._starttls and not self.session.tls else ""
         return (
             f"250-{self._hostname}\r\n250-PIPELINING\r\n250-SIZE {self._settings.max_message_size}\r\n"
-            f"250-8BITMIME\r\n250-SMTPUTF8\r\n{starttls}250 ENHANCEDSTATUSCODES\r\n"
+            f"250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n{starttls}250 ENHANCEDSTATUSCODES\r\n"
         ).encode()
 
     def _on_mail(self, command: Mail) -> Awaitable[Reply] | None:
@@ -316,9 +317,10 @@ class Dialogue:
             self._utf8 = reply.positive and command.utf8
             self._say(reply)
 
-        return self._ask(
-            "MAIL", then, self._conversation.mail, command.sender, command.size, command.eight_bit, command.utf8
-        )
+        mail: Callable[..., Any] = self._conversation.mail
+        if command.ret or command.envid:
+            mail = partial(mail, ret=command.ret, envid=command.envid)
+        return self._ask("MAIL", then, mail, command.sender, command.size, command.eight_bit, command.utf8)
 
     def _on_rcpt(self, command: Rcpt) -> Awaitable[Reply] | None:
         if not self._transaction:
@@ -327,7 +329,10 @@ class Dialogue:
         if self._accepted >= self._settings.max_recipients:
             self._refuse("RCPT", _TOO_MANY_RECIPIENTS)
             return None
-        return self._ask("RCPT", self._recipient_answered, self._conversation.recipient, command.address)
+        recipient: Callable[..., Any] = self._conversation.recipient
+        if command.notify or command.original:
+            recipient = partial(recipient, notify=command.notify, original=command.original)
+        return self._ask("RCPT", self._recipient_answered, recipient, command.address)
 
     def _recipient_answered(self, reply: Reply) -> None:
         self._say(reply)

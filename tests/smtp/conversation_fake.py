@@ -103,11 +103,11 @@ class FakeConversation:
     def hello(self, session: Session) -> Any:
         return self._answer("hello", session)
 
-    def mail(self, sender: Any, size: Any, eight_bit: bool, utf8: bool) -> Any:
-        return self._answer("mail", sender, size, eight_bit, utf8)
+    def mail(self, sender: Any, size: Any, eight_bit: bool, utf8: bool, **dsn: str) -> Any:
+        return self._answer("mail", sender, size, eight_bit, utf8, *dsn.items())
 
-    def recipient(self, address: Any) -> Any:
-        return self._answer("recipient", address)
+    def recipient(self, address: Any, **dsn: str) -> Any:
+        return self._answer("recipient", address, *dsn.items())
 
     def data(self) -> Any:
         return self._answer("data")

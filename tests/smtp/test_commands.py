@@ -236,10 +236,10 @@ def test_unicode_that_is_not_what_it_seems(path: str) -> None:
         ("MAIL FROM:<> BODY", "MAIL", 501, "5.5.4"),
         ("MAIL FROM:<> SMTPUTF8=yes", "MAIL", 501, "5.5.4"),
         ("MAIL FROM:<> <c@d.example>", "MAIL", 501, "5.5.4"),
-        ("MAIL FROM:<> RET=FULL", "MAIL", 555, "5.5.4"),
+        ("MAIL FROM:<> BODY=8bıtmime", "MAIL", 501, "5.5.4"),
         ("MAIL FROM:<> AUTH=<>", "MAIL", 555, "5.5.4"),
         ("MAIL FROM:<> XYZZY", "MAIL", 555, "5.5.4"),
-        ("RCPT TO:<a@b.example> NOTIFY=NEVER", "RCPT", 555, "5.5.4"),
+        ("RCPT TO:<a@b.example> RRVS=2026-01-01T00:00:00Z", "RCPT", 555, "5.5.4"),
         ("RCPT TO:<a@b.example> <c@d.example>", "RCPT", 501, "5.5.4"),
         ("MAIL", "MAIL", 501, "5.1.7"),
         ("MAIL <a@b.example>", "MAIL", 501, "5.1.7"),
@@ -278,6 +278,130 @@ def test_refused(line: str, verb: str, code: int, enhanced: str) -> None:
     assert isinstance(command, Bad)
     assert (command.verb, command.reply.code, command.reply.enhanced) == (verb, code, enhanced)
     assert not command.reply.then_close
+
+
+# --- delivery status notifications (RFC 3461, RFC 6533) ---
+
+
+@pytest.mark.parametrize(
+    ("parameters", "command"),
+    [
+        ("RET=FULL", Mail(A, ret="FULL")),
+        ("ret=hdrs", Mail(A, ret="HDRS")),
+        ("ENVID=QQ314159", Mail(A, envid="QQ314159")),
+        ("envid=a+2Bb+3Dc+20d size=5 RET=Full", Mail(A, 5, ret="FULL", envid="a+2Bb+3Dc+20d")),
+        ("ENVID=a+2b", Mail(A, envid="a+2b")),
+        ("ENVID=" + "x" * 100, Mail(A, envid="x" * 100)),
+    ],
+)
+def test_what_the_sender_asks_for(parameters: str, command: Mail) -> None:
+    assert parse(f"MAIL FROM:<a@b.example> {parameters}".encode()) == command
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "RET",
+        "RET=ALL",
+        "RET=FULL,HDRS",
+        "RET=HDR\u017f",
+        "RET=FULL RET=HDRS",
+        "ENVID",
+        "ENVID=",
+        "ENVID=a+0D+0ABcc:+20x",
+        "ENVID=a+",
+        "ENVID=a+2",
+        "ENVID=a+zz",
+        "ENVID=a+7F",
+        "ENVID=a+C3+BC",
+        "ENVID=a=b",
+        "ENVID=\u00fc",
+        "ENVID=a+00",
+        "ENVID=" + "x" * 101,
+        "ENVID=a ENVID=a",
+        "RET=FULL ENVID=a ret=full",
+    ],
+)
+def test_what_no_sender_can_ask_for(parameter: str) -> None:
+    command = parse(f"MAIL FROM:<a@b.example> SMTPUTF8 {parameter}".encode())
+    assert isinstance(command, Bad)
+    assert (command.reply.code, command.reply.enhanced) == (501, "5.5.4")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "notify", "original"),
+    [
+        ("NOTIFY=NEVER", "NEVER", ""),
+        ("notify=never", "NEVER", ""),
+        ("NOTIFY=SUCCESS", "SUCCESS", ""),
+        ("NOTIFY=Failure,delay", "FAILURE,DELAY", ""),
+        ("NOTIFY=DELAY,SUCCESS,FAILURE", "DELAY,SUCCESS,FAILURE", ""),
+        ("NOTIFY=DELAY,delay", "DELAY", ""),
+        ("ORCPT=rfc822;Bob@b.example", "", "rfc822;Bob@b.example"),
+        ("ORCPT=RFC822;a+2Bb@b.example NOTIFY=DELAY", "DELAY", "RFC822;a+2Bb@b.example"),
+        ("ORCPT=x400;/C+3Dus/", "", "x400;/C+3Dus/"),
+        ("ORCPT=rfc822;" + "x" * 493, "", "rfc822;" + "x" * 493),
+        ("ORCPT=utf-8;gr\\x{FC}n\\x{2B}x@b.example", "", "utf-8;gr\\x{FC}n\\x{2B}x@b.example"),
+        ("ORCPT=UTF-8;\\x{1F600}@b.example", "", "UTF-8;\\x{1F600}@b.example"),
+    ],
+)  # fmt: skip
+def test_what_is_asked_for_a_recipient(parameters: str, notify: str, original: str) -> None:
+    for utf8 in (False, True):
+        assert parse(f"RCPT TO:<a@b.example> {parameters}".encode(), utf8) == Rcpt(A, notify, original)
+    assert parse(f"RCPT TO:<postmaster> {parameters}".encode()) == Rcpt(Address("postmaster", ""), notify, original)
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "NOTIFY",
+        "NOTIFY=",
+        "NOTIFY=,",
+        "NOTIFY=NEVER,SUCCESS",
+        "NOTIFY=NEVER,NEVER",
+        "NOTIFY=SUCCESS,",
+        "NOTIFY=ALWAYS",
+        "NOTIFY=\u017fUCCESS",
+        "NOTIFY=DELAY NOTIFY=DELAY",
+        "NOTIFY=SUCCESS;FAILURE",
+        "ORCPT",
+        "ORCPT=",
+        "ORCPT=a@b.example",
+        "ORCPT=rfc822;",
+        "ORCPT=;a@b.example",
+        "ORCPT=rfc 822;a@b.example",
+        "ORCPT=rfc822;a+0D+0ABcc:+20x@b.example",
+        "ORCPT=rfc822;a+b",
+        "ORCPT=rfc822;a=b",
+        "ORCPT=rfc822;gr\u00fcn@b.example",
+        "ORCPT=rfc822;" + "x" * 494,
+        "ORCPT=rfc822;a ORCPT=rfc822;a",
+        "ORCPT=x+0D;a",
+        "ORCPT=utf-8;a+2Bb@b.example",
+        "ORCPT=utf-8;a\\b@b.example",
+        "ORCPT=utf-8;a\\x{D}b",
+        "ORCPT=utf-8;a\\x{0D}b",
+        "ORCPT=utf-8;a\\x{D800}b",
+        "ORCPT=utf-8;a\\x{110000}b",
+        "ORCPT=utf-8;a\\x{2028}b",
+        "ORCPT=utf-8;a\\x{}b",
+        "ORCPT=utf-8;a\u2028b",
+        "ORCPT=utf-8;" + "\u00fc" * 248,
+        "ORCPT=utf-8;",
+    ],
+)
+def test_what_cannot_be_asked_for_a_recipient(parameter: str) -> None:
+    command = parse(f"RCPT TO:<a@b.example> {parameter}".encode(), utf8=True)
+    assert isinstance(command, Bad)
+    assert (command.verb, command.reply.code, command.reply.enhanced) == ("RCPT", 501, "5.5.4")
+
+
+def test_an_original_recipient_beyond_ascii_belongs_to_smtputf8() -> None:
+    line = "RCPT TO:<a@b.example> ORCPT=utf-8;grün@b.example".encode()
+    assert parse(line, utf8=True) == Rcpt(A, "", "utf-8;grün@b.example")
+    refused = parse(line)
+    assert isinstance(refused, Bad)
+    assert refused.reply.code == 501
 
 
 @pytest.mark.parametrize(

@@ -255,3 +255,18 @@ def test_a_long_reply_keeps_every_line_short_and_its_last_word() -> None:
     assert all(len(line) <= 510 for line in lines)
     assert lines[-2].startswith(b"550 5.7.1 ")
     assert lines[-2].endswith(b" id0123456789")
+
+
+def test_what_is_asked_for_by_rfc_3461_reaches_the_conversation_and_nothing_is_made_up() -> None:
+    stage = Stage(FakeConversation())
+    stage.say(b"EHLO c.example\r\nMAIL FROM:<a@c.example> RET=hdrs ENVID=Q+2B1\r\n")
+    stage.say(b"RCPT TO:<b@d.example> NOTIFY=never ORCPT=rfc822;B@d.example\r\nRCPT TO:<c@d.example>\r\n")
+    stage.say(b"RSET\r\nMAIL FROM:<> ENVID=x\r\nRSET\r\nMAIL FROM:<>\r\n")
+    asked = [question for question in stage.conversation.asked if question[0] in ("mail", "recipient")]
+    assert [question[5 if question[0] == "mail" else 2 :] for question in asked] == [
+        (("ret", "HDRS"), ("envid", "Q+2B1")),
+        (("notify", "NEVER"), ("original", "rfc822;B@d.example")),
+        (),
+        (("ret", ""), ("envid", "x")),
+        (),
+    ]
