@@ -201,6 +201,7 @@ class Phase(enum.StrEnum):
     GREETING = "greeting"
     HELLO = "hello"
     TLS = "tls"
+    AUTH = "auth"
     MAIL = "mail"
     RECIPIENT = "rcpt"
     DATA = "data"
