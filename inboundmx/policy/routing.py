@@ -16,14 +16,14 @@ from inboundmx.model.settings import DomainSettings, Settings
 _ROUTING = frozenset("@%!")
 
 
-def route_for(domain: DomainSettings, turn: int) -> Route:
+def route_for(domain: DomainSettings, turn: int, sources: tuple[str, ...] = ()) -> Route:
     """The servers of ``domain`` in the order to try them. ``turn`` counts messages: with ``balance = round-robin`` each
-    begins one further."""
+    begins one further. ``sources``: our addresses to connect from."""
     hosts = domain.primary
     if domain.balance == "round-robin" and hosts:
         first = turn % len(hosts)
         hosts = hosts[first:] + hosts[:first]
-    return Route(domain.name, hosts, Terms(domain.tls, client_facts=domain.client_facts), domain.mode)
+    return Route(domain.name, hosts, Terms(domain.tls, sources=sources, client_facts=domain.client_facts), domain.mode)
 
 
 def bare_postmaster(address: Address) -> bool:
