@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,24 +22,18 @@ CHECKS_TO_COME = frozenset(
     )
 )
 
-_CHECK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-
 
 def read_checks(reading: Reading, sections: Named, kinds: Kinds) -> tuple[CheckSettings, ...]:
     found: dict[str, CheckSettings] = {}
-    for name, section in sections:
-        if not _CHECK_NAME.fullmatch(name.lower()):
-            reading.problems.append(
-                section.problem(f"{name} cannot be the name of a check: letters, digits, - and _, at most 40")
-            )
-        elif name.lower() in found:
-            reading.problems.append(section.problem(f"a check named {name.lower()} stands here already"))
+    for written, section in sections:
+        name = reading.name(written, section, found, "a check")
+        if name is None:
+            continue
+        check = _check(reading, kinds, name, section)
+        if check is None:
+            reading.unread.add(name)
         else:
-            check = _check(reading, kinds, name.lower(), section)
-            if check is None:
-                reading.unread.add(name.lower())
-            else:
-                found[check.name] = check
+            found[name] = check
     return tuple(found.values())
 
 

@@ -1,4 +1,5 @@
-"""Reads ``[domain …]``. Knows what a domain says for itself and what it takes from everybody; does not know routes."""
+"""Reads ``[domain …]``, and makes what holds for mail whose domain has no section. Knows what a domain says for itself
+and what it takes from everybody; does not know routes."""
 
 from __future__ import annotations
 
@@ -11,9 +12,12 @@ from inboundmx.app.ini import Entry, Section
 from inboundmx.app.level_sections import LEVELS, Named, ascending, level_named
 from inboundmx.app.reading import UNREAD, Reading, keys_of
 from inboundmx.app.values import written_span
-from inboundmx.app.words import Wrong, nearest, not_there_yet
+from inboundmx.app.words import Wrong, nearest
 from inboundmx.model.settings import (
+    ARCHIVING,
+    BACKED_UP,
     BACKUP_RETRY,
+    OUTGOING,
     BlockingSettings,
     DeliverySettings,
     DomainSettings,
@@ -23,18 +27,18 @@ from inboundmx.model.settings import (
 )
 from inboundmx.model.verdict import Level, Weight
 
+EVERYTHING = "*"
+
 
 def read_domains(
     reading: Reading, sections: Named, settings: Settings, delivery: Section
-) -> Mapping[str, DomainSettings]:
-    """Domains by their A-label name. ``settings`` holds what everybody has, ``delivery`` is its section as written."""
+) -> dict[str, DomainSettings]:
+    """Domains by their A-label name, and EVERYTHING. ``settings`` holds what everybody has, ``delivery`` is its section
+    as written."""
     found: dict[str, DomainSettings] = {}
     for written, section in sections:
-        if "*" in written:
-            reading.problems.append(section.problem(str(not_there_yet("a domain section for many domains"))))
-            continue
         try:
-            name = domain_name(written)
+            name = _name(written)
         except Wrong as wrong:
             reading.problems.append(section.problem(str(wrong)))
             continue
@@ -45,12 +49,41 @@ def read_domains(
     return found
 
 
+def without_section(settings: Settings) -> Settings:
+    """The settings with what holds for mail that leaves us, for domains we are backup of by their MX set, and for
+    copies on their way to an archive."""
+    everybody = {**_of_everybody(settings), "levels": settings.levels, "blocking": settings.blocking}
+    backup = {"retry": settings.backup.retry, "when_exhausted": settings.backup.when_exhausted}
+    return replace(
+        settings,
+        outgoing=replace(OUTGOING, **(everybody | {"handover": "spool"})),
+        backed_up=replace(BACKED_UP, **(everybody | backup)),
+        # Nobody who wrote to us has anything to do with our archives.
+        archiving=replace(ARCHIVING, **(everybody | {"handover": "spool", "bounce": "never"})),
+    )
+
+
+def _of_everybody(settings: Settings) -> dict[str, Any]:
+    """What a domain takes from ``[delivery]``, by key."""
+    shared = keys_of(DeliverySettings)
+    return {key: getattr(settings.delivery, key) for key in keys_of(DomainSettings) if key in shared}
+
+
+def _name(written: str) -> str:
+    if written == EVERYTHING:
+        return written
+    if "*" in written:
+        parent = written.removeprefix("*.")
+        advice = "" if "*" in parent else f"; for all names below {parent} write subdomains = yes in [domain {parent}]"
+        raise Wrong(f"* stands alone: [domain *] is every domain{advice}")
+    return domain_name(written)
+
+
 def _domain(
     reading: Reading, name: str, section: Section, settings: Settings, delivery: Section
 ) -> DomainSettings:
     keys = keys_of(DomainSettings)
-    shared = keys_of(DeliverySettings)
-    values = {key: getattr(settings.delivery, key) for key in keys if key in shared}
+    values = _of_everybody(settings)
     said = reading.values(section, keys, ("level.", "blocking.", "weight."))
     if said.get("mode") == "backup":
         values |= {"retry": BACKUP_RETRY, "when_exhausted": "hold"}
@@ -66,7 +99,33 @@ def _domain(
         weights=_domain_weights(reading, section, settings),
     )
     patience(reading, domain.retry, domain.lifetime, section, delivery)
+    _everything(reading, domain, section)
+    _outbound(reading, domain, section, settings)
     return domain
+
+
+def _everything(reading: Reading, domain: DomainSettings, section: Section) -> None:
+    if domain.name == EVERYTHING and domain.subdomains:
+        wrong = "[domain *] is every name already; leave it out"
+        reading.problems.append(section.entries["subdomains"].problem(wrong))
+    if domain.name != EVERYTHING and domain.except_:
+        wrong = f"only [domain *] has exceptions; a name below {domain.name} has a section of its own"
+        reading.problems.append(section.entries["except"].problem(wrong))
+
+
+def _outbound(reading: Reading, domain: DomainSettings, section: Section, settings: Settings) -> None:
+    """``outbound`` names a server that is taken only by whom it names."""
+    if not domain.outbound or f"outbound {domain.outbound}" in reading.unread:
+        return
+    known = {outbound.name: outbound for outbound in settings.outbound}
+    server = known.get(domain.outbound)
+    if server is None:
+        wrong = f"there is no [outbound {domain.outbound}]{nearest(domain.outbound, known)}"
+    elif server.mode != "domains":
+        wrong = f"[outbound {server.name}] takes turns for everybody; give it mode = domains"
+    else:
+        return
+    reading.problems.append(section.entries["outbound"].problem(wrong))
 
 
 def _dotted(section: Section, prefix: str) -> Iterable[tuple[Entry, list[str]]]:

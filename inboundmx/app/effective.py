@@ -1,13 +1,15 @@
-"""The effective settings as text, in the words of the INI. Knows how values are written; does not read anything."""
+"""The effective settings as text, in the words of the INI. Knows how values are written and that secrets are not shown;
+does not read anything."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from inboundmx.app.domain_sections import EVERYTHING
 from inboundmx.app.reading import keys_of
 from inboundmx.app.values import kind
 from inboundmx.checks.registry import KINDS
@@ -16,13 +18,18 @@ from inboundmx.model.settings import DomainSettings, LevelSettings, Settings
 Sections = dict[str, dict[str, str]]
 
 
-def effective(settings: Settings) -> Sections:
-    """Every section with every key and its text; an INI written from it reads back as the same settings."""
+def hidden(secret: str) -> str:
+    return "(hidden)"
+
+
+def effective(settings: Settings, secret: Callable[[str], str] = hidden) -> Sections:
+    """Every section with every key and its text; an INI written from it reads back as the same settings. What is shown
+    of a secret that is given is up to ``secret``."""
     found: Sections = {}
     for each in fields(settings):
         value = getattr(settings, each.name)
         if hasattr(value, "__dataclass_fields__") and not isinstance(value, DomainSettings):
-            found[each.name] = _written(value)
+            found[each.name] = _written(value, secret)
     for level in settings.levels:
         found[f"level {level.level.word}"] = _level(level)
     for check in settings.checks:
@@ -33,16 +40,21 @@ def effective(settings: Settings) -> Sections:
             | {name: kind(options.get(name, "text")).write(value) for name, value in check.options.items()}
             | {f"weight.{outcome}": kind("weight").write(weight) for outcome, weight in check.weights.items()}
         )
-    for name, domain in settings.domains.items():
-        found[f"domain {name}"] = _domain(domain)
+    for outbound in settings.outbound:
+        found[f"outbound {outbound.name}"] = _written(outbound, secret)
+    for archive in settings.archives:
+        found[f"archive {archive.name}"] = _written(archive)
+    for domain in (*settings.domains.values(), *filter(None, [settings.everything])):
+        found[f"domain {domain.name}"] = _domain(domain)
     return found
 
 
-def _written(value: Any) -> dict[str, str]:
-    return {
-        key: kind(each.metadata["kind"]).write(getattr(value, each.name))
-        for key, each in keys_of(type(value)).items()
-    }
+def _written(value: Any, secret: Callable[[str], str] = hidden) -> dict[str, str]:
+    found = {}
+    for key, each in keys_of(type(value)).items():
+        text = kind(each.metadata["kind"]).write(getattr(value, each.name))
+        found[key] = secret(text) if text and each.metadata["kind"] == "secret" else text
+    return found
 
 
 def _level(level: LevelSettings) -> dict[str, str]:
@@ -52,6 +64,8 @@ def _level(level: LevelSettings) -> dict[str, str]:
 
 def _domain(domain: DomainSettings) -> dict[str, str]:
     found = _written(domain)
+    if domain.name != EVERYTHING:
+        del found["except"]
     for level in domain.levels:
         found |= {f"level.{level.level.word}.{key}": text for key, text in _level(level).items()}
     found |= {f"blocking.{key}": text for key, text in _written(domain.blocking).items()}
@@ -70,5 +84,9 @@ def as_ini(sections: Mapping[str, Mapping[str, str]]) -> str:
 
 def fingerprint(settings: Settings) -> str:
     """12 hexadecimal digits that change when anything effective does."""
-    text = json.dumps(effective(settings), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    text = json.dumps(effective(settings, _digest), sort_keys=True)
+    return _digest(text)[:12]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

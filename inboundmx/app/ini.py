@@ -38,6 +38,8 @@ class Entry:
     def said(self) -> str:
         """What was read, shortened to one line."""
         value = " ".join(self.value.split())
+        if _SECRET.search(self.key) and not self.value.startswith("file:"):
+            value = "(hidden)" if value else ""
         return f"[{self.section}] {self.key} = {value if len(value) <= 70 else value[:67] + '...'}".rstrip()
 
     def problem(self, wrong: str) -> Problem:
@@ -59,6 +61,8 @@ class Section:
 
 
 _HEADER = re.compile(r"\[([^\[\]]*)\](.*)")
+# Keys whose values no message repeats, slips of the pen included.
+_SECRET = re.compile("pas+w|secret")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u2028\u2029]")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -120,7 +124,8 @@ def read(text: str, file: str) -> tuple[list[Section], list[Problem]]:
             name, equals, value = stripped.partition("=")
             name = name.strip()
             if not equals:
-                problems.append(Problem(file, number, f"{_short(stripped)}: no =; write key = value"))
+                shown = "(hidden)" if _SECRET.search(stripped.lower()) else _short(stripped)
+                problems.append(Problem(file, number, f"{shown}: no =; write key = value"))
             elif not name:
                 problems.append(Problem(file, number, f"{_short(stripped)}: no key before the ="))
             elif section is not None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any
 
+from inboundmx.app.credentials import secret
 from inboundmx.app.ini import Entry, Problem, Section
-from inboundmx.app.values import kind
+from inboundmx.app.values import NAME, kind
 from inboundmx.app.words import Wrong, nearest, not_there_yet
 
 KEYS_TO_COME = frozenset({("relay", "users")})
@@ -26,7 +27,8 @@ def keys_of(section: type[Any]) -> Mapping[str, Field[Any]]:
 
 class Reading:
     """One reading of a file and those it includes. Relative paths start at ``folder``. ``unread`` are checks that have
-    a section and could not be read: what a domain says of them is not wrong for that."""
+    a section and could not be read, and ``outbound NAME`` where the mode could not: what a domain says of them is not
+    wrong for that."""
 
     def __init__(self, folder: str, problems: list[Problem]) -> None:
         self.problems = problems
@@ -37,6 +39,8 @@ class Reading:
         """The value, or ``default`` when the text is none of its kind, which is then a problem."""
         try:
             value = kind(kind_name).read(entry.value)
+            if kind_name == "secret":
+                value = secret(value, self._folder)
         except Wrong as wrong:
             hint = ""
             if re.search(r"\s[#;]", entry.value):
@@ -61,6 +65,18 @@ class Reading:
             elif not any(key.startswith(prefix) for prefix in extra):
                 self.unknown(entry, [*keys, *extra])
         return found
+
+    def name(self, written: str, section: Section, taken: Container[str], what: str) -> str | None:
+        """The name of a section as it is known by, in small letters; None when it is none, or taken."""
+        name = written.lower()
+        if not NAME.fullmatch(name):
+            wrong = f"{written} cannot be the name of {what}: letters, digits, - and _, at most 40"
+        elif name in taken:
+            wrong = f"{what} named {name} stands here already"
+        else:
+            return name
+        self.problems.append(section.problem(wrong))
+        return None
 
     def unknown(self, entry: Entry, known: Iterable[str]) -> None:
         """A key that does not exist, or not yet."""

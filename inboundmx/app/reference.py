@@ -19,7 +19,14 @@ from inboundmx.app.usual_checks import usual_checks
 from inboundmx.app.values import kind
 from inboundmx.checks.api import ALWAYS
 from inboundmx.checks.registry import KINDS
-from inboundmx.model.settings import DEFAULT_LEVELS, CheckSettings, DomainSettings, LevelSettings
+from inboundmx.model.settings import (
+    DEFAULT_LEVELS,
+    ArchiveSettings,
+    CheckSettings,
+    DomainSettings,
+    LevelSettings,
+    OutboundSettings,
+)
 from inboundmx.model.verdict import written_weight
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,10 +42,16 @@ ABOUT: Mapping[str, str] = {
     "log": "The log, and the memory behind inboundmx explain.",
     "delivery": "Handing mail to the primaries; a domain may say otherwise for itself.",
     "blocking": "The second sum: checks that name it in counts_for. Tested at every stage, whatever the levels say.",
-    "relay": "Sending out through us. Nobody may.",
+    "backup": "Domains we are backup MX of by their MX set, without a section of their own.",
+    "relay": "Sending out through us. Nobody may, unless named here.",
+    "priority": "Priorities of kinds of mail in the spool, over what its domain says.",
+    "console": "The status page for programs; [outbound] status_url of another inboundmx reads it.",
     "greylisting": "Periods of greylisting. It takes place when a check uses it: [check greylist], use = greylist.",
     "level": "What becomes of mail whose filtering sum reaches the threshold. The highest level reached decides alone.",
     "domain": "A domain we take mail for. Mail for any other domain is refused.",
+    "domain *": "Every domain without a section of its own. A primary that trusts us makes us an open relay with it.",
+    "outbound": "A server that mail to other people's domains leaves by. Without any it goes to them directly.",
+    "archive": "A folder for copies of mail.",
     "check": "A check runs when it has a section. What an outcome is worth is a weight.",
 }
 
@@ -66,6 +79,8 @@ GRAMMAR = """\
 `systemd:domain=INET:index=0`, `unix:/path` |
 | hosts | `192.0.2.10`, `mx.example.com`, either with `:PORT`, `[2001:db8::1]:25`, `lmtp:HOST:PORT`; a range or CIDR \
 block of up to 16 addresses |
+| secret | the password itself, or `file:/path`: the first line of that file, which must not be readable by everybody; \
+it is never shown and never logged |
 | retry | minutes between attempts, the first attempt being at once: `10/10/10/1440` makes five attempts in 24.5 hours \
 and is kept exactly; `15/30*` repeats the 30 until `lifetime` |
 | domain | as people write it or as A-labels; kept as lower-case A-labels |
@@ -139,7 +154,7 @@ def shipped_ini() -> str:
             if level.level or name != "threshold":
                 lines.append(f"{name} = {_default(field, level)}")
         lines.append("")
-    lines += [*_example_domain(), *_example_check(), f"# {CHECKS}", "", usual_checks()]
+    lines += [*_example_domain(), *_examples_of_routes(), *_example_check(), f"# {CHECKS}", "", usual_checks()]
     return "\n".join(lines)
 
 
@@ -149,15 +164,37 @@ def _example_domain() -> Iterator[str]:
     yield "#[domain example.com]"
     defaults = DomainSettings("example.com")
     for name, field in keys_of(DomainSettings).items():
+        if name == "except":
+            continue
         if field.metadata["help"] != AS_IN_DELIVERY:
             yield f"# {_help(field)}"
         shown = "192.0.2.10 mx2.example.com:2525" if name == "primary" else _default(field, defaults)
-        yield f"#{name} = {shown}"
+        yield f"#{name} = {shown}".rstrip()
     yield "# levels, blocking and weights of this domain alone"
     yield "#level.medium.threshold = 15"
     yield "#level.medium.action = quarantine"
     yield "#blocking.incoming_threshold = 30"
     yield "#weight.offers.match = 5"
+    yield ""
+
+
+def _examples_of_routes() -> Iterator[str]:
+    yield f"# {ABOUT['domain *']}"
+    yield "#[domain *]"
+    yield "#primary = 192.0.2.10"
+    yield f"# {keys_of(DomainSettings)['except'].metadata['help']}"
+    yield "#except = example.org example.net"
+    yield ""
+    yield from _example("outbound", OutboundSettings("relay-a"), {"server": "smtp.relay.example:587"})
+    yield from _example("archive", ArchiveSettings("everything"), {"path": "/var/lib/inboundmx/archive"})
+
+
+def _example(word: str, made: Any, needed: Mapping[str, str]) -> Iterator[str]:
+    yield f"# {ABOUT[word]}"
+    yield f"#[{word} {made.name}]"
+    for name, field in keys_of(type(made)).items():
+        yield f"# {_help(field)}"
+        yield f"#{name} = {needed.get(name) or _default(field, made)}".rstrip()
     yield ""
 
 
@@ -199,6 +236,12 @@ def manual() -> str:
         f"`weight.CHECK.OUTCOME`.\n\n"
         f"{_table(DomainSettings, DomainSettings('example.com'))}"
     )
+    parts.append(f"### `[domain *]`\n\n{ABOUT['domain *']} It has the keys of `[domain NAME]`.\n")
+    for word, made in (("outbound", OutboundSettings), ("archive", ArchiveSettings)):
+        parts.append(
+            f"### `[{word} NAME]`\n\n{ABOUT[word]} There may be several; NAME is yours: letters, digits, `-` and "
+            f"`_`.\n\n{_table(made, made(''))}"
+        )
     parts.append(
         f"### `[check NAME]`\n\n{ABOUT['check']} `use` names the kind; NAME is yours: letters, digits, `-` and `_`. "
         f"Every kind has these keys, `weight.OUTCOME`, and those named under the kind.\n\n"
@@ -252,9 +295,9 @@ def _to_come() -> str:
     return (
         "## Not there yet\n\n"
         "Refused by name, never taken silently, until the work behind it is done.\n\n"
-        f"- Sections: {sections}, and `[domain *]`\n- Kinds of check: {checks}\n"
+        f"- Sections: {sections}\n- Kinds of check: {checks}\n"
         "- `recipients` other than `any`, `key = domain`, `workers` above 1, "
-        "`url` other than `sqlite`, `allow` other than `nobody`\n"
+        "`url` other than `sqlite`, `allow = whitelisted` and `users` in `[relay]`\n"
     )
 
 

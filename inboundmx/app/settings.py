@@ -17,22 +17,28 @@ from typing import Any, TypeVar
 
 from inboundmx.app import ini
 from inboundmx.app.addresses import domain_name
+from inboundmx.app.archive_sections import read_archives
 from inboundmx.app.check_sections import read_checks
-from inboundmx.app.domain_sections import patience, read_domains
+from inboundmx.app.credentials import paired
+from inboundmx.app.domain_sections import EVERYTHING, patience, read_domains, without_section
 from inboundmx.app.effective import fingerprint
 from inboundmx.app.ini import Problem, Section
 from inboundmx.app.level_sections import read_levels
+from inboundmx.app.outbound_sections import read_outbound
 from inboundmx.app.reading import Reading, keys_of
 from inboundmx.app.words import Wrong, nearest, not_there_yet
 from inboundmx.checks.api import Check
 from inboundmx.checks.registry import KINDS
 from inboundmx.model.settings import (
+    BackupSettings,
     BlockingSettings,
+    ConsoleSettings,
     DeliverySettings,
     DnsSettings,
     GatewaySettings,
     GreylistingSettings,
     LogSettings,
+    PrioritySettings,
     RelaySettings,
     Settings,
     SmtpSettings,
@@ -53,11 +59,14 @@ PLAIN: Mapping[str, type[Any]] = {
     "log": LogSettings,
     "delivery": DeliverySettings,
     "blocking": BlockingSettings,
+    "backup": BackupSettings,
     "relay": RelaySettings,
+    "priority": PrioritySettings,
+    "console": ConsoleSettings,
     "greylisting": GreylistingSettings,
 }
-NAMED = ("domain", "check", "level")
-SECTIONS_TO_COME = frozenset({"lists", "abuse", "archive", "backup", "console", "outbound", "priority"})
+NAMED = ("domain", "outbound", "archive", "check", "level")
+SECTIONS_TO_COME = frozenset({"lists", "abuse"})
 
 S = TypeVar("S")
 
@@ -145,12 +154,19 @@ def _settings(reading: Reading, sections: Mapping[str, Section], kinds: Mapping[
     plain = {name: _plain(reading, alone[name], made) for name, made in PLAIN.items()}
     plain["gateway"] = _named_gateway(plain["gateway"])
     _passable(reading, alone["greylisting"], plain["greylisting"])
-    _certified(reading, alone["gateway"], plain["gateway"].listen, plain["tls"].certificate)
+    for name in ("gateway", "console"):
+        _certified(reading, alone[name], plain[name].listen, plain["tls"].certificate)
+    _apart(reading, alone["console"], plain["console"].listen, plain["gateway"].listen)
+    paired(reading, alone["console"])
     levels = read_levels(reading, named["level"])
     checks = read_checks(reading, named["check"], kinds)
     patience(reading, plain["delivery"].retry, plain["delivery"].lifetime, alone["delivery"])
-    settings = Settings(**plain, levels=levels, checks=checks)
-    settings = replace(settings, domains=read_domains(reading, named["domain"], settings, alone["delivery"]))
+    patience(reading, plain["backup"].retry, plain["delivery"].lifetime, alone["backup"])
+    outbound, archives = read_outbound(reading, named["outbound"]), read_archives(reading, named["archive"])
+    settings = Settings(**plain, levels=levels, checks=checks, outbound=outbound, archives=archives)
+    domains = read_domains(reading, named["domain"], settings, alone["delivery"])
+    everything = domains.pop(EVERYTHING, None)
+    settings = replace(without_section(settings), domains=domains, everything=everything)
     return settings if reading.problems else replace(settings, fingerprint=fingerprint(settings))
 
 
@@ -163,8 +179,15 @@ def _plain(reading: Reading, section: Section, made: type[S]) -> S:
     return made(**{keys[key].name: value for key, value in values.items()})
 
 
-def _certified(reading: Reading, gateway: Section, listen: Iterable[str], certificate: str) -> None:
-    entry = gateway.entries.get("listen")
+def _apart(reading: Reading, console: Section, listen: Iterable[str], taken: Iterable[str]) -> None:
+    entry = console.entries.get("listen")
+    for each in set(listen) & set(taken):
+        if entry:
+            reading.problems.append(entry.problem(f"on {each} we hear strangers: [gateway] listen has it too"))
+
+
+def _certified(reading: Reading, section: Section, listen: Iterable[str], certificate: str) -> None:
+    entry = section.entries.get("listen")
     for each in listen:
         if entry and not certificate and each.startswith("ssl:") and "privateKey=" not in each:
             reading.problems.append(entry.problem(f"{each} needs [tls] certificate, which is empty"))

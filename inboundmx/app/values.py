@@ -32,6 +32,8 @@ _NUMBER = re.compile(r"[+-]?(\d{1,12}(\.\d{0,6})?|\.\d{1,6})", re.ASCII)
 _MINUTES = re.compile(r"\d{1,7}(?:\.\d{1,4})?", re.ASCII)
 _OUTCOME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _CODES = IPv4Network("127.0.0.0/8")
+# What checks, outbound servers and archives are called.
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\$?")
 
 
@@ -318,8 +320,16 @@ def domain_names(text: str) -> tuple[str, ...]:
     return tuple(addresses.domain_name(each) for each in text.split())
 
 
+def section_name(text: str) -> str:
+    """The name of another section, or nothing."""
+    if text and not NAME.fullmatch(text.lower()):
+        raise Wrong(f"{text} is no name: letters, digits, - and _, at most 40")
+    return text.lower()
+
+
 def status_url(text: str) -> str:
-    if text and not re.fullmatch(r"https?://[^\s/?#]+/?", text):
+    # A password has a key of its own, which is never shown; an address is.
+    if text and not re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?/?", text, re.ASCII):
         raise Wrong("is no address of a console; write it like http://192.0.2.20:9998")
     return text.rstrip("/")
 
@@ -421,7 +431,8 @@ KINDS: Mapping[str, Kind] = {
     "codes": Kind(codes, written_codes, "CODE=WORD or FIRST-LAST=WORD, blanks between"),
     "storage_url": Kind(storage_url, str, "sqlite"),
     "relay": Kind(relay, lambda value: _list(value) or "nobody", "nobody, or addresses, a-b ranges, CIDR blocks"),
-    "secret": Kind(one_line, str, "text, or file:/path"),
+    "secret": Kind(str, str, "text, or file:/path"),
+    "section_name": Kind(section_name, str, "name"),
     "maybe_priority": Kind(
         lambda text: whole(text, 1, 10) if text else None, lambda value: "" if value is None else str(value), "1 to 10"
     ),

@@ -39,7 +39,7 @@ def key(default: Any, kind: str, help: str) -> Any:
     about = {"kind": kind, "help": help}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=about)
-    return field(default=default, metadata=about)
+    return field(default=default, repr=kind != "secret", metadata=about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +153,14 @@ class GreylistingSettings:
 
 @dataclass(frozen=True, slots=True)
 class RelaySettings:
-    allow: tuple[Network, ...] = key((), "relay", "who may send out through us, beside whoever authenticates: nobody, or addresses, ranges, CIDR blocks; judged on the TCP or PROXY peer")
+    allow: tuple[Network, ...] = key((), "relay", "who may send out through us: nobody, or addresses, ranges, CIDR blocks; judged on the TCP or PROXY peer")
 
 
 @dataclass(frozen=True, slots=True)
 class BackupSettings:
     primaries: tuple[Network, ...] = key((), "networks", "SmarterMail's SmartHost servers: we are backup for any domain whose MX set names us and, with better preference, one of these; its mail is delivered to these alone")
+    retry: Retry = key(BACKUP_RETRY, "retry", "minutes between attempts for those domains, as in [delivery]")
+    when_exhausted: Literal["bounce", "hold"] = key("hold", "word:bounce hold", "after the last attempt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +239,9 @@ class DomainSettings:
     enabled: bool = key(True, "yes", "no: mail for it is refused as if it had no section here, and what is in the spool waits")
     description: str = key("", "text", "for people")
     subdomains: bool = key(False, "yes", "yes: these settings hold for every name below it too, unless that has a section of its own")
-    except_: tuple[str, ...] = key((), "domain_names", "for [domain *] alone: all but these domains (SmarterMail: All But Specified Domains)")
+    except_: tuple[str, ...] = key((), "domain_names", "for [domain *] alone: all but these domains; those below them are not meant (SmarterMail: All But Specified Domains)")
     client_facts: Literal["none", "xforward", "xclient"] = key("none", "word:none xforward xclient", "tells a primary that trusts us who the real client is, by XFORWARD or XCLIENT where it offers that")
-    outbound: str = key("", "text", "the [outbound] with mode = domains that mail sent by this domain leaves by")
+    outbound: str = key("", "section_name", "the [outbound] with mode = domains that mail sent by this domain leaves by; empty: as everybody's")
     messages_per_hour: int = key(0, "any_count", "messages delivered in an hour, the rest waits for the next (SmarterMail: 5000); 0: no limit")
     bandwidth_per_hour: int = key(0, "any_size", "octets delivered in an hour, the rest waits for the next (SmarterMail: 100MB); 0: no limit")
     bounces_per_hour: int = key(0, "any_count", "messages with the null sender delivered in an hour, the rest waits for the next (SmarterMail: 1000); 0: no limit")

@@ -5,9 +5,18 @@ from pathlib import Path
 import pytest
 
 from inboundmx.app import reference
-from inboundmx.app.settings import load
+from inboundmx.app.reading import keys_of
+from inboundmx.app.settings import PLAIN, load
 from inboundmx.app.usual_checks import USUAL, usual_checks
 from inboundmx.checks.registry import KINDS
+from inboundmx.model.custody import Host
+from inboundmx.model.settings import (
+    ArchiveSettings,
+    CheckSettings,
+    DomainSettings,
+    LevelSettings,
+    OutboundSettings,
+)
 
 SHIPPED = reference.ROOT / reference.INI
 
@@ -38,6 +47,18 @@ def test_the_examples_in_the_shipped_file_load_when_their_sign_is_taken_away(tmp
     assert list(settings.domains) == ["example.com"]
     assert [check.name for check in settings.checks] == ["offers", *(name for name, _, _ in USUAL)]
     assert settings.domains["example.com"].weights == {("offers", "match"): 5.0}
+    assert settings.everything is not None
+    assert settings.everything.except_ == ("example.org", "example.net")
+    assert settings.outbound == (OutboundSettings("relay-a", server=(Host("smtp.relay.example", 587),)),)
+    assert settings.archives == (ArchiveSettings("everything", path="/var/lib/inboundmx/archive"),)
+
+
+def test_every_key_stands_in_both() -> None:
+    ini, manual = reference.shipped_ini(), reference.manual()
+    for made in (*PLAIN.values(), DomainSettings, OutboundSettings, ArchiveSettings, LevelSettings, CheckSettings):
+        for key in keys_of(made):
+            assert f"\n{key} =" in ini or f"\n#{key} =" in ini, (made, key)
+            assert f"`{key}`" in manual, (made, key)
 
 
 def test_check_finds_a_file_that_is_out_of_date(
