@@ -1,7 +1,7 @@
-"""Connections to servers we deliver to, opened up to the answer to EHLO or LHLO.
+"""Connections to servers we deliver to, opened until a message may be sent.
 
-Knows greetings, extensions and when encryption is wanted. Does not know which server is tried, nor who pays for it
-when none answers.
+Knows greetings, when encryption is wanted, and that a password is not for everybody's ears. Does not know which server
+is tried, nor who pays for it when none answers.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from inboundmx.model.custody import Host, Phase, Terms
 from inboundmx.model.reply import Reply
 from inboundmx.ports import Clock, Connection, Refused
 from inboundmx.smtp.client_connection import SmtpConnection
+from inboundmx.smtp.client_hello import Hello, Login
 from inboundmx.smtp.client_tls import ClientContexts, ClientEncryption, is_ip
 
 _DETAILS = {
@@ -63,14 +64,17 @@ class _ConnectionFactory(Factory):
 
 
 class Opening:
-    """One connection on its way to being usable; a second one in the clear when encryption is opportunistic and the
-    first one's handshake failed. ``done`` fires with the Connection or fails with Refused."""
+    """One connection on its way to being usable; a second one in the clear when encryption is opportunistic, the first
+    one's handshake failed, and no password would have to go in the clear. ``done`` fires with the Connection or fails
+    with Refused."""
 
     def __init__(self, transmitter: SmtpTransmitter, host: Host, terms: Terms, seconds: float, source: str) -> None:
         self.done: Deferred[Connection] = Deferred(self._cancelled)
         self._transmitter = transmitter
         self._host = host
+        self._terms = terms
         self._wanted = terms.tls
+        self._clear_will_do = not terms.username or terms.auth_without_tls
         self._seconds = seconds
         self._source = source
         self._finished = False
@@ -94,10 +98,15 @@ class Opening:
         if not is_ip(address):
             return HostnameEndpoint(connector, address, port, timeout=limit, bindAddress=bind)
         make = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
+        if (":" in address) != (":" in self._source):
+            bind = None  # an address of the other family leads nowhere
         return make(connector, address, port, timeout=limit, bindAddress=bind)
 
     def _build(self) -> SmtpConnection:
-        self._connection = SmtpConnection(self._host, self._transmitter.clock, self._transmitter.folder, self)
+        transmitter = self._transmitter
+        self._connection = SmtpConnection(
+            self._host, self._terms, transmitter.clock, transmitter.hostname, transmitter.folder, self
+        )
         return self._connection
 
     def _unreachable(self, failure: Failure) -> None:
@@ -117,7 +126,7 @@ class Opening:
     def secured(self) -> None:
         assert self._connection is not None and self._encryption is not None
         if not self._encryption.accepted():
-            self._refuse("tls")
+            self._refuse("tls", detail=f"the certificate of the server does not name {self._encryption.host}")
             return
         self._connection.tls = self._encryption.described
         self._say_hello()
@@ -128,12 +137,6 @@ class Opening:
 
     # --- step by step ---
 
-    def _send(self, command: str, then: Callable[[Reply], None]) -> None:
-        assert self._connection is not None
-        self._next = then
-        # The whole opening has one limit, kept by our own timer.
-        self._connection.send(command.encode("ascii") + b"\r\n", self._seconds + 1)
-
     def _after_banner(self, reply: Reply) -> None:
         if reply.code == 220:
             self._say_hello()
@@ -141,39 +144,24 @@ class Opening:
             self._unwelcome(reply)
 
     def _say_hello(self) -> None:
+        assert self._connection is not None
         self._phase = Phase.HELLO
-        verb = "LHLO" if self._host.protocol == "lmtp" else "EHLO"
-        self._send(f"{verb} {self._transmitter.hostname}", self._after_hello)
-
-    def _after_hello(self, reply: Reply) -> None:
-        connection = self._connection
-        assert connection is not None
-        if reply.code == 250:
-            pairs = (line.partition(" ") for line in connection.heard_lines[1:])
-            connection.extensions = {keyword.upper(): parameters for keyword, _, parameters in pairs}
-            connection.pipelining = "PIPELINING" in connection.extensions
-            self._encrypt_or_go()
-        elif reply.code in (500, 502) and not connection.lmtp:
-            self._send(f"HELO {self._transmitter.hostname}", self._after_plain_hello)
-        else:
-            self._unwelcome(reply)
-
-    def _after_plain_hello(self, reply: Reply) -> None:
-        if reply.code == 250:
-            self._encrypt_or_go()
-        else:
-            self._unwelcome(reply)
+        # The whole opening has one limit, kept by our own timer.
+        hello = Hello(self._connection, self._seconds + 1, self._encrypt_or_go, self._unwelcome)
+        self._next = hello.heard
+        hello.say()
 
     def _encrypt_or_go(self) -> None:
         connection = self._connection
         assert connection is not None
         if self._wanted == "none" or connection.tls:
-            self._ready()
+            self._log_in_or_go()
         elif "STARTTLS" in connection.extensions:
             self._phase = Phase.TLS
-            self._send("STARTTLS", self._after_starttls)
+            self._next = self._after_starttls
+            connection.send(b"STARTTLS\r\n", self._seconds + 1)
         elif self._wanted == "opportunistic":
-            self._ready()
+            self._log_in_or_go()
         else:
             self._phase = Phase.TLS
             self._refuse("tls")
@@ -181,13 +169,27 @@ class Opening:
     def _after_starttls(self, reply: Reply) -> None:
         assert self._connection is not None
         if reply.code == 220:
-            verify = self._wanted == "verified"
-            self._encryption = ClientEncryption(self._transmitter.contexts, self._host.address, verify=verify)
+            name, verify = self._host.name or self._host.address, self._wanted == "verified"
+            self._encryption = ClientEncryption(self._transmitter.contexts, name, verify=verify)
             self._connection.start_tls(self._encryption)
         elif reply.temporary and reply.code != 421:
             self._refuse("tls", reply)
         else:
             self._unwelcome(reply)
+
+    def _log_in_or_go(self) -> None:
+        connection = self._connection
+        assert connection is not None
+        if not self._terms.username:
+            self._ready()
+        elif not connection.tls and not self._terms.auth_without_tls:
+            self._phase = Phase.TLS
+            self._refuse("tls", detail="no encrypted connection, and the password may not go in the clear")
+        else:
+            self._phase = Phase.AUTH
+            login = Login(connection, self._seconds + 1, self._ready, self._refuse)
+            self._next = login.heard
+            login.start()
 
     def _unwelcome(self, reply: Reply) -> None:
         if reply.permanent:
@@ -204,16 +206,20 @@ class Opening:
         if not connection.usable:
             self._refuse("garbage")
             return
+        facts = self._terms.client_facts
+        if facts.upper() in connection.extensions:
+            connection.facts = facts
         self._finish()
         self.done.callback(connection)
 
     def _too_slow(self) -> None:
         self._refuse("timeout")
 
-    def _refuse(self, trouble: str, reply: Reply | None = None) -> None:
+    def _refuse(self, trouble: str, reply: Reply | None = None, detail: str = "") -> None:
+        """``detail``: what is wrong, where the word of trouble alone does not say it."""
         if self._finished:
             return
-        if trouble == "tls" and self._wanted == "opportunistic":
+        if trouble == "tls" and self._wanted == "opportunistic" and self._clear_will_do:
             self._hang_up()
             self._wanted = "none"
             self._encryption = None
@@ -223,7 +229,9 @@ class Opening:
         if reply is not None and self._connection is not None:
             self._connection.release(self, keep=False)
         self._hang_up()
-        detail = _DETAILS[trouble] if reply is None else f"{_DETAILS[trouble]}: {reply}"
+        detail = detail or _DETAILS[trouble]
+        if reply is not None:
+            detail = f"{detail}: {reply}"
         self.done.errback(Refused(trouble, self._phase.value, reply, detail))
 
     def _cancelled(self, _: Deferred[Connection]) -> None:

@@ -16,9 +16,10 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from inboundmx.model.custody import Host, Parcel
+from inboundmx.model.custody import Client, Host, Parcel, Terms
 from inboundmx.model.reply import Reply
 from inboundmx.ports import Clock, Timer
+from inboundmx.smtp.client_facts import Introduction
 from inboundmx.smtp.client_tls import ClientEncryption
 from inboundmx.smtp.client_transaction import Transaction
 from inboundmx.smtp.replies import Garbage, ReplyParser
@@ -48,20 +49,28 @@ class Opener(Listener, Interface):
 @implementer(IHandshakeListener)
 class SmtpConnection(Protocol):
     """``ports.Connection``, once ``client.Opening`` is through with it. ``transaction_open``: MAIL was accepted and
-    nothing has ended that transaction, so RSET goes before the next."""
+    nothing has ended that transaction, so RSET goes before the next. ``facts``: how the host is told of clients,
+    ``xforward`` or ``xclient``; ``refused`` when it did not want to hear of the first one; else empty. ``told``: whom
+    it takes us for, by XCLIENT; None: ourselves."""
 
     # Twisted's interfaces for transports do not name all that a TCP transport does.
     transport: Any
 
-    def __init__(self, host: Host, clock: Clock, folder: str, opener: Opener) -> None:
+    def __init__(
+        self, host: Host, terms: Terms, clock: Clock, hostname: str, folder: str, opener: Opener
+    ) -> None:
         self.host = host
+        self.terms = terms
         self.clock = clock
+        self.hostname = hostname
         self.folder = folder
         self.tls = ""
         self.extensions: Mapping[str, str] = {}
         self.lmtp = host.protocol == "lmtp"
         self.pipelining = False
         self.transaction_open = False
+        self.facts = ""
+        self.told: Client | None = None
         self.gone: Deferred[None] = Deferred()
         self._opener = opener
         self._listener: Listener | None = opener
@@ -80,18 +89,22 @@ class SmtpConnection(Protocol):
 
     def transmit(self, parcel: Parcel, *, answer_seconds: float, dot_seconds: float) -> Transaction:
         transaction = Transaction(self, parcel, answer_seconds, dot_seconds)
-        if self.usable:
+        if not self.usable:
+            transaction.failed("lost")
+        elif self.facts == "xclient" and parcel.client != self.told:
+            introduction = Introduction(self, transaction, parcel.client, answer_seconds)
+            self._listener = introduction
+            introduction.start()
+        else:
             self._listener = transaction
             transaction.start()
-        else:
-            transaction.failed("lost")
         return transaction
 
     def close(self) -> None:
         """With a transaction under way: abandons it before the final dot, and waits for the answer after it."""
         if self._ending:
             return
-        if isinstance(self._listener, Transaction):
+        if isinstance(self._listener, Transaction | Introduction):
             self._close_after = True
             self._listener.abandon()
             return
@@ -126,6 +139,12 @@ class SmtpConnection(Protocol):
         self._deadline = self.clock.monotonic() + seconds
         if self._timer is None or self._deadline < self._timer_at:
             self._set_timer(seconds)
+
+    def pass_on(self, listener: Listener, transaction: Transaction) -> None:
+        """The listener is through, and the transaction it prepared begins."""
+        if self._listener is listener:
+            self._listener = transaction
+            transaction.start()
 
     def release(self, listener: Listener, *, keep: bool = True) -> None:
         """The listener is through. The connection is idle, or closed when it is not worth keeping."""

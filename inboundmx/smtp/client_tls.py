@@ -44,12 +44,12 @@ class ClientContexts:
 
 @implementer(IOpenSSLClientConnectionCreator)
 class ClientEncryption:
-    """One TLS connection to ``host``, an IP address or a name. ``verify``: its chain is checked by OpenSSL in the
-    handshake, its name by ``accepted`` after it."""
+    """One TLS connection to ``host``, an IP address or the name a certificate must have. ``verify``: its chain is
+    checked by OpenSSL in the handshake, its name by ``accepted`` after it."""
 
     def __init__(self, contexts: ClientContexts, host: str, *, verify: bool) -> None:
         self._contexts = contexts
-        self._host = host
+        self.host = host
         self._verify = verify
         self._connection: SSL.Connection | None = None
 
@@ -57,8 +57,8 @@ class ClientEncryption:
         context = self._contexts.verifying if self._verify else self._contexts.trusting
         connection = SSL.Connection(context, None)
         connection.set_app_data(tlsProtocol)
-        if not is_ip(self._host):  # RFC 6066 3: no literal addresses in the server name
-            connection.set_tlsext_host_name(self._host.encode("ascii"))
+        if not is_ip(self.host):  # RFC 6066 3: no literal addresses in the server name
+            connection.set_tlsext_host_name(self.host.encode("ascii"))
         self._connection = connection
         return connection
 
@@ -67,9 +67,9 @@ class ClientEncryption:
         assert self._connection is not None
         if not self._verify:
             return True
-        compare = verify_ip_address if is_ip(self._host) else verify_hostname
+        compare = verify_ip_address if is_ip(self.host) else verify_hostname
         try:
-            compare(self._connection, self._host)
+            compare(self._connection, self.host)
         except Exception:  # noqa: BLE001 - a certificate that cannot be compared does not match
             return False
         return True

@@ -7,16 +7,16 @@ came about, nor what is done about an outcome.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
-from inboundmx.model.address import written
 from inboundmx.model.custody import DeliveryAttempt, Parcel, Phase
 from inboundmx.model.reply import Reply
 from inboundmx.smtp.client_content import LargeContent, small_content
+from inboundmx.smtp.client_envelope import Unfit, mail_command, recipient_commands
+from inboundmx.smtp.client_facts import xforward
 
 if TYPE_CHECKING:
     from inboundmx.smtp.client_connection import SmtpConnection
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 # Answers that speak of us and not of the mail: no mail accepted here, authentication or encryption wanted.
 REJECTS_US = frozenset({521, 530, 535, 538})
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# RFC 5321 4.5.3.2.5: a slow host has so long for each block of a large content, however short it is kept otherwise.
+BLOCK_SECONDS = 180.0
 
 _OWN_WORDS = {
     "timeout": ("4.4.2", "the mail server did not answer in time"),
@@ -46,8 +47,8 @@ class Transaction:
     """``ports.Transmission``. ``done`` fires once and never fails; cancelling it abandons the transaction."""
 
     __slots__ = (
-        "_accepted", "_answer_seconds", "_answers", "_asked", "_connection", "_data_asked", "_dot_seconds", "_finished",
-        "_large", "_next", "_parcel", "_phase", "_started_at", "done", "dot_sent",
+        "_accepted", "_answer_seconds", "_answers", "_asked", "_before", "_commands", "_connection", "_data_asked",
+        "_dot_seconds", "_finished", "_large", "_next", "_parcel", "_phase", "_started_at", "done", "dot_sent",
     )  # fmt: skip
 
     def __init__(self, connection: SmtpConnection, parcel: Parcel, answer_seconds: float, dot_seconds: float) -> None:
@@ -64,31 +65,29 @@ class Transaction:
         self._answers: list[Reply | None] = [None] * len(parcel.recipients)
         self._accepted: list[tuple[int, Reply]] = []
         self._asked = 0
+        # What goes one at a time without PIPELINING, the one being answered first; and those of them before MAIL.
+        self._commands: list[str] = []
+        self._before: list[str] = []
         self._data_asked = False
         self._large: LargeContent | None = None
         self._finished = False
 
     def start(self) -> None:
-        connection, recipients = self._connection, self._parcel.recipients
-        unfit = self._unfit()
-        if unfit is not None:
-            reply, trouble = unfit
-            self._answer_all(reply)
-            self._finish(trouble)
+        connection, parcel = self._connection, self._parcel
+        extensions = connection.extensions
+        try:
+            mail = mail_command(parcel, extensions)
+        except Unfit as unfit:
+            self._answer_all(unfit.reply)
+            self._finish(unfit.trouble)
             return
-        batch = [self._mail()]
-        if connection.pipelining:
-            batch.extend(f"RCPT TO:<{recipient}>" for recipient in recipients)
-            if len(recipients) == 1:
-                batch.append("DATA")
-                self._data_asked = True
-        if connection.transaction_open:
-            self._next = self._after_reset
-            if connection.pipelining:
-                batch.insert(0, "RSET")
-            else:
-                batch = ["RSET"]
-        self._send("\r\n".join(batch))
+        commands = self._commands = [mail, *recipient_commands(parcel, extensions)]
+        if len(commands) == 2 and connection.pipelining:
+            commands.append("DATA")
+            self._data_asked = True
+        if connection.transaction_open or connection.facts == "xforward":
+            self._prepare()
+        self._send("\r\n".join(commands) if connection.pipelining else commands[0])
 
     def abandon(self) -> None:
         if not self._finished and not self.dot_sent:
@@ -97,7 +96,7 @@ class Transaction:
     # --- called by the connection ---
 
     def heard(self, reply: Reply) -> None:
-        if reply.code == 421 or reply.code in REJECTS_US:
+        if reply.code == 421 or (reply.code in REJECTS_US and not self._excused):
             self._goodbye(reply)
             return
         self._connection.wait(self._answer_seconds)
@@ -113,6 +112,18 @@ class Transaction:
             self._answer_all(own_reply(trouble))
         self._finish(trouble)
 
+    # --- called by the introduction ---
+
+    def rejected(self, trouble: str, reply: Reply | None) -> None:
+        """It is us whom the host does not want."""
+        self._answer_all(own_reply(trouble, reply))
+        self._finish(trouble, keep=False)
+
+    def turned_away(self, reply: Reply) -> None:
+        """The host does not want to hear from this client, or not now."""
+        self._answer_all(reply)
+        self._finish("lost" if reply.code == 421 else "", keep=False)
+
     # --- the envelope ---
 
     @property
@@ -120,53 +131,46 @@ class Transaction:
         """Whether every recipient's outcome is known, so that what is still heard does not matter."""
         return None not in self._answers
 
-    def _unfit(self) -> tuple[Reply, str] | None:
-        """Why this host cannot be given the parcel at all: an answer for all recipients and a word of trouble."""
-        parcel, extensions = self._parcel, self._connection.extensions
-        addresses = [written(parcel.sender), *map(str, parcel.recipients)]
-        if any(map(_CONTROL.search, addresses)):
-            return Reply(553, "5.1.3", "an address holds control characters"), "unable"
-        if self._needs_utf8(addresses) and "SMTPUTF8" not in extensions:
-            return Reply(553, "5.6.7", "the mail server does not take internationalized mail"), "unable"
-        limit = extensions.get("SIZE", "")
-        if limit.isdecimal() and 0 < int(limit) < parcel.content.size:
-            # The host's own answer for this message, given in advance (RFC 1870 6.1).
-            return Reply(552, "5.3.4", f"the mail server takes messages of up to {int(limit)} octets"), ""
-        return None
+    @property
+    def _excused(self) -> bool:
+        """Whether it is XFORWARD that was just answered: whatever is wrong with it, the message may be welcome."""
+        return bool(self._before) and self._before[0] != "RSET"
 
-    def _needs_utf8(self, addresses: list[str]) -> bool:
-        """RFC 6531 3.4: only when an address or the header section is not ASCII."""
-        if not all(map(str.isascii, addresses)):
-            return True
-        if not self._parcel.utf8:
-            return False
-        content = self._parcel.content
-        start = b"\r\n" + content.prefix + content.body.head[content.skip :]
-        return not start.partition(b"\r\n\r\n")[0].isascii()
-
-    def _mail(self) -> str:
-        parcel, extensions = self._parcel, self._connection.extensions
-        sender = written(parcel.sender)
-        words = [f"MAIL FROM:<{sender}>"]
-        if "SIZE" in extensions:
-            words.append(f"SIZE={parcel.content.size}")
-        if parcel.eight_bit and "8BITMIME" in extensions:
-            words.append("BODY=8BITMIME")
-        if "SMTPUTF8" in extensions and self._needs_utf8([sender, *map(str, parcel.recipients)]):
-            words.append("SMTPUTF8")
-        return " ".join(words)
+    def _prepare(self) -> None:
+        """What goes before MAIL."""
+        connection, client = self._connection, self._parcel.client
+        if connection.transaction_open:
+            self._before.append("RSET")
+        if connection.facts == "xforward" and client is not None:
+            told = xforward(client, connection.extensions.get("XFORWARD", ""))
+            if told:
+                self._before.append(told)
+        if self._before:
+            self._commands[:0] = self._before
+            self._next = self._after_before
 
     def _send(self, command: str) -> None:
         self._connection.send(command.encode() + b"\r\n", self._answer_seconds)
 
-    def _after_reset(self, reply: Reply) -> None:
-        if not 200 <= reply.code < 300:
-            self._connection.fail("garbage")
-            return
-        self._connection.transaction_open = False
-        self._next = self._after_mail
+    def _send_next(self) -> None:
+        """The command after the one just answered, unless all were sent together."""
         if not self._connection.pipelining:
-            self._send(self._mail())
+            del self._commands[0]
+            self._send(self._commands[0])
+
+    def _after_before(self, reply: Reply) -> None:
+        connection = self._connection
+        said = self._before.pop(0)
+        if said != "RSET" and reply.code >= 400:
+            connection.facts = ""
+        elif not 200 <= reply.code < 300:
+            connection.fail("garbage")
+            return
+        if said == "RSET":
+            connection.transaction_open = False
+        if not self._before:
+            self._next = self._after_mail
+        self._send_next()
 
     def _after_mail(self, reply: Reply) -> None:
         if 200 <= reply.code < 300:
@@ -183,7 +187,7 @@ class Transaction:
             self._finish()
         else:
             self._next = self._after_recipient
-            self._send(f"RCPT TO:<{self._parcel.recipients[0]}>")
+            self._send_next()
 
     def _after_recipient(self, reply: Reply) -> None:
         if self._connection.transaction_open:
@@ -196,8 +200,7 @@ class Transaction:
                 self._answers[self._asked] = reply
         self._asked += 1
         if self._asked < len(self._answers):
-            if not self._connection.pipelining:
-                self._send(f"RCPT TO:<{self._parcel.recipients[self._asked]}>")
+            self._send_next()
         elif self._data_asked:
             self._next = self._after_data
             if not self._certain:
@@ -241,7 +244,7 @@ class Transaction:
             content,
             os.path.join(connection.folder, content.body.path),
             connection.transport,
-            progress=lambda: connection.wait(self._answer_seconds),
+            progress=lambda: connection.wait(max(self._answer_seconds, BLOCK_SECONDS)),
             finished=lambda end: self._send_end([end]),
             damaged=lambda: connection.fail("damaged"),
         )
@@ -298,6 +301,9 @@ class Transaction:
     def _finish(self, trouble: str = "", *, keep: bool = True) -> None:
         self._finished = True
         connection = self._connection
+        if connection.facts == "refused" and self._phase is not Phase.DOT:
+            # It may be the client who was refused and not the command: nobody else is sent over this connection.
+            keep = False
         connection.release(self, keep=keep)
         pairs = zip(self._parcel.recipients, self._answers, strict=True)
         self.done.callback(
@@ -310,5 +316,6 @@ class Transaction:
                 tls=connection.tls,
                 trouble=trouble,
                 dot_sent=self.dot_sent,
+                dsn="DSN" in connection.extensions,
             )
         )

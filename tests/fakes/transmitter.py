@@ -9,24 +9,28 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from inboundmx.model.address import Address
-from inboundmx.model.custody import DeliveryAttempt, Host, Parcel, Phase, Terms
+from inboundmx.model.custody import Client, DeliveryAttempt, Host, Parcel, Phase, Terms
 from inboundmx.model.reply import Reply
 from inboundmx.ports import Clock, Refused
 
 OK = Reply(250, "2.0.0", "Ok")
 GO = Reply(354, "", "go on")
+IN = Reply(235, "2.7.0", "authenticated")
 EXTENSIONS = {"PIPELINING": "", "SIZE": "0", "8BITMIME": "", "SMTPUTF8": ""}
 REJECTS_US = (521, 530, 535, 538)
 
 
 @dataclass
 class Manner:
-    """How a host behaves. Change it at any time. ``up``: whether it accepts connections. ``replies`` at GREETING,
-    HELLO, MAIL, DATA and DOT; ``recipients`` at RCPT; ``dots`` at the dot of LMTP; what is not said is a good answer.
-    ``silent_at`` and ``lost_at``: from there on it says nothing, or the connection ends instead of the answer.
-    ``taken``: what it said 250 to: sender, recipients, content."""
+    """How a host behaves. Change it at any time. ``up``: whether it accepts connections; ``not_from``: our addresses
+    from which it cannot be reached. ``replies`` at GREETING, HELLO, AUTH, MAIL, DATA and DOT; ``recipients`` at RCPT;
+    ``dots`` at the dot of LMTP; what is not said is a good answer. ``silent_at`` and ``lost_at``: from there on it says
+    nothing, or the connection ends instead of the answer.
+    ``taken``: what it said 250 to: sender, recipients, content; ``clients`` who it was told had brought that, None:
+    nobody was named; ``wishes`` what it was asked to tell the sender: RET, ENVID, and NOTIFY and ORCPT of each."""
 
     up: bool = True
+    not_from: frozenset[str] = frozenset()
     replies: dict[Phase, Reply] = field(default_factory=dict)
     recipients: dict[Address, Reply] = field(default_factory=dict)
     dots: dict[Address, Reply] = field(default_factory=dict)
@@ -34,21 +38,26 @@ class Manner:
     silent_at: Phase | None = None
     lost_at: Phase | None = None
     taken: list[tuple[Address | None, tuple[Address, ...], bytes]] = field(default_factory=list)
+    clients: list[Client | None] = field(default_factory=list)
+    wishes: list[tuple[str, str, tuple[tuple[str, str], ...]]] = field(default_factory=list)
 
     def reply(self, phase: Phase) -> Reply:
         return self.replies.get(phase, GO if phase is Phase.DATA else OK)
 
 
 class FakeTransmitter:
-    """``hosts`` that are not named are down. ``latency`` seconds pass before anything happens."""
+    """``hosts`` that are not named are down. ``latency`` seconds pass before anything happens. ``dialled``: what was
+    asked for: host, terms, source."""
 
     def __init__(self, clock: Clock, hosts: Mapping[Host, Manner], latency: float = 0.0) -> None:
         self.clock = clock
         self.hosts = hosts
         self.latency = latency
         self.connections: list[FakeConnection] = []
+        self.dialled: list[tuple[Host, Terms, str]] = []
 
     def connect(self, host: Host, *, terms: Terms, seconds: float, source: str = "") -> Deferred[Any]:
+        self.dialled.append((host, terms, source))
         deadline: Any = None
         answer: Any = None
 
@@ -64,7 +73,7 @@ class FakeTransmitter:
 
         def answered() -> None:
             manner = self.hosts.get(host) or Manner(up=False)
-            if not manner.up:
+            if not manner.up or source in manner.not_from:
                 refuse("refused", Phase.CONNECT)
                 return
             for phase in (Phase.GREETING, Phase.HELLO):
@@ -77,11 +86,20 @@ class FakeTransmitter:
                 if not reply.positive:
                     refuse("rejects_us" if reply.permanent else "lost", phase, reply)
                     return
-            if terms.tls in ("required", "verified"):
+            if terms.tls in ("required", "verified") or (terms.username and not terms.auth_without_tls):
                 refuse("tls", Phase.TLS)
                 return
+            if terms.username:
+                reply = manner.replies.get(Phase.AUTH, IN)
+                if "AUTH" not in manner.extensions:
+                    refuse("rejects_us", Phase.AUTH)
+                    return
+                if reply.code != 235:
+                    refuse("rejects_us" if reply.permanent else "lost", Phase.AUTH, reply)
+                    return
             cancelled(done)
-            self.connections.append(FakeConnection(self, host, manner))
+            facts = terms.client_facts if terms.client_facts.upper() in manner.extensions else ""
+            self.connections.append(FakeConnection(self, host, manner, facts))
             done.callback(self.connections[-1])
 
         deadline = self.clock.call_later(seconds, refuse, "timeout", Phase.GREETING)
@@ -92,8 +110,10 @@ class FakeTransmitter:
 class FakeConnection:
     """``ports.Connection``. ``lose`` ends it from the host's side."""
 
-    def __init__(self, transmitter: FakeTransmitter, host: Host, manner: Manner) -> None:
+    def __init__(self, transmitter: FakeTransmitter, host: Host, manner: Manner, facts: str) -> None:
         self.host = host
+        self.facts = facts
+        self.told: Client | None = None
         self.tls = ""
         self.extensions = manner.extensions
         self.gone: Deferred[None] = Deferred()
@@ -110,7 +130,9 @@ class FakeConnection:
 
     def transmit(self, parcel: Parcel, *, answer_seconds: float, dot_seconds: float) -> FakeTransmission:
         transmission = FakeTransmission(self, parcel, answer_seconds, dot_seconds)
-        if self.usable:
+        if self.usable and not (self.told is not None and parcel.client is None):
+            # Told of a client once, it cannot be made to take us for ourselves again.
+            self.told = parcel.client if self.facts == "xclient" else None
             self.current = transmission
             transmission.start()
         else:
@@ -206,6 +228,9 @@ class FakeTransmission:
         took = tuple(address for address, answer in answers.items() if answer.positive)
         if took and manner.silent_at is not Phase.DOT:
             manner.taken.append((self._parcel.sender, took, content.prefix + content.body.head[content.skip :]))
+            parcel, connection = self._parcel, self._connection
+            manner.clients.append(parcel.client if connection.facts else None)
+            manner.wishes.append((parcel.ret, parcel.envid, parcel.dsn) if "DSN" in manner.extensions else ("", "", ()))
         if self._goes_on(Phase.DOT, reply):
             self.answers |= answers
             self._finish("")
@@ -258,5 +283,6 @@ class FakeTransmission:
             replies=tuple((address, self.answers[address]) for address in self._parcel.recipients),
             trouble=trouble,
             dot_sent=self.dot_sent,
+            dsn="DSN" in connection.extensions,
         )
         self.done.callback(attempt)
