@@ -179,13 +179,21 @@ def _our_preference(found: Iterable[Exchanger], own: Collection[str]) -> int | N
 
 
 def _hosts(found: Iterable[Exchanger], allowed: Callable[[str], bool]) -> tuple[Host, ...]:
-    """Their allowed addresses, each once. Where there are many, every host has its share of them: one with a dozen
-    addresses, all silent, would keep mail from all others; but never less than one of each family."""
-    usable = [(each.name, [address for address in each.addresses if allowed(address)]) for each in found]
-    usable = [(name, addresses) for name, addresses in usable if addresses]
+    """Their allowed addresses, each once. Where there are too many, every host has its share of them, and what others
+    leave of theirs: one with a dozen addresses, all silent, would keep mail from all others. No share is less than one
+    of each family."""
+    seen: set[str] = set()
+    usable: list[list[Host]] = []
+    for each in found:
+        fresh = [address for address in each.addresses if allowed(address) and address not in seen]
+        seen.update(fresh)
+        if fresh:
+            usable.append([Host(address, name=each.name) for address in fresh])
     share = max(2, ADDRESSES_LIMIT // max(1, len(usable)))
-    hosts: dict[str, Host] = {}
-    for name, addresses in usable:
-        for address in addresses[:share]:
-            hosts.setdefault(address, Host(address, name=name))
-    return tuple(hosts.values())[:ADDRESSES_LIMIT]
+    room = ADDRESSES_LIMIT - sum(min(share, len(hosts)) for hosts in usable)
+    chosen: list[Host] = []
+    for hosts in usable:
+        more = max(0, min(room, len(hosts) - share))
+        room -= more
+        chosen += hosts[: share + more]
+    return tuple(chosen[:ADDRESSES_LIMIT])
