@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from inboundmx.delivery.notifying import notice_of
+from inboundmx.delivery.notifying import deposits_of
 from inboundmx.model.custody import Change, Deposit, SpoolEntry
 from inboundmx.model.settings import Settings
 from inboundmx.policy.retrying import Settlement, give_up
@@ -33,9 +33,7 @@ async def given_up(
     if settlement.fate != "notify":
         return GivenUp(entry, settlement, None)
     content = await spool.content(entry.id)
-    notice = notice_of(
-        "failed", entry, settlement.failed, content, settings, now, new_id(now), host=None, retry_until=None
-    )
+    (notice,) = deposits_of(entry, settlement, None, None, content, settings, now, lambda: new_id(now))
     return GivenUp(entry, settlement, notice)
 
 

@@ -1,6 +1,7 @@
-"""A notice as an entry of the spool: where it goes, and what is kept of it when it goes nowhere.
+"""A notice as an entry of the spool: where it goes, and what is committed together with the end of what it speaks of.
 
-Knows the sender's own route, when we have one. Does not know how a notice is worded, nor when one is due.
+Knows the sender's own route, and that a notice to anybody else leaves us as other mail does. Does not know how a notice
+is worded, nor when one is due.
 """
 
 from __future__ import annotations
@@ -9,39 +10,44 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from inboundmx.model.custody import Content, DeliveryAttempt, Deposit, Host, SpoolEntry, SpoolRecipient, State
+from inboundmx.model.custody import Content, DeliveryAttempt, Deposit, SpoolEntry, SpoolRecipient
 from inboundmx.model.message import Body
 from inboundmx.model.settings import DomainSettings, Settings
-from inboundmx.policy.notices import HEADERS_LIMIT, Kind, compose
-from inboundmx.policy.retrying import UNDELIVERABLE, Settlement, given_up_after
+from inboundmx.policy.dsn import hears_of_delay
+from inboundmx.policy.notices import HEADERS_LIMIT, MESSAGE_LIMIT, Kind, compose
+from inboundmx.policy.retrying import Settlement, given_up_after
 
 
 def deposits_of(
     entry: SpoolEntry,
     settlement: Settlement,
-    attempt: DeliveryAttempt,
-    domain: DomainSettings,
+    attempt: DeliveryAttempt | None,
+    domain: DomainSettings | None,
     content: Content,
     settings: Settings,
     now: float,
     new_id: Callable[[], str],
 ) -> tuple[Deposit, ...]:
-    """What is committed together with the end of what failed: its notice, or what is kept of it."""
+    """What is committed together with a settlement: what is kept of those who failed, then the notices, in the order of
+    ``telling.NOTICES``. Without an ``attempt`` an operator gave up; ``domain`` is what the entry is delivered by."""
     deposits = []
-    host = None if attempt.trouble else attempt.host
+
+    def tell(kind: Kind, recipients: Sequence[SpoolRecipient], retry_until: float | None = None) -> None:
+        deposits.append(
+            notice_of(
+                kind, entry, recipients, content, settings, now, new_id(), attempt=attempt, retry_until=retry_until
+            )
+        )
+
     if settlement.split is not None:
         deposits.append(Deposit(replace(settlement.split, id=new_id()), content))
     if settlement.fate == "notify":
-        deposits.append(
-            notice_of("failed", entry, settlement.failed, content, settings, now, new_id(), host=host, retry_until=None)
-        )
-    if settlement.delayed and settlement.entry is not None:
-        deposits.append(
-            notice_of(
-                "delayed", entry, settlement.entry.pending, content, settings, now, new_id(),
-                host=host, retry_until=entry.received_at + given_up_after(domain.retry, domain.lifetime),
-            )
-        )  # fmt: skip
+        tell("failed", settlement.owed)
+    if settlement.delayed and settlement.entry is not None and domain is not None:
+        late = [recipient for recipient in settlement.entry.pending if hears_of_delay(recipient.notify)]
+        tell("delayed", late, entry.received_at + given_up_after(domain.retry, domain.lifetime))
+    if settlement.confirmed and attempt is not None:
+        tell("delivered" if attempt.host.protocol == "lmtp" else "relayed", settlement.confirmed)
     return tuple(deposits)
 
 
@@ -54,15 +60,16 @@ def notice_of(
     now: float,
     notice_id: str,
     *,
-    host: Host | None,
+    attempt: DeliveryAttempt | None,
     retry_until: float | None,
 ) -> Deposit:
-    """To the sender of ``entry``, by the route of the sender's domain; held as undeliverable when that is none of
-    ours. Its own sender is null (RFC 3464 2)."""
+    """To the sender of ``entry``, by the route of the sender's domain when that is ours, else out. Its own sender is
+    null (RFC 3464 2), and no host further on is to answer it (RFC 3461 6.1)."""
     sender = entry.sender
     if sender is None:
         raise ValueError("the null sender is never told anything")
-    header_section = content.prefix + content.body.head[content.skip : content.skip + HEADERS_LIMIT]
+    complete = content.size <= MESSAGE_LIMIT
+    head = content.body.head[content.skip : content.skip + (MESSAGE_LIMIT if complete else HEADERS_LIMIT)]
     octets = compose(
         kind,
         entry,
@@ -70,27 +77,28 @@ def notice_of(
         settings.gateway,
         now,
         notice_id,
-        header_section,
-        host=host,
+        content.prefix + head,
+        host=None if attempt is None or attempt.trouble else attempt.host,
         retry_until=retry_until,
+        attempted_at=None if attempt is None else attempt.ended_at,
+        complete=complete,
     )
-    domain = settings.domain(sender.domain)
+    ours = settings.domain(sender.domain)
+    domain = ours or settings.outgoing
     notice = SpoolEntry(
         id=notice_id,
         message_id=notice_id,
         body_id=notice_id,
         received_at=now,
         sender=None,
-        recipients=(SpoolRecipient(sender),),
+        recipients=(SpoolRecipient(sender, notify="NEVER"),),
         size=len(octets),
         domain=sender.domain,
-        priority=entry.priority if domain is None else domain.priority,
-        state=State.HELD if domain is None else State.ACTIVE,
-        cause=UNDELIVERABLE if domain is None else "",
-        next_attempt_at=None if domain is None else now,
-        expires_at=now + settings.delivery.undeliverable_retention if domain is None else None,
+        priority=domain.priority if settings.priority.null_sender is None else settings.priority.null_sender,
+        next_attempt_at=now,
         eight_bit=not octets.isascii(),
         utf8=not sender.ascii,
         notice=True,
+        via="" if ours is not None else "outbound",
     )
     return Deposit(notice, Content(b"", 0, Body(len(octets), octets, None, hashlib.sha256(octets).digest())))

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from inboundmx.delivery.agenda import Agenda
 from inboundmx.delivery.courier import Courier
+from inboundmx.delivery.notice_limit import NoticeLimit
 from inboundmx.delivery.notifying import deposits_of
 from inboundmx.delivery.telling import tell
 from inboundmx.model.address import Address
@@ -61,6 +62,7 @@ class DeliveryService:
         self._clock = clock
         self._chance = chance
         self._journal = journal
+        self._notices = NoticeLimit(settings, clock, journal)
         self._agenda = Agenda(clock, self._start, lambda: settings().delivery.max_connections_per_host, paused)
         self._running: dict[object, Deferred[Any] | None] = {}
         # On their way, and nothing decided yet.
@@ -294,14 +296,15 @@ class DeliveryService:
         delivery = self._settings().delivery
         settlement = settle(
             entry, attempt, now, domain, delivery,
-            slot=slot, jitter=self._chance.uniform(0.0, 1.0),
+            slot=slot, jitter=self._chance.uniform(0.0, 1.0), notices=self._notices.room(entry.sender),
         )  # fmt: skip
-        if settlement.entry is None and not settlement.failed:
+        self._notices.settled(entry, settlement)
+        if settlement.entry is None and not settlement.failed and not settlement.confirmed:
             self._spool.remove_soon(id)
             tell(self._journal, entry, settlement, attempt, ())
             return None
         deposits: tuple[Deposit, ...] = ()
-        if settlement.split is not None or settlement.fate == "notify" or settlement.delayed:
+        if settlement.split is not None or settlement.fate == "notify" or settlement.delayed or settlement.confirmed:
             try:
                 content = await self._content(id)
             except KeyError:

@@ -1,6 +1,7 @@
 """What the log and the ledger hear of an attempt, once its consequences are on the disk.
 
-Knows the events: delivered, deferred, failed, held, bounced, delay_notified. Does not know what decided them.
+Knows the events: delivered, deferred, failed, held, bounced, delay_notified, success_notified. Does not know what
+decided them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from inboundmx.model.address import Address
 from inboundmx.model.custody import DeliveryAttempt, Deposit, SpoolEntry, State
 from inboundmx.policy.retrying import UNDELIVERABLE, Settlement
 from inboundmx.ports import Journal
+
+# The events of notices, in the order in which they are written.
+NOTICES = ("bounced", "delay_notified", "success_notified")
 
 
 def tell(
@@ -27,13 +31,17 @@ def tell(
     }
     if settlement.delivered:
         said = next(str(reply) for address, reply in attempt.replies if address in settlement.delivered)
-        record("delivered", id, facts | {"recipients": _texts(settlement.delivered), "reply": said})
+        told = facts | {"recipients": _texts(settlement.delivered), "reply": said}
+        if settlement.unconfirmed:
+            told["untold"] = _texts(r.address for r in settlement.unconfirmed)
+        record("delivered", id, told)
     trouble = facts | {"trouble": attempt.trouble, "phase": str(attempt.phase)}
     for recipient in settlement.failed:
-        told = {"recipients": [str(recipient.address)], "reply": recipient.last_reply, "fate": settlement.fate}
+        fate = "dropped" if recipient in settlement.unasked else settlement.fate
+        told = {"recipients": [str(recipient.address)], "reply": recipient.last_reply, "fate": fate}
         record("failed", id, trouble | told | {"exhausted": settlement.exhausted}, level="warning")
     if settlement.fate == "held":
-        record("held", id, facts | {"cause": UNDELIVERABLE, "recipients": _texts(r.address for r in settlement.failed)})
+        record("held", id, facts | {"cause": UNDELIVERABLE, "recipients": _texts(r.address for r in settlement.owed)})
     if kept is not None and kept.pending and not (settlement.fate == "held" and settlement.split is None):
         told = {"recipients": _texts(r.address for r in kept.pending), "reply": kept.pending[0].last_reply}
         if kept.state is State.ACTIVE:
@@ -41,8 +49,10 @@ def tell(
         else:
             record("held", id, trouble | told | {"cause": kept.cause}, level="warning")
     notices = [deposit.entry for deposit in deposits if deposit.entry.notice]
-    events = ["bounced"] * (settlement.fate == "notify") + ["delay_notified"] * settlement.delayed
-    for event, notice in zip(events, notices, strict=True):
+    due = (settlement.fate == "notify", settlement.delayed, bool(settlement.confirmed))
+    for event, notice in zip(
+        [event for event, is_due in zip(NOTICES, due, strict=True) if is_due], notices, strict=True
+    ):
         fields = {
             "entry": entry.id,
             "notice": notice.id,

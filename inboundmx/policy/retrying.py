@@ -10,6 +10,7 @@ early.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Literal
@@ -18,6 +19,7 @@ from inboundmx.model.address import Address
 from inboundmx.model.custody import DeliveryAttempt, Host, SpoolEntry, SpoolRecipient, State, Status
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import DeliverySettings, DomainSettings, Retry
+from inboundmx.policy.dsn import hears_of_delay, hears_of_failure, hears_of_success
 
 # After a final dot without an answer the message may have arrived: RFC 1047, RFC 5321 4.5.3.2.6.
 UNANSWERED_SECONDS = 600.0
@@ -41,8 +43,11 @@ class Settlement:
     """What an attempt changes. ``entry`` is what stays of the entry, None: nothing does. ``split``: a new entry,
     still without an id, that holds the undeliverable recipients while others wait.
 
-    ``failed`` will not be tried again by themselves; ``fate`` says what becomes of them all: ``notify`` the sender,
-    ``held`` as undeliverable, or ``dropped`` (mail with the null sender). ``delayed``: the sender is told it is late.
+    ``failed`` will not be tried again by themselves; ``fate`` says what becomes of them: ``notify`` the sender,
+    ``held`` as undeliverable, or ``dropped`` (mail with the null sender). Whatever it says, ``unasked`` of them are
+    dropped, for the sender asked not to hear of their failure. ``delayed``: the sender is told it is late.
+    Of ``confirmed`` the sender is told that they have the mail, as he asked; of ``unconfirmed`` he asked as well and
+    may not be told.
     """
 
     entry: SpoolEntry | None
@@ -52,6 +57,14 @@ class Settlement:
     fate: Fate = ""
     exhausted: bool = False
     delayed: bool = False
+    unasked: tuple[SpoolRecipient, ...] = ()
+    confirmed: tuple[SpoolRecipient, ...] = ()
+    unconfirmed: tuple[SpoolRecipient, ...] = ()
+
+    @property
+    def owed(self) -> tuple[SpoolRecipient, ...]:
+        """Those whose failure is not dropped for want of anybody who asked."""
+        return _without(self.failed, self.unasked)
 
 
 def offset(slot: int, retry: Retry) -> float:
@@ -99,13 +112,16 @@ def settle(
     *,
     slot: bool,
     jitter: float,
+    notices: bool = True,
 ) -> Settlement:
     """``slot``: the attempt was made because its time had come, and uses it up; one made because the primary came back
-    or an operator asked does not. ``jitter`` from 0 to 1."""
+    or an operator asked does not. ``jitter`` from 0 to 1. ``notices``: whether one may be written now; otherwise what
+    would be told is held."""
     replies = dict(attempt.replies)
     waiting = [recipient.address for recipient in entry.pending]
     if attempt.delivered and attempt.dot_sent and replies.keys() >= set(waiting):
-        return Settlement(None, delivered=tuple(waiting))
+        confirmed, unconfirmed = _confirmed(entry, attempt, replies, waiting, notices)
+        return Settlement(None, delivered=tuple(waiting), confirmed=confirmed, unconfirmed=unconfirmed)
     recipients = tuple(
         _answered(recipient, replies.get(recipient.address), attempt)
         if recipient.status is Status.PENDING
@@ -132,21 +148,26 @@ def settle(
     if exhausted and domain.when_exhausted == "hold":
         after = _held(after, EXHAUSTED, now, delivery)
     failed = tuple(r for r in recipients if r.address in before and r.status is Status.FAILED)
-    fate = _fate(entry) if failed else ""
-    kept, split = _parted(after, failed if fate == "held" else (), now, delivery)
-    delayed = kept is not None and _is_late(kept, now, delivery)
+    fate, unasked = _fate(entry, failed, notices)
+    kept, split = _parted(after, _without(failed, unasked) if fate == "held" else (), now, delivery)
+    delayed = kept is not None and notices and _is_late(kept, now, delivery)
+    delivered = tuple(r.address for r in recipients if r.address in before and r.status is Status.DELIVERED)
+    confirmed, unconfirmed = _confirmed(entry, attempt, replies, delivered, notices)
     return Settlement(
         entry=replace(kept, delay_notified=True) if kept is not None and delayed else kept,
         split=split,
-        delivered=tuple(r.address for r in recipients if r.address in before and r.status is Status.DELIVERED),
+        delivered=delivered,
         failed=failed,
         fate=fate,
         exhausted=exhausted,
         delayed=delayed,
+        unasked=unasked,
+        confirmed=confirmed,
+        unconfirmed=unconfirmed,
     )
 
 
-def give_up(entry: SpoolEntry, now: float, delivery: DeliverySettings) -> Settlement:
+def give_up(entry: SpoolEntry, now: float, delivery: DeliverySettings, notices: bool = True) -> Settlement:
     """The end of the schedule, now, for all who still wait, as ``settle`` finds it where ``when_exhausted`` is bounce.
     Where no notice may be sent, ``entry`` is held as undeliverable."""
     failed = tuple(replace(recipient, status=Status.FAILED) for recipient in entry.pending)
@@ -154,9 +175,10 @@ def give_up(entry: SpoolEntry, now: float, delivery: DeliverySettings) -> Settle
         replace(recipient, status=Status.FAILED) if recipient.status is Status.PENDING else recipient
         for recipient in entry.recipients
     )
-    fate = _fate(entry)
-    kept, _ = _parted(replace(entry, recipients=recipients), failed if fate == "held" else (), now, delivery)
-    return Settlement(kept, failed=failed, fate=fate)
+    fate, unasked = _fate(entry, failed, notices)
+    undeliverable = _without(failed, unasked) if fate == "held" else ()
+    kept, _ = _parted(replace(entry, recipients=recipients), undeliverable, now, delivery)
+    return Settlement(kept, failed=failed, fate=fate, unasked=unasked)
 
 
 def park(entry: SpoolEntry, cause: str, now: float, delivery: DeliverySettings) -> SpoolEntry:
@@ -186,7 +208,7 @@ def _answered(recipient: SpoolRecipient, reply: Reply | None, attempt: DeliveryA
     elif reply is not None and reply.permanent and attempt.trouble != "rejects_us":
         status = Status.FAILED
     said = str(reply) if reply is not None else recipient.last_reply
-    return SpoolRecipient(recipient.address, status, recipient.attempts + 1, said)
+    return SpoolRecipient(recipient.address, status, recipient.attempts + 1, said, recipient.notify, recipient.original)
 
 
 def _next_attempt_at(
@@ -208,10 +230,38 @@ def _next_attempt_at(
     return following
 
 
-def _fate(entry: SpoolEntry) -> Fate:
+def _fate(
+    entry: SpoolEntry, failed: tuple[SpoolRecipient, ...], notices: bool
+) -> tuple[Fate, tuple[SpoolRecipient, ...]]:
+    """What becomes of those who failed, and which of them are dropped all the same."""
+    if not failed:
+        return "", ()
     if entry.sender is None or entry.notice:
-        return "dropped"
-    return "notify" if entry.may_notify else "held"
+        return "dropped", ()
+    unasked = tuple(recipient for recipient in failed if not hears_of_failure(recipient.notify))
+    if len(unasked) == len(failed):
+        return "dropped", unasked
+    return "notify" if entry.may_notify and notices else "held", unasked
+
+
+def _without(recipients: tuple[SpoolRecipient, ...], others: tuple[SpoolRecipient, ...]) -> tuple[SpoolRecipient, ...]:
+    return tuple(recipient for recipient in recipients if recipient not in others) if others else recipients
+
+
+def _confirmed(
+    entry: SpoolEntry, attempt: DeliveryAttempt, replies: Mapping[Address, Reply], to: Sequence[Address], notices: bool
+) -> tuple[tuple[SpoolRecipient, ...], tuple[SpoolRecipient, ...]]:
+    """Of those who have the mail now: whose sender asked to hear of it and is told, and is not. A host that offers DSN
+    has taken that duty over (RFC 3461 5.2.1)."""
+    if attempt.dsn or not any(hears_of_success(recipient.notify) for recipient in entry.pending):
+        return (), ()
+    asked = tuple(
+        _answered(recipient, replies.get(recipient.address), attempt)
+        for recipient in entry.pending
+        if recipient.address in to and hears_of_success(recipient.notify)
+    )
+    told = entry.may_notify and notices and entry.sender is not None and not entry.notice
+    return (asked, ()) if told else ((), asked)
 
 
 def _parted(
@@ -242,5 +292,6 @@ def _is_late(entry: SpoolEntry, now: float, delivery: DeliverySettings) -> bool:
         and entry.sender is not None
         and not entry.notice
         and not entry.delay_notified
+        and any(hears_of_delay(recipient.notify) for recipient in entry.pending)
         and 0 < delivery.delay_notice <= now - entry.received_at
     )

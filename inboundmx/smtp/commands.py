@@ -141,7 +141,7 @@ _SIZE = re.compile(r"[0-9]{1,20}")
 # RFC 3461 4: what is encoded is a printable character too (4.4, and RFC 3464 2.1 for where it is shown).
 _XTEXT = r"(?:[!-*,-<>-~]|\+(?:[2-6][0-9A-Fa-f]|7[0-9A-Ea-e]))+"
 _ENVID = re.compile(_XTEXT)
-_ORCPT = re.compile(rf"(?!utf-8;)[A-Za-z0-9][A-Za-z0-9-]*;{_XTEXT}", re.IGNORECASE)
+_ORCPT = re.compile(rf"(?!utf-8;)[A-Za-z0-9][A-Za-z0-9-]*;{_XTEXT}", re.IGNORECASE | re.ASCII)
 # RFC 6533 3: neither "+" nor "=", and a backslash only to name a character; beyond ASCII where SMTPUTF8 was said.
 _ORCPT_UTF8 = re.compile(r"(?i:utf-8);(?:[!-*,-<>-\[\]-~\u0080-\U0010ffff]|\\x\{[0-9A-Fa-f]{2,6}\})+")
 _NAMED = re.compile(r"\\x\{([0-9A-Fa-f]+)\}")

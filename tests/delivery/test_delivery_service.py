@@ -281,11 +281,11 @@ def test_a_notice_and_the_end_of_its_entry_are_one_commit(world):
     assert world.journal.named("failed", "bounced") == [("failed", "m-entry1"), ("bounced", "m-entry1")]
 
 
-def test_a_notice_without_a_route_is_held(world):
+def test_a_notice_to_a_stranger_leaves_us_as_other_mail_does(world):
     world.answering(UNKNOWN, phase=Phase.RECIPIENT)
     world.deposit(entry("entry1", may_notify=True))
-    (notice,) = world.spool.rows.values()
-    assert (notice.notice, notice.state, notice.cause) == (True, State.HELD, "undeliverable")
+    notice = world.spool.changes[0].add[0].entry
+    assert (notice.notice, notice.state, notice.domain, notice.via) == (True, State.ACTIVE, "b.example", "outbound")
 
 
 def test_a_notice_that_fails_is_dropped_with_a_record(world):

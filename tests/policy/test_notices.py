@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from email import message_from_bytes
 from email.message import Message
 
@@ -13,7 +14,7 @@ from inboundmx.model.address import Address
 from inboundmx.model.custody import Host, SpoolEntry, SpoolRecipient
 from inboundmx.model.message import SMALL_BODY
 from inboundmx.model.settings import GatewaySettings
-from inboundmx.policy.notices import HEADERS_LIMIT, compose, may_notify
+from inboundmx.policy.notices import HEADERS_LIMIT, LINE_ALLOWED, MESSAGE_LIMIT, compose, may_notify
 
 SENDER = Address("sender", "a.example")
 ANN, BOB = Address("ann", "b.example"), Address("bob", "b.example")
@@ -29,6 +30,7 @@ def entry(*recipients: SpoolRecipient, sender: Address | None = SENDER) -> Spool
 def notice(*recipients: SpoolRecipient, kind: str = "failed", headers: bytes = HEADERS, **more: object) -> bytes:
     sender = more.pop("sender", SENDER)
     made = entry(*recipients, sender=sender)  # type: ignore[arg-type]
+    made = replace(made, ret=more.pop("ret", ""), envid=more.pop("envid", ""))  # type: ignore[arg-type]
     return compose(kind, made, recipients, GATEWAY, NOW, "n0t1ce5ecret123", headers, **more)  # type: ignore[arg-type]
 
 
@@ -42,15 +44,30 @@ def read(octets: bytes) -> tuple[Message, str, list[Message], Message]:
     assert not whole.defects
     assert whole.get_content_type() == "multipart/report"
     text, status, headers = whole.get_payload()  # type: ignore[misc]
-    assert [part.get_content_type() for part in (text, status, headers)] == [  # type: ignore[union-attr]
-        "text/plain",
-        "message/delivery-status",
-        "text/rfc822-headers",
-    ]
     assert not any(part.defects for part in (text, status, headers))  # type: ignore[union-attr]
+    assert text.get_content_type() == "text/plain"  # type: ignore[union-attr]
     words = text.get_payload(decode=True).decode(text.get_content_charset())  # type: ignore[union-attr]
-    returned = message_from_bytes(headers.get_payload(decode=True))  # type: ignore[union-attr, arg-type]
-    return whole, words, list(status.get_payload()), returned  # type: ignore[union-attr, arg-type]
+    if headers.get_content_type() == "text/rfc822-headers":  # type: ignore[union-attr]
+        returned = message_from_bytes(headers.get_payload(decode=True))  # type: ignore[union-attr, arg-type]
+    else:
+        assert headers.get_content_type() in ("message/rfc822", "message/global", "message/global-headers")  # type: ignore[union-attr]
+        (returned,) = headers.get_payload()  # type: ignore[union-attr, misc]
+    return whole, words, groups_of(status), returned  # type: ignore[arg-type]
+
+
+def groups_of(status: Message) -> list[Message]:
+    if status.get_content_type() == "message/delivery-status":
+        return list(status.get_payload())  # type: ignore[arg-type]
+    # The parser knows nothing of it but that a message is in it: the first group are its fields.
+    assert status.get_content_type() == "message/global-delivery-status"
+    (first,) = status.get_payload()  # type: ignore[misc]
+    rest = first.get_payload(decode=True)  # type: ignore[union-attr]
+    return [first, *map(message_from_bytes, rest.split(b"\r\n\r\n"))]  # type: ignore[list-item, union-attr, arg-type]
+
+
+def utf8(group: Message, name: str) -> str:
+    """A field that may hold UTF-8, which this parser keeps as octets."""
+    return str(dict(group.raw_items())[name]).encode("ascii", "surrogateescape").decode()
 
 
 def well_formed(octets: bytes) -> None:
@@ -166,9 +183,138 @@ def test_addresses_that_are_not_ascii() -> None:
     assert whole["Content-Transfer-Encoding"] == "8bit"
     assert "grün" in words
     assert groups[1]["Final-Recipient"] == r"utf-8; gr\x{FC}n\x{2B}\x{3D}\x{5C}@b.example"
-    octets = notice(failed(), sender=Address("zoë", "a.example"))
+    octets = notice(failed(Address("grün", "b.example")), sender=Address("zoë", "a.example"))
     well_formed(octets)
     assert "To: <zoë@a.example>\r\n".encode() in octets
+    status = read(octets)[0].get_payload()[1]  # type: ignore[index, union-attr]
+    assert (status.get_content_type(), status["Content-Transfer-Encoding"]) == (  # type: ignore[union-attr]
+        "message/global-delivery-status",
+        "8bit",
+    )
+    assert b"\r\nFinal-Recipient: utf-8; gr\xc3\xbcn@b.example\r\n" in octets
+
+
+# --- what was asked for by RFC 3461 ---
+
+LETTER = HEADERS + b"\r\nHello,\r\n\r\n--=_n0t1ce5ecret123\r\nBcc: victim@c.example\r\n\r\n.\r\n"
+
+
+def returned_part(octets: bytes) -> Message:
+    well_formed(octets)
+    return message_from_bytes(octets).get_payload()[2]  # type: ignore[index, return-value]
+
+
+def test_the_names_the_sender_gave_stand_in_the_notice() -> None:
+    asked = replace(failed(), original="rfc822;Ann+2BNews@a.example")
+    octets = notice(asked, failed(BOB), envid="QQ+2B31+204=".replace("=", "+3D"), attempted_at=NOW - 60)
+    well_formed(octets)
+    message, ann, bob = read(octets)[2]
+    assert message.items()[:2] == [
+        ("Original-Envelope-Id", "QQ+31 4="),
+        ("Reporting-MTA", "dns; mx1.gateway.example"),
+    ]
+    assert ann.items()[:2] == [
+        ("Original-Recipient", "rfc822; Ann+News@a.example"),
+        ("Final-Recipient", "rfc822; ann@b.example"),
+    ]
+    assert ann["Last-Attempt-Date"] == "Mon, 21 Sep 2026 14:12:20 +0000"
+    assert "Original-Recipient" not in bob
+
+
+@pytest.mark.parametrize(
+    ("original", "sender", "shown"),
+    [
+        (r"utf-8;gr\x{FC}n\x{2B}x@a.example", SENDER, r"utf-8; gr\x{FC}n\x{2B}x@a.example"),
+        ("utf-8;grün@a.example", SENDER, r"utf-8; gr\x{FC}n@a.example"),
+        (r"utf-8;gr\x{FC}n\x{2B}x@a.example", Address("zoë", "a.example"), "utf-8; grün+x@a.example"),
+        ("X400;/C+3Dus/", SENDER, "X400; /C=us/"),
+        ("rfc822;a+0D+0ABcc:+20x", SENDER, "rfc822; a  Bcc: x"),
+        (r"utf-8;a\x{0D}\x{0A}Bcc: x\x{110000}", SENDER, "utf-8; a  Bcc: x?"),
+        ("rfc\r\n822;a", SENDER, "rfc  822; a"),
+    ],
+)
+def test_an_original_recipient_is_shown_as_it_was_meant(original: str, sender: Address, shown: str) -> None:
+    octets = notice(replace(failed(), original=original), sender=sender)
+    well_formed(octets)
+    assert utf8(read(octets)[2][1], "Original-Recipient") == shown
+
+
+def test_an_original_recipient_that_names_nobody_is_left_out() -> None:
+    assert "Original-Recipient" not in read(notice(replace(failed(), original="nobody")))[2][1]
+
+
+def test_the_whole_message_is_returned_to_who_asked_for_it() -> None:
+    octets = notice(failed(), headers=LETTER, ret="FULL", complete=True)
+    part = returned_part(octets)
+    assert part.get_content_type() == "message/rfc822"
+    assert LETTER in octets
+    assert octets.isascii()
+    whole, words, groups, original = read(octets)
+    assert len(whole.get_payload()) == 3
+    assert original["Subject"] == "Hello"
+    assert "Only its header section" not in words
+    assert len(groups) == 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "content_type"),
+    [
+        ("Subject: grün\r\n".encode(), "message/global"),
+        (b"Subject: gr\xfcn\r\n", "message/rfc822"),
+        (b"Subject: x\r\n", "message/rfc822"),
+    ],
+)
+def test_a_whole_message_beyond_ascii_has_the_type_of_its_header_section(headers: bytes, content_type: str) -> None:
+    letter = headers + b"\r\ngr\xc3\xbcn\r\n"
+    octets = notice(failed(), headers=letter, ret="FULL", complete=True)
+    part = returned_part(octets)
+    assert (part.get_content_type(), part["Content-Transfer-Encoding"]) == (content_type, "8bit")
+    assert message_from_bytes(octets)["Content-Transfer-Encoding"] == "8bit"
+    assert letter in octets
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"ret": "HDRS"}, False),
+        ({"ret": ""}, False),
+        ({"ret": "FULL", "kind": "delayed"}, False),
+        ({"ret": "FULL", "kind": "delivered"}, False),
+        ({"ret": "FULL", "complete": False}, True),
+        ({"ret": "FULL", "headers": LETTER + b"x" * MESSAGE_LIMIT + b"\r\n"}, True),
+        ({"ret": "FULL", "headers": LETTER + b"x" * (LINE_ALLOWED + 1) + b"\r\n"}, True),
+    ],
+)
+def test_else_the_header_section_is_returned_and_the_reason_is_said(more: dict[str, object], reason: bool) -> None:
+    octets = notice(failed(), **{"headers": LETTER, "complete": True, **more})  # type: ignore[arg-type]
+    assert returned_part(octets).get_content_type() == "text/rfc822-headers"
+    assert b"Hello,\r\n" not in octets
+    words = " ".join(read(octets)[1].split())
+    assert ("Only its header section is returned" in words) is reason
+
+
+def test_header_fields_beyond_ascii_have_a_type_of_their_own() -> None:
+    part = returned_part(notice(failed(), headers="Subject: grün\r\n".encode()))
+    assert (part.get_content_type(), part["Content-Transfer-Encoding"]) == ("message/global-headers", "8bit")
+
+
+@pytest.mark.parametrize(
+    ("kind", "reply", "status", "subject"),
+    [
+        ("relayed", "250 2.6.0 queued", "2.6.0", "Your message was passed on"),
+        ("relayed", "250 Ok", "2.0.0", "Your message was passed on"),
+        ("delivered", "250 2.1.5 <ann> saved", "2.1.5", "Your message was delivered"),
+        ("delivered", "", "2.0.0", "Your message was delivered"),
+    ],
+)
+def test_good_news(kind: str, reply: str, status: str, subject: str) -> None:
+    octets = notice(failed(reply=reply), kind=kind, host=Host("192.0.2.10"))
+    well_formed(octets)
+    whole, words, groups, _ = read(octets)
+    assert whole["Subject"] == subject
+    assert (groups[1]["Action"], groups[1]["Status"]) == (kind, status)
+    assert "You asked to be told" in words
+    assert "could not" not in words
 
 
 HOSTILE = [
@@ -181,6 +327,7 @@ HOSTILE = [
     "550 grün \xff",
     "550 5.1.1 ;;; (comment <x@y> \"quote",
     "550-5.1.1 a / 550 5.1.1 b",
+    "\r\nBcc: victim@c.example\r\n".join(f"550-5.7.1 line {n} gr\xfc\xdf" for n in range(50)),
     "--=_n0t1ce5ecret123--",
     "550 --=_n0t1ce5ecret123",
 ]  # fmt: skip
