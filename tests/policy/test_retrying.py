@@ -318,3 +318,108 @@ def test_giving_up_now_is_the_end_of_the_list(facts, fate):
         assert (now.entry.state, now.entry.cause) == (exhausted.entry.state, exhausted.entry.cause)
         assert now.entry.expires_at == START + DELIVERY.undeliverable_retention
         assert now.entry.pending and now.entry.recipients[-1].address == ANN
+
+
+# --- what was asked for by RFC 3461 ---
+
+
+def asking(*wishes, **more):
+    """An entry for ann, bob and eve, as many as there are wishes."""
+    people = (ANN, BOB, EVE)[: len(wishes)]
+    recipients = tuple(SpoolRecipient(a, notify=wish) for a, wish in zip(people, wishes, strict=True))
+    return replace(entry(*people, **{"may_notify": True, **more}), recipients=recipients)
+
+
+# NOTIFY of ann and bob, may notify -> fate, owed, dropped for want of anybody who asked, kept and in which state
+FAILURES = [
+    ("", "", True, "notify", "ann bob", "", None),
+    ("NEVER", "", True, "notify", "bob", "ann", None),
+    ("NEVER", "NEVER", True, "dropped", "", "ann bob", None),
+    ("NEVER", "NEVER", False, "dropped", "", "ann bob", None),
+    ("SUCCESS", "DELAY", True, "dropped", "", "ann bob", None),
+    ("SUCCESS,FAILURE", "FAILURE", True, "notify", "ann bob", "", None),
+    ("NEVER", "FAILURE", False, "held", "bob", "ann", "bob"),
+    ("NEVER", "", False, "held", "bob", "ann", "bob"),
+]
+
+
+@pytest.mark.parametrize(("ann", "bob", "may_notify", "fate", "owed", "unasked", "kept"), FAILURES)
+def test_whom_the_sender_wants_to_hear_of(ann, bob, may_notify, fate, owed, unasked, kept):
+    before = asking(ann, bob, may_notify=may_notify)
+    for done in (
+        settled(before, {ANN: NO, BOB: NO}),
+        settled(before, {ANN: LATER, BOB: LATER}, domain=replace(FORWARD, retry=Retry(())), dot_sent=False),
+        give_up(before, START, DELIVERY),
+    ):
+        assert (done.fate, " ".join(r.address.local for r in done.owed)) == (fate, owed)
+        assert " ".join(r.address.local for r in done.unasked) == unasked
+        assert len(done.failed) == 2
+        assert (" ".join(r.address.local for r in done.entry.pending) if done.entry else None) == kept
+        if done.entry is not None:
+            assert (done.entry.state, done.entry.cause) == (State.HELD, "undeliverable")
+
+
+def test_one_that_is_dropped_does_not_wait_with_the_others():
+    done = settled(asking("NEVER", "", "", may_notify=False), {ANN: NO, BOB: NO, EVE: LATER})
+    assert [r.address for r in done.split.recipients] == [BOB]
+    assert [r.address for r in done.entry.pending] == [EVE]
+    assert [r.address for r in done.unasked] == [ANN]
+
+
+def test_what_was_asked_stays_with_the_recipient():
+    before = entry()
+    before = replace(before, recipients=(SpoolRecipient(ANN, notify="DELAY", original="rfc822;a@b.example"),))
+    (kept,) = settled(before, {ANN: LATER}, dot_sent=False).entry.recipients
+    assert (kept.notify, kept.original, kept.last_reply) == ("DELAY", "rfc822;a@b.example", "450 4.2.0 later")
+
+
+@pytest.mark.parametrize(
+    ("wishes", "told"),
+    [
+        (("", ""), True),
+        (("FAILURE", "DELAY"), True),
+        (("FAILURE", "NEVER"), False),
+        (("FAILURE,SUCCESS", ""), True),
+        (("NEVER",), False),
+    ],
+)
+def test_a_delay_is_told_only_where_somebody_hears_of_it(wishes, told):
+    at = START + 5 * 3600
+    before = asking(*wishes, next_attempt_at=at, slots_used=4)
+    done = settled(before, dict.fromkeys([r.address for r in before.recipients], LATER), at, dot_sent=False)
+    assert done.delayed is done.entry.delay_notified is told
+
+
+@pytest.mark.parametrize(
+    ("facts", "dsn", "notices", "confirmed", "unconfirmed"),
+    [
+        ({}, False, True, "ann eve", ""),
+        ({}, True, True, "", ""),
+        ({}, False, False, "", "ann eve"),
+        ({"may_notify": False}, False, True, "", "ann eve"),
+        ({"sender": None}, False, True, "", "ann eve"),
+        ({"notice": True}, False, True, "", "ann eve"),
+    ],
+)
+def test_success_is_confirmed_where_no_host_further_on_will(facts, dsn, notices, confirmed, unconfirmed):
+    before = asking("SUCCESS", "FAILURE,DELAY", "FAILURE,SUCCESS", **facts)
+    for eve in (OK, LATER, NO):
+        made = replace(attempt({ANN: OK, BOB: OK, EVE: eve}), dsn=dsn)
+        done = settle(before, made, START, FORWARD, DELIVERY, slot=True, jitter=0.0, notices=notices)
+        got = {"confirmed": confirmed, "unconfirmed": unconfirmed}
+        expected = {key: names if eve is OK else names.replace(" eve", "") for key, names in got.items()}
+        assert {key: " ".join(r.address.local for r in getattr(done, key)) for key in got} == expected
+        assert all(r.last_reply == "250 2.0.0 ok" for r in done.confirmed)
+
+
+def test_where_no_notice_may_be_written_now_mail_is_held_and_delays_wait():
+    done = settle(
+        entry(may_notify=True), attempt({ANN: NO}), START, FORWARD, DELIVERY, slot=True, jitter=0.0, notices=False
+    )
+    assert (done.fate, done.entry.state, done.entry.cause) == ("held", State.HELD, "undeliverable")
+    assert give_up(entry(may_notify=True), START, DELIVERY, notices=False).fate == "held"
+    late = entry(may_notify=True, next_attempt_at=START + 5 * 3600, slots_used=4)
+    made = attempt({ANN: LATER}, START + 5 * 3600, dot_sent=False)
+    done = settle(late, made, made.ended_at, FORWARD, DELIVERY, slot=True, jitter=0.0, notices=False)
+    assert not done.delayed
+    assert not done.entry.delay_notified
