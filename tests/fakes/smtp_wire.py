@@ -91,8 +91,10 @@ class Network:
         self.clock = WireClock(self.reactor)
         self.transmitter = SmtpTransmitter(self.reactor, self.clock, hostname, folder)
 
-    def dial(self, host: Host = HOST, tls: str = "none", seconds: float = 5.0, source: str = "") -> Outcome:
-        return Outcome(self.transmitter.connect(host, terms=Terms(tls), seconds=seconds, source=source))
+    def dial(
+        self, host: Host = HOST, tls: str = "none", seconds: float = 5.0, source: str = "", **terms: Any
+    ) -> Outcome:
+        return Outcome(self.transmitter.connect(host, terms=Terms(tls, **terms), seconds=seconds, source=source))
 
     def answer(self) -> Line:
         """Accepts the connection the client asked for last."""
@@ -101,9 +103,9 @@ class Network:
         protocol.makeConnection(wire)
         return Line(protocol, wire)
 
-    def connection(self, ehlo: bytes = EHLO, host: Host = HOST) -> tuple[Any, Line]:
+    def connection(self, ehlo: bytes = EHLO, host: Host = HOST, **terms: Any) -> tuple[Any, Line]:
         """One that is ready to transmit."""
-        outcome = self.dial(host)
+        outcome = self.dial(host, **terms)
         line = self.answer()
         line.says(b"220 mx.primary.example ESMTP\r\n")
         line.says(ehlo)
@@ -151,7 +153,7 @@ def parcel(
     prefix: bytes = b"",
     skip: int = 0,
     path: str | None = None,
-    **options: bool,
+    **options: Any,
 ) -> Parcel:
     return Parcel("id1", sender, recipients or (ANN,), Content(prefix, skip, body(octets, path)), **options)
 

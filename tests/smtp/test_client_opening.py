@@ -34,6 +34,21 @@ def test_the_source_address_and_port_are_used() -> None:
     assert (host, port, bind) == ("192.0.2.77", 2525, ("192.0.2.5", 0))
 
 
+@pytest.mark.parametrize(
+    ("address", "source", "bound"),
+    [
+        ("2001:db8::1", "2001:db8::5", ("2001:db8::5", 0)),
+        ("2001:db8::1", "192.0.2.5", None),
+        ("192.0.2.10", "2001:db8::5", None),
+        ("192.0.2.10", "", None),
+    ],
+)
+def test_only_a_source_of_the_hosts_family_is_used(address: str, source: str, bound: object) -> None:
+    network = Network()
+    network.dial(Host(address), source=source)
+    assert network.reactor.tcpClients[0][4] == bound
+
+
 def test_ipv6() -> None:
     network = Network()
     network.dial(Host("2001:db8::1", 25))
@@ -234,6 +249,30 @@ def test_required_does_not_go_on_in_the_clear() -> None:
     outcome, line = starttls(network, "required")
     line.says(b"454 4.7.0 not now\r\n")
     assert (outcome.error.trouble, outcome.error.reply.code) == ("tls", 454)
+    assert len(network.reactor.tcpClients) == 1
+
+
+def test_a_password_keeps_opportunistic_from_going_on_in_the_clear() -> None:
+    network = Network()
+    outcome = network.dial(tls="opportunistic", username="gateway", password="secret")
+    line = network.answer()
+    line.says(b"220 hi\r\n")
+    assert line.says(b"250-mx\r\n250-STARTTLS\r\n250 AUTH PLAIN\r\n") == b"STARTTLS\r\n"
+    line.says(b"454 4.7.0 not now\r\n")
+    assert (outcome.error.trouble, outcome.error.phase, outcome.error.reply.code) == ("tls", "tls", 454)
+    assert len(network.reactor.tcpClients) == 1
+
+
+@pytest.mark.parametrize("tls", ["none", "opportunistic"])
+def test_a_password_needs_encryption(tls: str) -> None:
+    network = Network()
+    outcome = network.dial(tls=tls, username="gateway", password="secret")
+    line = network.answer()
+    line.says(b"220 hi\r\n")
+    assert line.says(b"250-mx\r\n250 AUTH PLAIN CRAM-MD5\r\n") == b""
+    assert (outcome.error.trouble, outcome.error.phase) == ("tls", "tls")
+    assert "password may not go in the clear" in outcome.error.detail
+    assert line.wire.disconnecting
     assert len(network.reactor.tcpClients) == 1
 
 
