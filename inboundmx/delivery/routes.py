@@ -25,7 +25,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
 from inboundmx.model.address import Address
-from inboundmx.model.custody import Route, Terms
+from inboundmx.model.custody import Host, Route, Terms
 from inboundmx.model.settings import DomainSettings, Settings
 from inboundmx.policy.mx import (
     LOOP,
@@ -138,6 +138,9 @@ class RouteFinder:
             raise NoRoute(refused)
         found = await self._exchangers(others)
         hosts = backup_hosts((*found, *ours), own, primaries, refused)
+        if domain.tls != "verified":
+            # By its address alone a primary is one host, of many domains that each have a name of their own for it.
+            hosts = tuple(Host(host.address) for host in hosts)
         terms = Terms(domain.tls, sources=settings.delivery.source_address, client_facts=domain.client_facts)
         return Route(domain.name, hosts, terms, "backup")
 

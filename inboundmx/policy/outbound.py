@@ -66,6 +66,6 @@ def relay_route(domain: str, gateways: Sequence[OutboundSettings], first: int, s
             gateway.auth_without_tls,
             gateway.source_address or tuple(sources),
         )
-        route = Route(domain, gateway.server, terms, "smarthost", route)
+        route = Route(domain, gateway.server, terms, "outbound", route)
     assert route is not None
     return route

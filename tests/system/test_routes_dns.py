@@ -67,7 +67,7 @@ CAME: dict[str, Any] = {
     "outbound/loop.test": "554 5.4.6 we are the best mail server of the domain ourselves: mail for it would loop",
     "outbound/backed.test": [*MX1, *MX3],
     "outbound/huge.test": [f"203.0.113.{n}:25 h{n}.huge.test" for n in range(10)],
-    "backup/backed.test": MX1,
+    "backup/backed.test": ["[2001:db8::10]:25 ", "192.0.2.10:25 "],
     "backup/worse.test": DENIED,
     "backup/others.test": DENIED,
     "backup/plain.test": DENIED,
