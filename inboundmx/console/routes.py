@@ -36,10 +36,11 @@ def healthz(facts: Facts) -> Answer:
 
 
 def status(facts: Facts) -> Answer:
-    """``waiting`` counts what is due or waits for its time: what a neighbour that shares its mail out goes by."""
+    """``waiting`` counts what is due or waits for its time, and is not on its way at this moment: what a neighbour that
+    shares its mail out goes by."""
     told = facts.status()
     spool = told["spool"]
-    queues = told.get("queues", {}).values()
+    running = sum(queue["running"] for queue in told.get("queues", {}).values())
     return as_json(
         {
             "version": __version__,
@@ -47,7 +48,7 @@ def status(facts: Facts) -> Answer:
                 "active": spool["active"],
                 "held": spool["held"],
                 "quarantined": spool["quarantined"],
-                "waiting": sum(queue["due"] + queue["later"] for queue in queues),
+                "waiting": max(0, spool["active"] - running),
             },
             "hosts": {
                 row["host"]: {name: fact for name, fact in row.items() if name != "host"} for row in told["primaries"]

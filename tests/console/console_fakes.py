@@ -21,7 +21,7 @@ PASSWORD = ConsoleSettings(username="ann", password="s3cret")
 GATEWAY = GatewaySettings(hostname="mx.gateway.example", hostnames={"192.0.2.2": "mx2.gateway.example"})
 STATUS = {
     "running": True,
-    "spool": {"active": 5, "held": 2, "quarantined": 1, "expired": 0},
+    "spool": {"active": 7, "held": 2, "quarantined": 1, "expired": 0},
     "queues": {"a.example": {"later": 3, "due": 1, "running": 1}, "b.example": {"later": 0, "due": 2, "running": 0}},
     "primaries": [{"host": "192.0.2.10:25", "state": "closed", "last_error": "", "connections": 2}],
     "connections": 7,
