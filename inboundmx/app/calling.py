@@ -1,10 +1,13 @@
-"""Calls the primaries to hear whether they answer, for ``inboundmx check``. Blocks, in threads of its own; never part
-of the service. Knows as much SMTP as a greeting takes; does not deliver anything.
+"""Calls the primaries to hear whether they answer, and whether they would send a stranger's mail on, for ``inboundmx
+check``. Blocks, in threads of its own; never part of the service. Knows as much SMTP as that takes; does not deliver
+anything.
 """
 
 from __future__ import annotations
 
+import secrets
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -13,6 +16,8 @@ from dataclasses import dataclass
 from inboundmx.model.custody import Host
 
 SECONDS = 5.0
+# What is asked about a recipient may be looked up in the DNS first.
+PROBE_SECONDS = 20.0
 AT_ONCE = 16
 LINES_LIMIT = 100
 
@@ -34,6 +39,17 @@ class _Trouble(Exception):
 
 def call_all(hosts: Iterable[Host], hello: str, seconds: float = SECONDS) -> dict[Host, Call]:
     """Each host called once, several at a time, each for at most ``seconds``, looking its name up included."""
+    return _all(call_one, hosts, hello, seconds)
+
+
+def open_relays(hosts: Iterable[Host], hello: str, seconds: float = PROBE_SECONDS) -> dict[Host, Call]:
+    """Those of the hosts that would take mail from us for a domain that nobody has."""
+    return {host: call for host, call in _all(probe_one, hosts, hello, seconds).items() if call.answered}
+
+
+def _all(
+    one: Callable[[Host, str, float], Call], hosts: Iterable[Host], hello: str, seconds: float
+) -> dict[Host, Call]:
     found: dict[Host, Call] = {}
     waiting = list(dict.fromkeys(hosts))
     while waiting:
@@ -41,7 +57,7 @@ def call_all(hosts: Iterable[Host], hello: str, seconds: float = SECONDS) -> dic
         deadline = time.monotonic() + seconds
         # Daemons: a look-up cannot be cancelled, and must not keep the command from ending.
         threads = {
-            host: threading.Thread(target=_call_into, args=(found, host, hello, deadline), daemon=True)
+            host: threading.Thread(target=_call_into, args=(found, one, host, hello, deadline), daemon=True)
             for host in batch
         }
         for thread in threads.values():
@@ -52,32 +68,97 @@ def call_all(hosts: Iterable[Host], hello: str, seconds: float = SECONDS) -> dic
     return found
 
 
-def _call_into(found: dict[Host, Call], host: Host, hello: str, deadline: float) -> None:
-    call = call_one(host, hello, deadline)
+def _call_into(
+    found: dict[Host, Call], one: Callable[[Host, str, float], Call], host: Host, hello: str, deadline: float
+) -> None:
+    call = one(host, hello, deadline)
     found.setdefault(host, call)
 
 
 def call_one(host: Host, hello: str, deadline: float, clock: Callable[[], float] = time.monotonic) -> Call:
     """Connects, reads the banner, says EHLO (LHLO) and QUIT."""
+
+    def greeted(line: socket.socket) -> Call:
+        banner, words = _greeting(line, host, hello, deadline, clock)
+        line.sendall(b"QUIT\r\n")
+        return Call(host, True, banner, words)
+
+    return _tried(greeted, host, deadline, clock)
+
+
+def probe_one(host: Host, hello: str, deadline: float, clock: Callable[[], float] = time.monotonic) -> Call:
+    """``answered``: it accepted, with the null sender, a recipient in a domain that cannot exist (RFC 6761 6.4), in the
+    clear or over the TLS it offers. Nothing is ever sent."""
+
+    def probed(line: socket.socket) -> Call:
+        _, words = _greeting(line, host, hello, deadline, clock)
+        answer = _stranger(line, deadline, clock)
+        if not answer.startswith("2") and "STARTTLS" in words and _said(line, "STARTTLS", deadline, clock)[:3] == "220":
+            line.settimeout(max(0.01, deadline - clock()))
+            with _UNVERIFIED.wrap_socket(line, server_hostname=None) as encrypted:
+                _hello(encrypted, host, hello, deadline, clock)
+                answer = _stranger(encrypted, deadline, clock)
+                encrypted.sendall(b"QUIT\r\n")
+        else:
+            line.sendall(b"QUIT\r\n")
+        return Call(host, answer.startswith("2"), answer)
+
+    return _tried(probed, host, deadline, clock)
+
+
+# Whoever it is: what matters is what it accepts.
+_UNVERIFIED = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+_UNVERIFIED.check_hostname, _UNVERIFIED.verify_mode = False, ssl.CERT_NONE
+
+
+def _tried(
+    step: Callable[[socket.socket], Call], host: Host, deadline: float, clock: Callable[[], float]
+) -> Call:
     try:
         with _connected(host, deadline, clock) as line:
-            banner = _reply(line, deadline, clock)
-            if not banner[0].startswith("220"):
-                raise _Trouble(f"greets with {banner[0]}")
-            verb = "LHLO" if host.protocol == "lmtp" else "EHLO"
-            line.sendall(f"{verb} {hello}\r\n".encode("ascii"))
-            answer = _reply(line, deadline, clock)
-            line.sendall(b"QUIT\r\n")
-            if not answer[0].startswith("250"):
-                raise _Trouble(f"answers {verb} with {answer[0]}")
+            return step(line)
     except _Trouble as trouble:
         return Call(host, False, str(trouble))
     except TimeoutError:
         return Call(host, False, "connected, and then no answer in time")
     except OSError as error:
         return Call(host, False, f"connection broken: {error.strerror or error}")
-    words = frozenset(line[4:].split(" ")[0].upper() for line in answer[1:])
-    return Call(host, True, banner[0], words)
+
+
+def _greeting(
+    line: socket.socket, host: Host, hello: str, deadline: float, clock: Callable[[], float]
+) -> tuple[str, frozenset[str]]:
+    """The banner, and the extensions offered."""
+    banner = _reply(line, deadline, clock)
+    if not banner[0].startswith("220"):
+        raise _Trouble(f"greets with {banner[0]}")
+    return banner[0], _hello(line, host, hello, deadline, clock)
+
+
+def _hello(
+    line: socket.socket, host: Host, hello: str, deadline: float, clock: Callable[[], float]
+) -> frozenset[str]:
+    verb = "LHLO" if host.protocol == "lmtp" else "EHLO"
+    line.sendall(f"{verb} {hello}\r\n".encode("ascii"))
+    answer = _reply(line, deadline, clock)
+    if not answer[0].startswith("250"):
+        raise _Trouble(f"answers {verb} with {answer[0]}")
+    return frozenset(line[4:].split(" ")[0].upper() for line in answer[1:])
+
+
+def _stranger(line: socket.socket, deadline: float, clock: Callable[[], float]) -> str:
+    """What is said to mail for a stranger; the transaction ends there."""
+    nobody = secrets.token_hex(8)
+    answer = _said(line, "MAIL FROM:<>", deadline, clock)
+    if answer.startswith("2"):
+        answer = _said(line, f"RCPT TO:<{nobody}@{nobody}.invalid>", deadline, clock)
+        _said(line, "RSET", deadline, clock)
+    return answer
+
+
+def _said(line: socket.socket, command: str, deadline: float, clock: Callable[[], float]) -> str:
+    line.sendall(f"{command}\r\n".encode("ascii"))
+    return _reply(line, deadline, clock)[0]
 
 
 def _connected(host: Host, deadline: float, clock: Callable[[], float]) -> socket.socket:

@@ -1,6 +1,7 @@
 """Whether what the settings name is there and can be used, and what an operator may not have meant.
 
-Knows files, users, folders and how long mail is kept. Does not know the network: ``calling`` tries the primaries.
+Knows files, users, folders and how long mail is kept. Does not know routes (``route_warnings``), nor the network:
+``calling`` tries the primaries.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import stat
 from collections.abc import Iterable
 from pathlib import PurePath
 
-from inboundmx.app import certificate
+from inboundmx.app import certificate, route_warnings
 from inboundmx.app.values import written_span
+from inboundmx.model.custody import Host
 from inboundmx.model.settings import DAY, DomainSettings, LevelSettings, Retry, Settings
 
 # RFC 5321 4.5.4.1: "the give-up time generally needs to be at least 4-5 days".
@@ -32,9 +34,17 @@ def problems_at_start(settings: Settings) -> list[str]:
         problems.append(f"[gateway] data {settings.gateway.data} {trouble_with_data}")
     if settings.log.to != "stdout" and (trouble_with_log := _unusable_file(settings.log.to)):
         problems.append(f"[log] to {settings.log.to} {trouble_with_log}")
+    for archive in settings.archives:
+        if archive.rule != "none" and (trouble_with_archive := _unusable_folder(archive.path)):
+            problems.append(f"[archive {archive.name}] path {archive.path} {trouble_with_archive}")
     if settings.gateway.user:
         problems += _unusable_user(settings.gateway.user, settings.gateway.data)
     return problems
+
+
+def warnings_at_start(settings: Settings) -> list[str]:
+    """Sentences about what strangers could make of us: worth a line in the log whenever the gateway starts."""
+    return route_warnings.exposures(settings)
 
 
 def _unusable_user(name: str, data: str) -> list[str]:
@@ -119,11 +129,13 @@ def warnings(settings: Settings, now: datetime.datetime) -> list[str]:
     found = []
     if "." not in gateway.hostname:
         found.append(f"[gateway] hostname {gateway.hostname} has no dot: others will not take it for a host name")
-    if not settings.domains:
+    ours = settings.domains or settings.everything
+    if not ours and not settings.backup.primaries and not settings.relay.allow:
         found.append("there is no [domain …] section: all mail is refused")
     postmaster = gateway.postmaster.rpartition("@")[2]
-    if settings.domains and postmaster not in settings.domains:
+    if ours and settings.domain(postmaster) is None:
         found.append(f"[gateway] postmaster {gateway.postmaster}: there is no [domain {postmaster}] to deliver it by")
+    found += warnings_at_start(settings)
     if settings.smtp.max_message_size < SMALLEST_LIMIT:
         found.append("[smtp] max_message_size is below 64KB, which RFC 5321 4.5.3.1.7 asks every server to take")
     try:
@@ -135,41 +147,58 @@ def warnings(settings: Settings, now: datetime.datetime) -> list[str]:
         if certificate.exposed(settings.tls):
             found.append(f"[tls] private_key {settings.tls.private_key or shown.path} can be read by everybody here")
     found += _redirections("", settings.levels, settings)
-    for domain in settings.domains.values():
+    for domain in (*settings.domains.values(), *filter(None, [settings.everything])):
         found += _of_domain(domain, settings)
-    return found
+    if settings.backup.primaries:
+        found += _impatience("[backup]", settings.backed_up)
+    for outbound in settings.outbound:
+        found += _circles(f"[outbound {outbound.name}] server", outbound.server, settings)
+    return found + route_warnings.of_routes(settings)
 
 
 def _redirections(where: str, levels: Iterable[LevelSettings], settings: Settings) -> list[str]:
-    """Redirections to domains we cannot deliver to, of levels that are not everybody's when ``where`` is a domain."""
+    """Redirections to domains that are not ours, of levels that are not everybody's when ``where`` is a domain."""
     found = []
     for level in levels:
         if where and level in settings.levels:
             continue
         for action in level.action:
             domain = action.argument.rpartition("@")[2]
-            if action.verb == "redirect" and domain not in settings.domains:
+            if action.verb == "redirect" and settings.domain(domain) is None:
                 place = f"[domain {where}] level.{level.level.word}.action" if where else f"[level {level.level.word}]"
-                found.append(f"{place}: there is no [domain {domain}]: mail for {action.argument} is held")
+                found.append(
+                    f"{place}: there is no [domain {domain}]: mail for {action.argument} leaves us as outgoing"
+                )
     return found
 
 
 def _of_domain(domain: DomainSettings, settings: Settings) -> list[str]:
     found = _redirections(domain.name, domain.levels, settings)
-    seconds = gives_up_after(domain.retry, domain.lifetime)
-    if seconds < ADVISED_PATIENCE:
-        end = "is held for an operator" if domain.when_exhausted == "hold" else "is undeliverable"
-        found.append(
-            f"[domain {domain.name}] mail {end} after {in_hours(seconds)} without its primary; "
-            f"RFC 5321 4.5.4.1 advises 4 to 5 days, for example retry = 15/30/60/90/240* with lifetime = 5d"
-        )
-    ours = _listened(settings)
-    for host in domain.primary:
-        if host.address in ("localhost", "127.0.0.1", "::1", settings.gateway.hostname) and host.port in ours:
-            found.append(f"[domain {domain.name}] primary {host} is this gateway itself: mail would go in a circle")
+    found += _impatience(f"[domain {domain.name}]", domain)
+    found += _circles(f"[domain {domain.name}] primary", domain.primary, settings)
     if domain.mode == "backup" and domain.handover == "spool":
         found.append(f"[domain {domain.name}] handover = spool: refusals by the primary become notices, or held mail")
     return found
+
+
+def _impatience(where: str, domain: DomainSettings) -> list[str]:
+    seconds = gives_up_after(domain.retry, domain.lifetime)
+    if seconds >= ADVISED_PATIENCE:
+        return []
+    end = "is held for an operator" if domain.when_exhausted == "hold" else "is undeliverable"
+    return [
+        f"{where} mail {end} after {in_hours(seconds)} without its primary; "
+        f"RFC 5321 4.5.4.1 advises 4 to 5 days, for example retry = 15/30/60/90/240* with lifetime = 5d"
+    ]
+
+
+def _circles(where: str, hosts: Iterable[Host], settings: Settings) -> list[str]:
+    ours, ports = ("localhost", "127.0.0.1", "::1", settings.gateway.hostname), _listened(settings)
+    return [
+        f"{where} {host} is this gateway itself: mail would go in a circle"
+        for host in hosts
+        if host.address in ours and host.port in ports
+    ]
 
 
 def _listened(settings: Settings) -> set[int]:

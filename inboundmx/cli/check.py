@@ -1,23 +1,26 @@
 """``inboundmx check``: whether the INI is right, what it means, and whether what it names is there.
 
 Knows how the effective settings read on a terminal. Does not know how they are read (``app.settings``) or tried
-(``app.checking``, ``app.calling``). 0: valid, everything answers; 1: valid, something named did not answer; 2: the INI
-is wrong, or something local that it names is missing.
+(``app.checking``, ``app.calling``, ``app.calling_outbound``). 0: valid, everything answers; 1: valid, something named
+did not answer; 2: the INI is wrong, something local that it names is missing, or it makes us an open relay.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from inboundmx.app.calling import Call, call_all
+from inboundmx.app.calling import Call, call_all, open_relays
+from inboundmx.app.calling_outbound import OutboundCall, call_outbound
 from inboundmx.app.calling_scanners import ScannerCall, call_scanners
-from inboundmx.app.checking import gives_up_after, patience, problems_at_start, warnings
+from inboundmx.app.checking import gives_up_after, problems_at_start, warnings
 from inboundmx.app.effective import effective
 from inboundmx.app.settings import DEFAULT_PATH, BadSettings, load
 from inboundmx.app.values import kind
+from inboundmx.cli.check_routes import indented, routes, with_primaries
 from inboundmx.cli.printing import complain, safe, say, say_json, table
 from inboundmx.model.custody import Host
 from inboundmx.model.settings import DomainSettings, Settings
@@ -31,9 +34,10 @@ def register(commands: Any) -> None:
         "check",
         help="say whether the INI is right, what it means, and whether what it names answers",
         description=__doc__.splitlines()[0],
-        epilog="exit status 0: valid, everything answers; 1: valid, something did not answer; 2: wrong, or missing",
+        epilog="exit status 0: valid, everything answers; 1: valid, something did not answer; 2: wrong, missing, or an "
+        "open relay",
     )
-    parser.add_argument("--offline", action="store_true", help="do not call the primaries and scanners")
+    parser.add_argument("--offline", action="store_true", help="do not call primaries, scanners and outbound servers")
     parser.add_argument("--json", action="store_true", help="all of it as one JSON value")
     parser.set_defaults(run=run)
 
@@ -46,24 +50,51 @@ def run(args: argparse.Namespace) -> int:
         return _refused([str(problem) for problem in bad.problems], args.json)
     problems = problems_at_start(settings)
     remarks = warnings(settings, datetime.datetime.now(datetime.UTC))
-    calls: dict[Host, Call] = {}
-    scanners: list[ScannerCall] = []
-    if not args.offline:
-        scanners = call_scanners(settings.checks)
-        calls = call_all(
-            (host for domain in settings.domains.values() for host in domain.primary), settings.gateway.hostname
-        )
-    silent = any(_unreached(domain, calls) for domain in settings.domains.values())
-    silent = silent or not all(scanner.answered for scanner in scanners)
+    answers = Answers() if args.offline else _asked(settings)
+    errors = [
+        f"[domain *] primary {host} accepts mail for any domain from us ({call.detail}): we would be an open relay"
+        for host, call in answers.relays.items()
+    ]
     if args.json:
-        say_json(_as_json(path, settings, problems, remarks, calls, scanners))
+        say_json(_as_json(path, settings, [*problems, *errors], remarks, answers))
     else:
-        say(*report(settings), *_called(settings, calls), *_scanners(scanners), *_remarks(remarks, problems))
+        say(*report(settings), *_called(settings, answers.primaries), *_scanners(answers.scanners))
+        say(*_left_by(answers.outbound), *_remarks(remarks, [*problems, *errors]))
         if problems:
             complain("the INI is valid, but the gateway will not start")
-    if problems:
+    if problems or errors:
         return 2
-    return 1 if silent else 0
+    return 1 if _silent(settings, answers) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What came of asking: primaries, scanners, servers that mail leaves by, and primaries of ``[domain *]`` that would
+    send a stranger's mail on."""
+
+    primaries: Mapping[Host, Call] = field(default_factory=dict)
+    scanners: Sequence[ScannerCall] = ()
+    outbound: Sequence[OutboundCall] = ()
+    relays: Mapping[Host, Call] = field(default_factory=dict)
+
+
+def _asked(settings: Settings) -> Answers:
+    hostname, everything = settings.gateway.hostname, settings.everything
+    calls = call_all((host for domain in _served(settings) for host in domain.primary), hostname)
+    relays: Mapping[Host, Call] = {}
+    if everything is not None and everything.enabled:
+        relays = open_relays((host for host in everything.primary if calls[host].answered), hostname)
+    return Answers(calls, call_scanners(settings.checks), call_outbound(settings), relays)
+
+
+def _served(settings: Settings) -> list[DomainSettings]:
+    return [domain for domain in with_primaries(settings) if domain.enabled]
+
+
+def _silent(settings: Settings, answers: Answers) -> bool:
+    """Whether anybody did not answer as it should."""
+    answered = [call.answered for call in answers.scanners] + [call.answered for call in answers.outbound]
+    return any(_unreached(domain, answers.primaries) for domain in _served(settings)) or not all(answered)
 
 
 def _refused(problems: list[str], as_json: bool) -> int:
@@ -97,9 +128,8 @@ def report(settings: Settings) -> list[str]:
         f"messages up to {kind('size').write(settings.smtp.max_message_size)}",
         f"settings {settings.fingerprint}",
     ]
-    for domain in settings.domains.values():
-        lines += ["", *_domain(domain, settings)]
-    lines += ["", "Levels, by the filtering sum", *_indented(_levels(settings))]
+    lines += map(safe, routes(settings))
+    lines += ["", "Levels, by the filtering sum", *indented(_levels(settings))]
     lines += [
         "",
         f"Blocking sum: refused from {settings.blocking.incoming_threshold:g} on "
@@ -107,26 +137,10 @@ def report(settings: Settings) -> list[str]:
         "",
     ]
     if settings.checks:
-        lines += ["Checks and what their outcomes are worth", *_indented(_weights(settings))]
+        lines += ["Checks and what their outcomes are worth", *indented(_weights(settings))]
     else:
         lines.append("No check runs: there is no [check …] section")
     return lines
-
-
-def _domain(domain: DomainSettings, settings: Settings) -> Iterable[str]:
-    exhausted = "held" if domain.when_exhausted == "hold" else f"bounced ({domain.bounce})"
-    yield f"{domain.name}: {domain.mode} to {' '.join(map(str, domain.primary))} ({domain.balance}), tls {domain.tls}"
-    deadline = kind("span").write(domain.handover_deadline)
-    yield f"  handover {domain.handover} within {deadline}; priority {domain.priority}; recipients {domain.recipients}"
-    yield f"  retry {kind('retry').write(domain.retry)}: {patience(domain)}, then {exhausted}"
-    for level, usual in zip(domain.levels, settings.levels, strict=True):
-        if level != usual:
-            actions = kind("actions").write(level.action)
-            yield f"  level {level.level.word}{f' from {level.threshold:g}' if level.level else ''}: {actions}"
-    if domain.blocking != settings.blocking:
-        yield f"  blocking from {domain.blocking.incoming_threshold:g} on"
-    for (check, outcome), weight in domain.weights.items():
-        yield f"  {check}={outcome} is worth {written_weight(weight)}"
 
 
 def _levels(settings: Settings) -> list[str]:
@@ -146,26 +160,30 @@ def _weights(settings: Settings) -> list[str]:
     return table(("check", "use", "outcome", "weight", "counts for"), rows, right=(3,))
 
 
-def _indented(lines: Iterable[str]) -> Iterable[str]:
-    return (f"  {line}" for line in lines)
-
-
 def _called(settings: Settings, calls: Mapping[Host, Call]) -> Iterable[str]:
     if not calls:
         return
     yield ""
     yield "Primaries"
     rows = []
-    for domain in settings.domains.values():
+    for domain in _served(settings):
         for host in domain.primary:
             trouble = _trouble(domain, calls[host])
             rows.append((domain.name, str(host), "no" if trouble else "yes", trouble or calls[host].detail))
-    yield from _indented(table(("domain", "primary", "answers", ""), rows))
+    yield from indented(table(("domain", "primary", "answers", ""), rows))
 
 
 def _scanners(scanners: Iterable[ScannerCall]) -> Iterable[str]:
     rows = [(call.check, call.server, "yes" if call.answered else "no", call.detail) for call in scanners]
-    return ["", "Scanners", *_indented(table(("check", "server", "answers", ""), rows))] if rows else []
+    return ["", "Scanners", *indented(table(("check", "server", "answers", ""), rows))] if rows else []
+
+
+def _left_by(calls: Iterable[OutboundCall]) -> Iterable[str]:
+    rows = [
+        (call.outbound, str(call.host), call.source or "any", "yes" if call.answered else "no", call.detail)
+        for call in calls
+    ]
+    return ["", "Outbound", *indented(table(("outbound", "server", "from", "answers", ""), rows))] if rows else []
 
 
 def _remarks(remarks: Iterable[str], problems: Iterable[str]) -> Iterable[str]:
@@ -178,10 +196,9 @@ def _as_json(
     settings: Settings,
     problems: list[str],
     remarks: list[str],
-    calls: Mapping[Host, Call],
-    scanners: Iterable[ScannerCall],
+    answers: Answers,
 ) -> dict[str, Any]:
-    domains = settings.domains.values()
+    domains, calls = with_primaries(settings), answers.primaries
     return {
         "valid": True,
         "file": path,
@@ -202,6 +219,16 @@ def _as_json(
         ],
         "scanners": [
             {"check": call.check, "server": call.server, "answers": call.answered, "detail": call.detail}
-            for call in scanners
+            for call in answers.scanners
+        ],
+        "outbound": [
+            {
+                "outbound": call.outbound,
+                "server": str(call.host),
+                "source_address": call.source,
+                "answers": call.answered,
+                "detail": call.detail,
+            }
+            for call in answers.outbound
         ],
     }

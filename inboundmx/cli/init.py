@@ -54,6 +54,7 @@ def register(commands: Any) -> None:
         usual = question.default.format(domain="DOMAIN", own_name="this machine's own")
         asked = f"{question.asked[0].lower()}{question.asked[1:]}"
         parser.add_argument(f"--{question.flag}", help=f"{asked} (default: {usual})" if usual else asked)
+    parser.add_argument("--backup", action="store_true", help="backup MX of the domain: hold mail while it is down")
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
     parser.set_defaults(run=run)
 
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     try:
         left_out = missing()
-        _write(path, _text(answers, left_out))
+        _write(path, _text(answers, left_out, args.backup))
     except BadSettings as bad:
         complain(*(safe(problem.text) for problem in bad.problems))
         return 2
@@ -118,10 +119,11 @@ def _asked(question: Question, default: str) -> str:
             return answer
 
 
-def _text(answers: dict[str, str], left_out: list[str]) -> str:
+def _text(answers: dict[str, str], left_out: list[str], backup: bool) -> str:
+    mode = {"mode": "backup"} if backup else {}
     sections = {
         "gateway": {key: answers[key] for key in ("hostname", "postmaster", "listen", "data")},
-        f"domain {answers['domain']}": {"primary": answers["primary"]},
+        f"domain {answers['domain']}": {**mode, "primary": answers["primary"]},
     }
     return (
         "# inboundmx: a first configuration. Every other key has its default;\n"

@@ -4,7 +4,9 @@ import contextlib
 import datetime
 import os
 import pwd
+import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -250,7 +252,7 @@ def test_warnings(fine: Settings) -> None:
 def test_a_redirection_that_leads_nowhere_is_said_once(fine: Settings) -> None:
     away, here = (LevelSettings(Level.HIGH, 30.0, (Action("redirect", f"spam@{name}"),)) for name in
                   ("other.example", "example.net"))  # fmt: skip
-    said = "there is no [domain other.example]: mail for spam@other.example is held"
+    said = "there is no [domain other.example]: mail for spam@other.example leaves us as outgoing"
     domain = fine.domains["example.net"]
     for everybody, own, place in (
         ((away,), (away,), "[level high]"),
@@ -335,3 +337,90 @@ def test_nobody_there_and_no_such_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     result = calling.call_one(Host("nowhere.example"), "mx1.example.net", time.monotonic() + 5)
     assert result.detail == "nowhere.example does not resolve: Name or service not known"
+
+
+# --- whether a primary would relay ------------------------------------------------------------------------------------
+
+
+class Playing:
+    """A server that says ``answers`` by verb, 250 to all else, and remembers what it heard. ``tls``: what it shows
+    after STARTTLS, where ``then`` takes the place of ``answers``."""
+
+    def __init__(self, answers: dict[str, bytes], tls: ssl.SSLContext | None, then: dict[str, bytes]) -> None:
+        self.heard: list[str] = []
+        self._tls, self._answers, self._then = tls, answers, then
+
+    def serve(self, listening: socket.socket) -> None:
+        line, _ = listening.accept()
+        with contextlib.suppress(OSError):
+            line.sendall(b"220 x\r\n")
+            self._converse(line, self._answers)
+        line.close()
+
+    def _converse(self, line: socket.socket, answers: dict[str, bytes]) -> None:
+        reader = line.makefile("rb")
+        while said := reader.readline().decode().rstrip():
+            self.heard.append(said)
+            verb = said.split(" ")[0].split(":")[0]
+            line.sendall(answers.get(verb, b"250 ok") + b"\r\n")
+            if verb == "STARTTLS" and self._tls:
+                with self._tls.wrap_socket(line, server_side=True) as encrypted:
+                    self._converse(encrypted, self._then)
+                return
+
+
+def probed(server: socket.socket, playing: Playing) -> calling.Call:
+    thread = threading.Thread(target=playing.serve, args=(server,))
+    thread.start()
+    host = Host("127.0.0.1", server.getsockname()[1])
+    result = calling.probe_one(host, "mx1.example.net", time.monotonic() + 10)
+    thread.join()
+    return result
+
+
+@pytest.mark.parametrize(
+    ("answers", "relays", "detail"),
+    [
+        ({}, True, "250 ok"),
+        ({"RCPT": b"251 forwarded"}, True, "251 forwarded"),
+        ({"RCPT": b"550 5.7.1 no relaying"}, False, "550 5.7.1 no relaying"),
+        ({"RCPT": b"451 later"}, False, "451 later"),
+        ({"MAIL": b"530 STARTTLS first"}, False, "530 STARTTLS first"),
+        ({"EHLO": b"502 no"}, False, "answers EHLO with 502 no"),
+    ],
+)
+def test_a_primary_is_tempted_with_a_recipient_that_nobody_has(
+    server: socket.socket, answers: dict[str, bytes], relays: bool, detail: str
+) -> None:
+    playing = Playing(answers, None, {})
+    result = probed(server, playing)
+    assert (result.answered, result.detail) == (relays, detail)
+    assert not any(said.startswith(("DATA", "BDAT")) for said in playing.heard)
+    for said in playing.heard:
+        assert not said.startswith("RCPT") or re.fullmatch(r"RCPT TO:<([0-9a-f]{16})@\1\.invalid>", said)
+    if relays:
+        assert [said.split(":")[0] for said in playing.heard] == [
+            "EHLO mx1.example.net", "MAIL FROM", "RCPT TO", "RSET", "QUIT",
+        ]  # fmt: skip
+        assert playing.heard[1] == "MAIL FROM:<>"
+
+
+def test_a_primary_that_relays_over_tls_alone_is_found_too(server: socket.socket, tmp_path: Path) -> None:
+    certificate(tmp_path, "mx")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "mx.pem", tmp_path / "mx.key")
+    hello = {"EHLO": b"250-mx\r\n250 STARTTLS"}
+    playing = Playing(hello | {"STARTTLS": b"220 go", "MAIL": b"530 STARTTLS first"}, context, {})
+    assert probed(server, playing).answered
+    playing = Playing(hello | {"STARTTLS": b"454 not now", "RCPT": b"550 no"}, None, {})
+    assert not probed(server, playing).answered
+
+
+def test_open_relays_are_those_that_accept(server: socket.socket) -> None:
+    thread = threading.Thread(target=Playing({}, None, {}).serve, args=(server,))
+    thread.start()
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = Host("127.0.0.1", closed.getsockname()[1])
+    host = Host("127.0.0.1", server.getsockname()[1])
+    assert list(calling.open_relays([host, nobody], "mx1.example.net")) == [host]
+    thread.join()

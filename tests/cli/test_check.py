@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from inboundmx.app.calling import Call
+from inboundmx.app.calling_outbound import OutboundCall
 from inboundmx.cli import check
 from inboundmx.model.custody import Host
 
@@ -34,9 +35,16 @@ counts_for = filtering blocking
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs the command on a file; ``calls`` is what the primaries do."""
+    """Runs the command on a file; ``calls`` is what the primaries do, ``relays`` what they say to a stranger's mail,
+    ``outbound`` what the servers do that mail leaves by."""
 
-    def run(text: str, *options: str, calls: dict[Host, Call] | None = None) -> int:
+    def run(
+        text: str,
+        *options: str,
+        calls: dict[Host, Call] | None = None,
+        relays: dict[Host, Call] | None = None,
+        outbound: list[OutboundCall] | None = None,
+    ) -> int:
         path = tmp_path / "in.ini"
         path.write_text(text, encoding="utf-8")
 
@@ -45,7 +53,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             assert hello == "mx1.example.net"
             return {host: calls.get(host, Call(host, True, "220 here")) for host in hosts}
 
+        def open_relays(hosts: Any, hello: str) -> dict[Host, Call]:
+            assert relays is not None, "only primaries of [domain *] are tempted"
+            return {host: relays[host] for host in hosts if host in relays}
+
+        def call_outbound(settings: Any) -> list[OutboundCall]:
+            assert calls is not None, "offline must not call"
+            return outbound or []
+
         monkeypatch.setattr(check, "call_all", call_all)
+        monkeypatch.setattr(check, "open_relays", open_relays)
+        monkeypatch.setattr(check, "call_outbound", call_outbound)
         parser = argparse.ArgumentParser()
         parser.add_argument("--config")
         check.register(parser.add_subparsers())
@@ -73,6 +91,10 @@ def test_offline(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "",
     ]
     assert lines[11:-2] == [
+        "Outgoing mail: notices and redirected mail of our own",
+        "  retry 15/30/60/90/240*: gives up after 5 d, then bounced (verified)",
+        "  goes directly to the mail servers of its domain (MX)",
+        "",
         "Levels, by the filtering sum",
         "  level       from  action",
         "  none    the rest  deliver",
@@ -165,3 +187,140 @@ def test_as_json_offline_the_primaries_are_unknown(run: Any, capsys: pytest.Capt
 def test_without_domains_and_checks(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("[gateway]\nhostname = mx1.example.net\ndata = d\n", "--offline") == 0
     assert "No check runs: there is no [check …] section" in capsys.readouterr().out
+
+
+ROUTES = """
+[gateway]
+hostname = mx1.example.net
+postmaster = postmaster@example.com
+data = data
+[backup]
+primaries = 192.0.2.10 198.51.100.0/28
+[relay]
+allow = 192.0.2.0/28
+[outbound relay-a]
+mode = domains
+server = smtp.relay.example:587
+username = gateway
+password = not for your eyes
+tls = required
+priority = 2-9
+[outbound relay-b]
+server = 192.0.2.40 192.0.2.41
+exclusive = no
+[outbound relay-c]
+server = 192.0.2.42
+enabled = no
+description = the old one
+[archive board]
+domain = example.com
+path = archive
+rule = outgoing
+[domain example.com]
+primary = 192.0.2.20
+subdomains = yes
+outbound = relay-a
+description = the board's own
+client_facts = xclient
+messages_per_hour = 5000
+bandwidth_per_hour = 100MB
+[domain old.example]
+primary = 192.0.2.21
+enabled = no
+[domain *]
+mode = backup
+primary = 192.0.2.22
+except = a.example b.example
+"""
+
+
+def test_routes(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(ROUTES, "--offline") == 0
+    captured = capsys.readouterr().out
+    lines = captured.splitlines()
+    assert lines[4 : lines.index("Levels, by the filtering sum") - 1] == [
+        "example.com and all names below it: forward to 192.0.2.20:25 (failover), tls opportunistic",
+        "  the board's own",
+        "  handover cut-through within 30s; priority 5; recipients any",
+        "  retry 15/30/60/90/240*: gives up after 5 d, then bounced (verified)",
+        "  XCLIENT tells the primaries who the client is, where they offer it",
+        "  mail it sends leaves by relay-a",
+        "  at most 5000 messages, 100MB an hour",
+        "",
+        "old.example: forward to 192.0.2.21:25 (failover), tls opportunistic",
+        "  switched off: mail for it is refused, what is in the spool waits",
+        "  handover cut-through within 30s; priority 5; recipients any",
+        "  retry 15/30/60/90/240*: gives up after 5 d, then bounced (verified)",
+        "",
+        "every other domain but a.example b.example: backup to 192.0.2.22:25 (failover), tls opportunistic",
+        "  handover cut-through within 30s; priority 5; recipients any",
+        "  retry 10/10/10/1440: gives up after 24.5 h (5 attempts), then held",
+        "",
+        "Backup MX of any other domain whose MX names us and, with better preference, one of the primaries",
+        "  primaries 192.0.2.10/32 198.51.100.0/28; we are mx1.example.net and this machine",
+        "  retry 10/10/10/1440: gives up after 24.5 h (5 attempts), then held",
+        "",
+        "Outgoing mail: of 192.0.2.0/28, and notices and redirected mail of our own",
+        "  retry 15/30/60/90/240*: gives up after 5 d, then bounced (verified)",
+        "  outbound  server                       takes                                               priority  tls"
+        "            as",
+        "  relay-a   smtp.relay.example:587       what is sent by example.com and all names below it  2-9       "
+        "required       gateway",
+        "  relay-b   192.0.2.40:25 192.0.2.41:25  its turn of all mail                                1-10"
+        "      opportunistic  -        after direct delivery failed",
+        "  relay-c   192.0.2.42:25                its turn of all mail                                1-10"
+        "      opportunistic  -        switched off; the old one",
+        "",
+        "Archives",
+        "  archive  keeps     of           in",
+        f"  board    outgoing  example.com  {tmp_path}/archive",
+    ]
+    assert "not for your eyes" not in captured
+
+
+def test_servers_that_mail_leaves_by(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = [
+        OutboundCall("relay-a", Host("smtp.relay.example", 587), "", True, "TLSv1.3, authenticated as gateway"),
+        OutboundCall("relay-b", Host("192.0.2.40"), "192.0.2.5", False, "no connection"),
+    ]
+    assert run(ROUTES, calls={}, relays={}, outbound=answers[:1]) == 0
+    capsys.readouterr()
+    assert run(ROUTES, calls={}, relays={}, outbound=answers) == 1
+    assert capsys.readouterr().out.split("\nOutbound\n")[1].splitlines()[:3] == [
+        "  outbound  server                  from       answers",
+        "  relay-a   smtp.relay.example:587  any        yes      TLSv1.3, authenticated as gateway",
+        "  relay-b   192.0.2.40:25           192.0.2.5  no       no connection",
+    ]
+    assert run(ROUTES, "--json", calls={}, relays={}, outbound=answers) == 1
+    said = capsys.readouterr().out
+    assert json.loads(said)["outbound"][1] == {
+        "outbound": "relay-b", "server": "192.0.2.40:25", "source_address": "192.0.2.5", "answers": False,
+        "detail": "no connection",
+    }  # fmt: skip
+    assert "not for your eyes" not in said
+    assert json.loads(said)["settings"]["outbound relay-a"]["password"] == "(hidden)"
+
+
+def test_a_primary_that_makes_us_an_open_relay(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    host = Host("192.0.2.22")
+    relays = {host: Call(host, True, "250 ok")}
+    sentence = (
+        "[domain *] primary 192.0.2.22:25 accepts mail for any domain from us (250 ok): we would be an open relay"
+    )
+    assert run(ROUTES, calls={}, relays=relays) == 2
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1] == f"problem: {sentence}"
+    assert captured.err == ""
+    assert run(ROUTES, "--json", calls={}, relays=relays) == 2
+    assert json.loads(capsys.readouterr().out)["problems"] == [sentence]
+
+
+def test_who_does_not_answer_is_not_tempted_and_who_is_switched_off_is_not_called(
+    run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = {Host("192.0.2.22"): Call(Host("192.0.2.22"), False, "gone")}
+    assert run(ROUTES, calls=gone, relays={Host("192.0.2.22"): Call(Host("192.0.2.22"), True, "250 ok")}) == 1
+    captured = capsys.readouterr().out
+    assert "we would be an open relay" not in captured
+    assert "192.0.2.21:25 " not in captured.split("Primaries\n")[1]
+    assert run(ROUTES.replace("except =", "enabled = no\nexcept ="), calls={}) == 0

@@ -64,6 +64,14 @@ def test_domain_and_primary_are_enough(run: Any, tmp_path: Path) -> None:
     assert settings.gateway.data == "/var/lib/inboundmx"
 
 
+def test_backup(run: Any, tmp_path: Path) -> None:
+    path = str(tmp_path / "in.ini")
+    assert run("--config", path, "init", "--domain", "a.example", "--primary", "192.0.2.10", "--backup") == 0
+    assert load(path).domains["a.example"].mode == "backup"
+    assert run("--config", path, "init", "--domain", "a.example", "--primary", "192.0.2.10", "--force") == 0
+    assert load(path).domains["a.example"].mode == "forward"
+
+
 def test_by_asking_until_the_answer_is_one(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "in.ini"
     answers = ["", "a_b.example", "a.example", "192.0.2.999", "192.0.2.9:26", "", "", "tcp:26", ""]

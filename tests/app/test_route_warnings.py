@@ -1,0 +1,158 @@
+"""What an operator is warned of about where mail goes."""
+
+import datetime
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inboundmx.app import checking, route_warnings
+from inboundmx.model.custody import Host
+from inboundmx.model.settings import (
+    BACKED_UP,
+    ArchiveSettings,
+    BackupSettings,
+    ConsoleSettings,
+    DeliverySettings,
+    DomainSettings,
+    GatewaySettings,
+    OutboundSettings,
+    RelaySettings,
+    Retry,
+    Settings,
+)
+
+NOW = datetime.datetime(2030, 6, 1, tzinfo=datetime.UTC)
+DOMAIN = DomainSettings("example.net", primary=(Host("192.0.2.10"),))
+FINE = Settings(
+    gateway=GatewaySettings(
+        hostname="mx1.example.net", postmaster="postmaster@example.net", addresses=("203.0.113.1",), data="/tmp"
+    ),
+    domains={"example.net": DOMAIN},
+)
+RELAY = OutboundSettings("r", server=(Host("192.0.2.40"),))
+
+
+def warned(settings: Settings) -> list[str]:
+    return checking.warnings(settings, NOW)
+
+
+# --- what strangers could make of us ----------------------------------------------------------------------------------
+
+
+def test_every_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = replace(DOMAIN, name="*")
+    settings = replace(FINE, everything=everything)
+    said = ["[domain *] takes mail for any domain: a primary that trusts us and sends it on makes us an open relay"]
+    assert checking.warnings_at_start(settings) == said
+    assert warned(settings) == said
+    assert warned(replace(FINE, everything=replace(everything, enabled=False))) == []
+
+
+@pytest.mark.parametrize(
+    ("network", "vast"),
+    [
+        ("0.0.0.0/0", True), ("::/0", True), ("198.50.0.0/15", True), ("8.0.0.0/7", True), ("2001:db8::/31", True),
+        ("fc00::/6", True), ("10.0.0.0/8", False), ("fc00::/7", False), ("203.0.0.0/16", False),
+        ("192.0.2.0/24", False), ("2001:db8::/32", False),
+    ],
+)  # fmt: skip
+def test_networks_of_which_nobody_knows_who_is_in_them(network: str, vast: bool) -> None:
+    networks: Any = (ip_network(network),)
+    said = checking.warnings_at_start(
+        replace(FINE, relay=RelaySettings(networks), backup=BackupSettings(networks, Retry((900.0,), True)))
+    )
+    assert said == [
+        f"[relay] allow {network}: so many may send out through us that we are as good as an open relay",
+        f"[backup] primaries {network}: whoever owns a domain could have us deliver its mail to any of so many",
+    ] * vast  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "password", "said"),
+    [
+        ("tcp:9998:interface=127.0.0.1", "", ""),
+        ("tcp:9998:127.0.0.1", "", ""),
+        ("tcp6:9998:interface=\\:\\:1", "", ""),
+        ("unix:/run/x", "", ""),
+        ("systemd:domain=INET:index=0", "", ""),
+        ("tcp:9998", "", "{} can be reached from elsewhere, and has no username and password"),
+        ("tcp:9998:interface=192.0.2.1", "", "{} can be reached from elsewhere, and has no username and password"),
+        ("tcp:9998", "x", "{} can be reached from elsewhere: the password goes there in the clear"),
+        ("ssl:9998", "x", ""),
+    ],
+)
+def test_a_console_that_strangers_reach(endpoint: str, password: str, said: str) -> None:
+    settings = replace(FINE, console=ConsoleSettings((endpoint,), "status" * bool(password), password))
+    found = checking.warnings_at_start(settings)
+    assert found == ([f"[console] {said.format(endpoint)}"] if said else [])
+
+
+# --- what comes to nothing --------------------------------------------------------------------------------------------
+
+OFF = replace(RELAY, mode="domains", enabled=False)
+NAMED = {"example.net": replace(DOMAIN, outbound="r")}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"outbound": (RELAY,)}, []),
+        ({"outbound": (replace(RELAY, mode="domains"),), "domains": NAMED}, []),
+        ({"outbound": (OFF,), "domains": NAMED}, [
+            "[domain example.net] outbound = r: that one is switched off, and mail it sends leaves as everybody's"]),
+        ({"outbound": (replace(RELAY, mode="domains"),)}, [
+            "[outbound r] has mode = domains, and no domain names it: nothing leaves by it"]),
+        ({"outbound": (replace(RELAY, priority=(1, 5)), replace(RELAY, name="q", priority=(7, 9)))}, [
+            "no [outbound] takes mail of priority 6 10: it leaves directly"]),
+        ({"outbound": (replace(RELAY, server=(Host("127.0.0.1", 25),)),)}, [
+            "[outbound r] server 127.0.0.1:25 is this gateway itself: mail would go in a circle"]),
+        ({"archives": (ArchiveSettings("a", "example.net", "/x"), ArchiveSettings("b", path="/x"))}, []),
+        ({"archives": (ArchiveSettings("a", "example.org", "/x"),)}, [
+            "[archive a]: there is no [domain example.org] whose incoming mail it could keep"]),
+        ({"archives": (ArchiveSettings("a", "example.org", "/x", "outgoing"),)}, []),
+        ({"backup": BackupSettings((ip_network("192.0.2.10/32"),)), "backed_up": BACKED_UP}, [
+            "[backup] mail is held for an operator after 24.5 h without its primary; RFC 5321 4.5.4.1 advises "
+            "4 to 5 days, for example retry = 15/30/60/90/240* with lifetime = 5d"]),
+        ({"backup": BackupSettings((ip_network("192.0.2.10/32"),)),
+          "backed_up": replace(BACKED_UP, retry=Retry((900.0,), True)),
+          "gateway": replace(FINE.gateway, addresses=())}, [
+            "[backup] primaries: [gateway] addresses is empty, so an MX set names us where it has our name or an "
+            "address of this machine; behind NAT, give the public ones"]),
+        ({"domains": {}, "relay": RelaySettings((ip_network("192.0.2.0/28"),))}, []),
+    ],
+)  # fmt: skip
+def test_warnings(changed: dict[str, Any], said: list[str]) -> None:
+    assert warned(replace(FINE, **changed)) == said
+
+
+def test_source_addresses_that_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route_warnings, "here", lambda address: address == "192.0.2.5")
+    outbound = replace(RELAY, source_address=("2001:db8::6",))
+    settings = replace(
+        FINE,
+        delivery=DeliverySettings(source_address=("192.0.2.5", "192.0.2.6")),
+        outbound=(outbound, replace(outbound, name="q", enabled=False)),
+    )
+    assert warned(settings) == [
+        "[delivery] source_address 192.0.2.6 is no address of this machine: the system chooses another",
+        "[outbound r] source_address 2001:db8::6 is no address of this machine: the system chooses another",
+    ]
+
+
+def test_which_addresses_are_here() -> None:
+    assert route_warnings.here("127.0.0.1")
+    assert not route_warnings.here("192.0.2.5")
+    assert not route_warnings.here("2001:db8::5")
+
+
+def test_a_folder_for_copies_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    path = str(tmp_path / "file" / "x")
+    settings = replace(FINE, archives=(ArchiveSettings("a", path=path),))
+    assert checking.problems_at_start(settings) == [
+        f"[archive a] path {path} cannot be made: {tmp_path}/file is not a folder"
+    ]
+    assert checking.problems_at_start(replace(FINE, archives=(ArchiveSettings("a", path=path, rule="none"),))) == []
