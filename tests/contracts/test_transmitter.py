@@ -6,18 +6,19 @@ from typing import Any
 
 import pytest
 from fakes.smtp_wire import ANN, BOB, EVE, SENDER, Line, Network, Outcome, WireClock, parcel, unstuffed
-from fakes.transmitter import FakeTransmitter, Manner
+from fakes.transmitter import EXTENSIONS, IN, FakeTransmitter, Manner
 from twisted.internet.error import ConnectionRefusedError as Refusal
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
 from inboundmx.model.address import Address
-from inboundmx.model.custody import DeliveryAttempt, Host, Phase, Terms
+from inboundmx.model.custody import Client, DeliveryAttempt, Host, Phase, Terms
 from inboundmx.model.reply import Reply
 from inboundmx.ports import Refused
 
 SMTP, LMTP = Host("192.0.2.10"), Host("192.0.2.10", 24, "lmtp")
 NO, LATER = Reply(550, "5.7.1", "no"), Reply(450, "4.7.1", "later")
+CLIENT, OTHER = Client("192.0.2.7", "one.example", "helo.one.example"), Client("2001:db8::7", "", "two")
 BEFORE_DOT = [Phase.MAIL, Phase.RECIPIENT, Phase.DATA]
 
 
@@ -31,6 +32,9 @@ class Server:
         self.content: bytes | None = None
         self.sender: Address | None = None
         self.accepted: list[Address] = []
+        self.client: Client | None = None
+        self.wishes: dict[str, str] = {}
+        self.each: list[tuple[str, str]] = []
         self.buffer = b""
         self.ended = False
         self.say(Phase.GREETING, manner.replies.get(Phase.GREETING, Reply(220, "", "hello")))
@@ -70,8 +74,9 @@ class Server:
                 self.end_of_data(unstuffed(self.content))
             return
         verb, _, rest = command.decode().partition(" ")
-        path = rest.partition("<")[2].partition(">")[0]
+        path, _, parameters = rest.partition("<")[2].partition(">")
         address = Address(*path.split("@")) if path else None
+        named = dict(word.split("=", 1) for word in parameters.split() if "=" in word)
         if verb in ("EHLO", "LHLO"):
             lines = ["mx.example", *(f"{name} {value}".strip() for name, value in manner.extensions.items())]
             good = "".join(f"250{'-' if line != lines[-1] else ' '}{line}\r\n" for line in lines)
@@ -82,6 +87,7 @@ class Server:
                 self.say(Phase.HELLO, reply or Reply(250, "", "mx.example"))
         elif verb == "MAIL":
             self.sender, self.accepted = address, []
+            self.wishes, self.each = named, []
             self.say(Phase.MAIL, manner.reply(Phase.MAIL))
         elif verb == "RCPT":
             assert address is not None
@@ -89,6 +95,7 @@ class Server:
                 self.say(Phase.RECIPIENT, Reply(503, "5.5.1", "MAIL first"))
                 return
             reply = manner.recipients.get(address, Reply(250, "2.1.5", "Ok"))
+            self.each.append((named.get("NOTIFY", ""), named.get("ORCPT", "")))
             if reply.positive:
                 self.accepted.append(address)
             self.say(Phase.RECIPIENT, reply)
@@ -96,6 +103,12 @@ class Server:
             reply = manner.reply(Phase.DATA) if self.accepted else Reply(503, "5.5.1", "RCPT first")
             self.content = b"" if reply.code == 354 else None
             self.say(Phase.DATA, reply)
+        elif verb == "AUTH":
+            self.say(Phase.AUTH, manner.replies.get(Phase.AUTH, IN))
+        elif verb in ("XFORWARD", "XCLIENT"):
+            facts = dict(word.split("=") for word in rest.replace("[UNAVAILABLE]", "").split())
+            self.client = Client(facts["ADDR"].removeprefix("IPV6:"), facts["NAME"], facts["HELO"])
+            self.say(Phase.CONNECT, Reply(220 if verb == "XCLIENT" else 250, "", "noted"))
         elif verb == "QUIT":
             self.hang_up()
         else:
@@ -108,6 +121,9 @@ class Server:
         took = tuple(to for to, answer in answers.items() if answer.positive)
         if took and manner.silent_at is not Phase.DOT:
             manner.taken.append((self.sender, took, octets))
+            manner.clients.append(self.client)
+            each = tuple(self.each) if any(map(any, self.each)) else ()
+            manner.wishes.append((self.wishes.get("RET", ""), self.wishes.get("ENVID", ""), each))
         self.content = None
         self.say(Phase.DOT, *(answers.values() if self.lmtp else [reply]))
 
@@ -129,12 +145,15 @@ class OnTheWire:
                 self.answered += 1
                 address, port, factory, *_ = self.reactor.tcpClients[at]
                 host = next((host for host in self.hosts if (host.address, host.port) == (address, port)), None)
-                if host is None or not self.hosts[host].up:
+                source = self.reactor.tcpClients[at][4]
+                manner = self.hosts.get(host) if host is not None else None
+                if manner is None or not manner.up or (source is not None and source[0] in manner.not_from):
                     factory.clientConnectionFailed(self.reactor.connectors[at], Failure(Refusal()))
                     continue
                 line = self.network.answer()
                 line.wire.hung_up = False  # type: ignore[attr-defined]
-                self.servers.append(Server(self.hosts[host], host.protocol == "lmtp", line))
+                assert host is not None
+                self.servers.append(Server(manner, host.protocol == "lmtp", line))
             if not any([server.pump() for server in self.servers]):  # noqa: C419 - every one of them
                 return
 
@@ -167,13 +186,13 @@ class World:
         self.kind.reactor.advance(seconds)
         self.kind.run()
 
-    def dial(self, host: Host = SMTP, tls: str = "opportunistic") -> Outcome:
-        outcome = Outcome(self.kind.transmitter.connect(host, terms=Terms(tls), seconds=5.0))
+    def dial(self, host: Host = SMTP, tls: str = "opportunistic", source: str = "", **terms: Any) -> Outcome:
+        outcome = Outcome(self.kind.transmitter.connect(host, terms=Terms(tls, **terms), seconds=5.0, source=source))
         self.kind.run()
         return outcome
 
-    def connection(self, host: Host = SMTP) -> Any:
-        return self.dial(host).value
+    def connection(self, host: Host = SMTP, **terms: Any) -> Any:
+        return self.dial(host, **terms).value
 
     def send(self, connection: Any, *to: Address, run: bool = True, **options: Any) -> Outcome:
         self.transmission = connection.transmit(parcel(*to, **options), answer_seconds=10.0, dot_seconds=60.0)
@@ -249,6 +268,48 @@ def test_an_opening_may_be_cancelled(world: World) -> None:
     assert len(outcome.failures) == 1
     world.advance(10.0)
     assert not world.kind.reactor.getDelayedCalls()
+
+
+@pytest.mark.parametrize("source", ["192.0.2.5", ""])
+def test_a_host_that_cannot_be_reached_from_everywhere(world: World, source: str) -> None:
+    world.manner.not_from = frozenset({"192.0.2.5"})
+    outcome = world.dial(source=source)
+    if source:
+        assert (outcome.error.trouble, outcome.error.phase) == ("refused", "connect")
+    else:
+        assert outcome.value.usable
+
+
+# --- authentication ---
+
+
+LOGIN = {"username": "gateway", "password": "secret", "auth_without_tls": True}
+
+
+def test_authenticated(world: World) -> None:
+    world.manner.extensions = {"AUTH": "PLAIN", "PIPELINING": ""}
+    connection = world.connection(**LOGIN)
+    assert connection.usable
+    assert world.send(connection, ANN).value.delivered
+
+
+@pytest.mark.parametrize(("reply", "trouble"), [(Reply(535, "5.7.8", "no"), "rejects_us"), (LATER, "lost")])
+def test_not_authenticated(world: World, reply: Reply, trouble: str) -> None:
+    world.manner.extensions = {"AUTH": "PLAIN"}
+    world.manner.replies[Phase.AUTH] = reply
+    refused = world.dial(**LOGIN).error
+    assert (refused.trouble, refused.phase, refused.reply) == (trouble, "auth", reply)
+
+
+def test_a_host_without_authentication(world: World) -> None:
+    refused = world.dial(**LOGIN).error
+    assert (refused.trouble, refused.phase, refused.reply) == ("rejects_us", "auth", None)
+
+
+def test_a_password_does_not_go_in_the_clear(world: World) -> None:
+    world.manner.extensions = {"AUTH": "PLAIN"}
+    refused = world.dial(username="gateway", password="secret").error
+    assert (refused.trouble, refused.phase) == ("tls", "tls")
 
 
 # --- transmitting ---
@@ -336,6 +397,40 @@ def test_a_message_the_host_cannot_take(world: World) -> None:
     attempt = world.attempt(Address("grün", "b.example"), utf8=True)
     assert (codes(attempt), attempt.trouble, attempt.phase) == ([553], "unable", Phase.MAIL)
     assert world.used.usable
+
+
+WISHES = (("SUCCESS,DELAY", ""), ("", "rfc822;bob@b.example"))
+
+
+@pytest.mark.parametrize("offered", [True, False])
+def test_wishes_go_where_dsn_is_offered(world: World, offered: bool) -> None:
+    world.manner.extensions = {**EXTENSIONS, **({"DSN": ""} if offered else {})}
+    attempt = world.attempt(ANN, BOB, ret="HDRS", envid="E1", dsn=WISHES)
+    assert attempt.delivered
+    assert attempt.dsn is offered
+    assert world.manner.wishes == [("HDRS", "E1", WISHES) if offered else ("", "", ())]
+
+
+@pytest.mark.parametrize("facts", ["xforward", "xclient", "none"])
+@pytest.mark.parametrize("offered", ["XFORWARD", "XCLIENT"])
+def test_clients_are_told_as_asked_for_and_offered(world: World, facts: str, offered: str) -> None:
+    world.manner.extensions = {**EXTENSIONS, offered: "NAME ADDR HELO"}
+    connection = world.connection(client_facts=facts)
+    for client in (CLIENT, CLIENT, OTHER):
+        assert world.send(connection, client=client).value.delivered
+    told = facts.upper() == offered
+    assert world.manner.clients == ([CLIENT, CLIENT, OTHER] if told else [None] * 3)
+
+
+def test_mail_of_nobody_ends_a_connection_that_was_told_of_somebody(world: World) -> None:
+    world.manner.extensions = {**EXTENSIONS, "XCLIENT": "NAME ADDR HELO"}
+    connection = world.connection(client_facts="xclient")
+    assert world.send(connection, client=None).value.delivered
+    assert world.send(connection, client=CLIENT).value.delivered
+    attempt = world.send(connection, client=None).value
+    assert (codes(attempt), attempt.trouble, attempt.phase, attempt.dot_sent) == ([451], "lost", Phase.MAIL, False)
+    assert not connection.usable
+    assert world.manner.clients == [None, CLIENT]
 
 
 # --- trouble ---

@@ -5,6 +5,7 @@ Prints one JSON object: scenario → what happened.
 
 from __future__ import annotations
 
+import base64
 import datetime
 import hashlib
 import ipaddress
@@ -32,6 +33,10 @@ from inboundmx.ports import Refused
 from inboundmx.smtp.client import SmtpTransmitter
 
 reactor: Any = untyped_reactor
+
+# What servers heard that must not be heard by everybody.
+heard: list[str] = []
+PLAIN = b"AUTH PLAIN " + base64.b64encode(b"\0gateway\0secret")
 
 
 def certificate(names: list[x509.GeneralName], issuer: tuple[x509.Certificate, Any] | None, ca: bool = False) -> Any:
@@ -82,7 +87,8 @@ class Server(LineReceiver):
             else:
                 self.lines.append(line[1:] if line.startswith(b".") else line)
         elif line.startswith(b"EHLO"):
-            offers = [b"250-server.test", b"250-PIPELINING"] + ([] if self.encrypted else [b"250-STARTTLS"])
+            offers = [b"250-server.test", b"250-PIPELINING", b"250-AUTH LOGIN PLAIN CRAM-MD5"]
+            offers += [] if self.encrypted else [b"250-STARTTLS"]
             self.transport.writeSequence([b"\r\n".join([*offers, b"250 8BITMIME"]), b"\r\n"])
         elif line == b"STARTTLS":
             self.sendLine(b"220 go")
@@ -94,6 +100,9 @@ class Server(LineReceiver):
         elif line == b"DATA":
             self.in_data, self.lines = True, []
             self.sendLine(b"354 go")
+        elif line.startswith(b"AUTH "):
+            heard.append(line.decode())
+            self.sendLine(b"235 in" if line == PLAIN else b"535 5.7.8 not you: " + line)
         elif line == b"QUIT":
             self.transport.loseConnection()
         else:
@@ -132,12 +141,21 @@ class ReactorClock:
 
 
 async def deliver(
-    transmitter: SmtpTransmitter, host: Host, tls: str, octets: bytes, path: str | None, **how: Any
+    transmitter: SmtpTransmitter,
+    host: Host,
+    tls: str,
+    octets: bytes,
+    path: str | None,
+    password: str = "",
+    in_the_clear: bool = False,
+    **how: Any,
 ) -> Any:
+    heard.clear()
+    terms = Terms(tls, "gateway" if password else "", password, in_the_clear)
     try:
-        connection: Any = await transmitter.connect(host, terms=Terms(tls), **{"seconds": 5.0, **how})
+        connection: Any = await transmitter.connect(host, terms=terms, **{"seconds": 5.0, **how})
     except Refused as refused:
-        return {"refused": refused.trouble, "phase": refused.phase}
+        return {"refused": refused.trouble, "phase": refused.phase, "auth": list(heard), "detail": refused.detail}
     body = Body(len(octets), octets[: 256 * 1024], path, hashlib.sha256(octets).digest())
     results = []
     for _ in range(2):
@@ -147,7 +165,7 @@ async def deliver(
     no_delay = bool(connection.transport.getTcpNoDelay())
     connection.close()
     await connection.gone
-    return {"tls": connection.tls, "results": results, "no_delay": no_delay}
+    return {"tls": connection.tls, "results": results, "no_delay": no_delay, "auth": list(heard)}
 
 
 async def main(folder: Path) -> None:
@@ -176,6 +194,7 @@ async def main(folder: Path) -> None:
     await ports.pop().stopListening()
     trusted = listen(good)
     by_name = Host("localhost", trusted.port)
+    named, misnamed = Host("127.0.0.1", trusted.port, name="localhost"), Host("127.0.0.1", trusted.port, name="x.test")
     other, plain, unknown = listen(wrong), listen(nameless), listen(stranger)
     noise, silence = listen(good, "noise"), listen(good, "silence")
     report: dict[str, Any] = {"small": hashlib.sha256(small).hexdigest(), "large": hashlib.sha256(large).hexdigest()}
@@ -185,6 +204,8 @@ async def main(folder: Path) -> None:
         ("required", unknown, "required", {}),
         ("verified", trusted, "verified", {}),
         ("verified by name", by_name, "verified", {}),
+        ("verified by the name it was looked up for", named, "verified", {}),
+        ("verified another name", misnamed, "verified", {}),
         ("verified wrong name", other, "verified", {}),
         ("verified no name", plain, "verified", {}),
         ("verified stranger", unknown, "verified", {}),
@@ -193,6 +214,12 @@ async def main(folder: Path) -> None:
         ("opportunistic silence", silence, "opportunistic", {"seconds": 0.5}),
         ("closed", closed, "opportunistic", {}),
         ("from an address", trusted, "none", {"source": "127.0.0.1"}),
+        ("from an address not ours", trusted, "none", {"source": "192.0.2.1"}),
+        ("password", unknown, "opportunistic", {"password": "secret"}),
+        ("password verified", trusted, "verified", {"password": "secret"}),
+        ("password wrong", trusted, "required", {"password": "wrong password"}),
+        ("password noise", noise, "opportunistic", {"password": "secret"}),
+        ("password noise in the clear", noise, "opportunistic", {"password": "secret", "in_the_clear": True}),
     ]:
         report[title] = await deliver(transmitter, host, tls, small, None, **more)
     report["large clear"] = await deliver(transmitter, trusted, "none", large, "large")

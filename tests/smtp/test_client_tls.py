@@ -23,7 +23,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("title", ["opportunistic", "required", "verified", "verified by name"])
+@pytest.mark.parametrize(
+    "title",
+    ["opportunistic", "required", "verified", "verified by name", "verified by the name it was looked up for"],
+)
 def test_encrypted(report: dict[str, Any], title: str) -> None:
     assert report[title]["tls"].startswith("TLSv1.")
     assert report[title]["results"] == [[True, "", f"250 {report['small']} encrypted"]] * 2
@@ -39,16 +42,38 @@ def test_in_the_clear(report: dict[str, Any], title: str) -> None:
 @pytest.mark.parametrize(
     ("title", "trouble", "phase"),
     [
+        ("verified another name", "tls", "tls"),
         ("verified wrong name", "tls", "tls"),
         ("verified no name", "tls", "tls"),
         ("verified stranger", "tls", "tls"),
         ("required noise", "tls", "tls"),
         ("opportunistic silence", "timeout", "tls"),
         ("closed", "refused", "connect"),
+        ("from an address not ours", "refused", "connect"),
+        ("password wrong", "rejects_us", "auth"),
+        ("password noise", "tls", "tls"),
     ],
 )
 def test_refused(report: dict[str, Any], title: str, trouble: str, phase: str) -> None:
-    assert report[title] == {"refused": trouble, "phase": phase}
+    assert (report[title]["refused"], report[title]["phase"]) == (trouble, phase)
+    assert "AGdhdGV3YXk" not in report[title]["detail"]
+
+
+@pytest.mark.parametrize("title", ["password", "password verified"])
+def test_a_password_goes_over_tls(report: dict[str, Any], title: str) -> None:
+    assert report[title]["tls"].startswith("TLSv1.")
+    assert report[title]["auth"] == ["AUTH PLAIN AGdhdGV3YXkAc2VjcmV0"]
+    assert report[title]["results"][0][0] is True
+
+
+def test_a_password_does_not_go_where_encryption_failed(report: dict[str, Any]) -> None:
+    assert report["password noise"]["auth"] == []
+    # Told to, it goes all the same, by what gives the least away.
+    assert report["password noise in the clear"]["auth"] == ["AUTH CRAM-MD5"]
+
+
+def test_what_is_wrong_with_a_certificate_is_said(report: dict[str, Any]) -> None:
+    assert report["verified another name"]["detail"] == "the certificate of the server does not name x.test"
 
 
 @pytest.mark.parametrize(("title", "how"), [("large clear", "clear"), ("large encrypted", "encrypted")])
