@@ -366,6 +366,10 @@ class Courier(Protocol):
         """Tries to give the parcel to a primary while the stranger waits, within the domain's deadline. Cancelled, it
         raises Unheard when the final dot was sent."""
 
+    def unable(self, route: Route, size: int, utf8: bool) -> Reply | None:
+        """552 5.3.4 or 553 5.6.7 when every host of the route, fallbacks included, is down and could not take a message
+        of so many octets (0: unknown), or SMTPUTF8, when it was last heard. Only a look into memory."""
+
 
 class Deliveries(Protocol):
     """The loop that delivers what the spool holds, as seen by whoever puts something into it."""

@@ -1,56 +1,87 @@
 """What is due when: the entries that wait for their time, and those whose time has come, by destination.
 
-Knows ids, domains, priorities and time by a clock that does not jump. Does not know what delivering is, nor whether
-anybody is there: it starts what is due, so many at once for each destination, so that none delays another.
+Knows ids, destinations, priorities and time by a clock that does not jump. Does not know what delivering is, nor
+whether anybody is there: it starts what is due, so many at once for each destination and in all, so that none delays
+another, and a wave of a hundred thousand is spread over some time instead of stopping everything else.
+
+An entry costs one small item: heaps hold items themselves, ordered by what they wait for.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
-from itertools import count
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count, islice
 
-from inboundmx.model.custody import SpoolEntry
+from inboundmx.model.custody import Host, SpoolEntry
 from inboundmx.ports import Clock, Timer
 
-# Entries looked at in one turn of the reactor; a wave of a hundred thousand takes several.
+# Entries moved in one turn of the reactor; a wave of a hundred thousand takes several.
 TURN = 1000
+# So many are started within so many seconds.
+BURST, BURST_SECONDS = 200, 0.05
+# How many run at once in all. Beyond it a destination may still start its first, as often again.
+AT_ONCE = 1000
+# Destinations told of in the status.
+TOLD = 1000
+# More than any time of reception, so that the priority comes first and the age after it.
+PRIORITY = 1e11
+
+# Where an item is: waiting for its time, waiting for room; and whether it may go early, whether it uses up a slot.
+LATER, DUE, EARLY, SLOT = 1, 2, 4, 8
+
+Key = tuple[str, str]
 
 
 class _Item:
-    __slots__ = ("domain", "early", "id", "order", "place", "slot")
+    """``key`` orders it in the heap it is in: the time it is due, or its ``rank`` once it is."""
 
-    def __init__(self, id: str, domain: str, order: tuple[int, float, int], early: bool) -> None:
+    __slots__ = ("destination", "id", "key", "rank", "state")
+
+    def __init__(self, id: str, destination: _Destination, rank: float, state: int) -> None:
         self.id = id
-        self.domain = domain
-        self.order = order
-        # Whether it may go as soon as its primary is back.
-        self.early = early
-        self.slot = True
-        self.place = "later"
+        self.destination = destination
+        self.rank = self.key = rank
+        self.state = state
+
+    def __lt__(self, other: _Item) -> bool:
+        return self.key < other.key or (self.key == other.key and self.id < other.id)
 
 
 class _Destination:
-    __slots__ = ("due", "items", "running", "starting")
+    """``later`` and ``due`` are heaps; what was dropped stays in them until its turn. ``waiting`` and ``ready`` count
+    what was not."""
 
-    def __init__(self) -> None:
-        self.items: dict[str, _Item] = {}
-        self.due: list[tuple[tuple[int, float, int], _Item]] = []
+    __slots__ = ("due", "hosts", "key", "later", "moving", "ready", "running", "starting", "waiting", "wakes_at")
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.hosts: tuple[Host, ...] = ()
+        self.later: list[_Item] = []
+        self.due: list[_Item] = []
+        self.waiting = 0
+        self.ready = 0
         self.running = 0
+        self.wakes_at: float | None = None
         self.starting = False
+        self.moving = False
+
+    @property
+    def empty(self) -> bool:
+        return not (self.waiting or self.ready or self.running)
 
 
 class Agenda:
-    """``start`` is called with an id and whether its slot has come; it must call ``finished`` once. ``room`` is how
-    many of one destination may run at once. Of a destination that is ``paused`` nothing is started, and so no slot is
-    used up, until ``go_on``."""
+    """``start`` is called with an id and whether its slot has come; it must call ``finished`` or ``again`` once.
+    ``room`` is how many of one destination may run at once. Of a destination (domain, via) that is ``paused`` nothing
+    is started, and so no slot is used up, until ``go_on``. Nothing is started before ``begin``."""
 
     def __init__(
         self,
         clock: Clock,
         start: Callable[[str, bool], object],
         room: Callable[[], int],
-        paused: Callable[[str], bool] = lambda domain: False,
+        paused: Callable[[str, str], bool] = lambda domain, via: False,
     ) -> None:
         self._clock = clock
         self._start = start
@@ -58,128 +89,288 @@ class Agenda:
         self._paused = paused
         self._items: dict[str, _Item] = {}
         self._running: dict[str, _Item] = {}
-        self._later: list[tuple[float, int, _Item]] = []
-        self._destinations: dict[str, _Destination] = {}
+        self._destinations: dict[Key, _Destination] = {}
+        self._wakes: list[tuple[float, int, _Destination]] = []
         self._count = count()
         self._timer: Timer | None = None
         self._timer_at = 0.0
+        # Destinations that have something due and were not let: too much runs, or was started just now.
+        self._blocked: dict[_Destination, None] = {}
+        self._burst = 0
+        self._burst_ends = 0.0
+        self._more: Timer | None = None
+        self._moves: dict[_Destination, Timer] = {}
+        self._holding = False
         self._stopped = False
 
-    def put(self, entry: SpoolEntry, seconds: float, *, early: bool = True) -> None:
+    # --- what is noted ------------------------------------------------------------------------------------------------
+
+    def put(self, entry: SpoolEntry, seconds: float, *, early: bool = True, slot: bool = True) -> None:
         """``entry`` is due after so many seconds, whatever was noted of it before. Nothing is noted of one that is
-        running: its end decides."""
-        if self._stopped or entry.id in self._running:
-            return
-        self.drop(entry.id)
-        number = next(self._count)
-        item = _Item(entry.id, entry.domain, (-entry.priority, entry.received_at, number), early)
-        self._items[item.id] = item
-        destination = self._destinations.get(item.domain)
-        if destination is None:
-            destination = self._destinations[item.domain] = _Destination()
-        destination.items[item.id] = item
-        if seconds <= 0:
-            self._make_due(item, slot=True)
-            self._go(item.domain)
-            return
-        at = self._clock.monotonic() + seconds
-        if len(self._later) > 2 * len(self._items) + TURN:
-            # What was replaced or brought forward is left behind here until its time; not for ever more of it.
-            self._later = [waiting for waiting in self._later if waiting[2].place == "later"]
-            heapq.heapify(self._later)
-        heapq.heappush(self._later, (at, number, item))
-        self._arm(at)
+        running: its end decides. ``early``: it may go as soon as its destination is back; ``slot``: a slot of its
+        schedule comes with that time."""
+        if not self._stopped and entry.id not in self._running:
+            self._put(entry, seconds, early, slot)
 
     def drop(self, id: str) -> None:
         """Forgets it. What runs goes on running."""
-        item = self._items.pop(id, None)
+        item = self._items.get(id)
         if item is not None:
-            item.place = ""
-            self._destinations[item.domain].items.pop(id, None)
+            self._take_out(item)
+            self._tidy(item.destination)
 
     def now(self, id: str) -> None:
         """Due at once, out of turn: uses up no slot."""
         item = self._items.get(id)
         if item is not None:
-            if item.place == "later":
-                self._make_due(item, slot=False)
+            if item.state & DUE:
+                item.state = DUE
             else:
-                item.slot = False
-            self._go(item.domain)
+                self._call(item)
+            self._go(item.destination)
 
-    def bring_forward(self, domain: str) -> None:
-        """The destination is back: what waits for it and may come early is due, and uses up no slot."""
-        destination = self._destinations.get(domain)
+    def knock(self, domain: str, via: str) -> bool:
+        """One of those that wait for a destination and may come early is due, and uses up no slot; whether there is
+        one."""
+        destination = self._destinations.get((domain, via))
+        found = None
         if destination is not None:
-            for item in tuple(destination.items.values()):
-                if item.early and item.place == "later":
-                    self._make_due(item, slot=False)
-            self._go(domain)
+            found = next((item for item in destination.later if item.state & LATER and item.state & EARLY), None)
+        if destination is None or found is None:
+            return False
+        self._call(found)
+        self._go(destination)
+        return True
+
+    def bring_forward(self, domain: str, via: str = "") -> None:
+        """The destination is back: what waits for it and may come early is due, and uses up no slot."""
+        destination = self._destinations.get((domain, via))
+        if destination is None or destination.moving:
+            return
+        destination.moving = True
+        moving, destination.later = destination.later, []
+        self._move(destination, moving, 0)
 
     def go_on(self, domain: str) -> None:
         """What has become due while it was paused is started; of all destinations, when ``domain`` is empty."""
-        for name in [domain] if domain else tuple(self._destinations):
-            if name in self._destinations:
-                self._go(name)
+        for destination in tuple(self._destinations.values()):
+            if not domain or destination.key[0] == domain:
+                self._go(destination)
+
+    def goes_to(self, id: str, hosts: tuple[Host, ...]) -> None:
+        """The hosts that what runs under ``id``, and so its destination, was last to go to."""
+        item = self._running.get(id)
+        if item is not None:
+            item.destination.hosts = hosts
 
     def finished(self, id: str) -> None:
-        """What was started has ended; noted anew only by ``put``."""
-        item = self._running.pop(id, None)
-        if item is not None:
-            self._destinations[item.domain].running -= 1
-            self._go(item.domain)
+        """What was started has ended, for good."""
+        self._end(id, None, 0.0, True, True)
 
-    def due(self, id: str) -> bool:
-        """It only waits for room."""
-        item = self._items.get(id)
-        return item is not None and item.place == "due"
+    def again(self, entry: SpoolEntry, seconds: float, *, early: bool = True, slot: bool = True) -> None:
+        """What was started has ended, and is noted anew as by ``put``."""
+        if entry.id in self._running:
+            self._end(entry.id, entry, seconds, early, slot)
+        else:
+            self.put(entry, seconds, early=early, slot=slot)
 
-    def running(self, id: str) -> bool:
-        return id in self._running
+    def hold(self) -> None:
+        """What is put meanwhile is not started, so that the most urgent of all is first."""
+        self._holding = True
+
+    def begin(self) -> None:
+        self._holding = False
+        self._unblock(len(self._blocked))
 
     def stop(self) -> None:
         """Starts nothing more."""
         self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._more, *self._moves.values()):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._more = None
+        self._moves.clear()
+
+    # --- what is told -------------------------------------------------------------------------------------------------
+
+    def due(self, id: str) -> bool:
+        """It only waits for room."""
+        item = self._items.get(id)
+        return item is not None and bool(item.state & DUE)
+
+    def running(self, id: str) -> bool:
+        return id in self._running
+
+    def destinations(self) -> Iterator[tuple[str, str, tuple[Host, ...]]]:
+        """Domain, via, and the hosts of its last route, of each."""
+        return iter([(*destination.key, destination.hosts) for destination in self._destinations.values()])
 
     def counts(self) -> Mapping[str, Mapping[str, int]]:
-        """By domain: how many wait for their time, are due, run."""
-        told = {}
-        for domain, destination in self._destinations.items():
-            due = sum(item.place == "due" for item in destination.items.values())
-            told[domain] = {
-                "later": len(destination.items) - due,
-                "due": due,
-                "running": destination.running,
-            }
+        """By domain, of the fullest: how many wait for their time, are due, run."""
+        told: dict[str, dict[str, int]] = {}
+        fullest = heapq.nlargest(TOLD, self._destinations.values(), key=lambda d: d.waiting + d.ready + d.running)
+        for destination in fullest:
+            domain, via = destination.key
+            name = f"archive {domain}" if via == "archive" else domain
+            row = told.setdefault(name, {"later": 0, "due": 0, "running": 0})
+            row["later"] += destination.waiting
+            row["due"] += destination.ready
+            row["running"] += destination.running
         return told
 
-    def _make_due(self, item: _Item, slot: bool) -> None:
-        item.place = "due"
-        item.slot = slot
-        heapq.heappush(self._destinations[item.domain].due, (item.order, item))
+    # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _go(self, domain: str) -> None:
+    def _put(self, entry: SpoolEntry, seconds: float, early: bool, slot: bool) -> None:
+        key = (entry.domain, entry.via)
+        destination = self._destinations.get(key)
+        if destination is None:
+            destination = self._destinations[key] = _Destination(key)
+        known = self._items.get(entry.id)
+        if known is not None:
+            self._take_out(known)
+            if known.destination is not destination:
+                self._tidy(known.destination)
+        state = (EARLY if early else 0) | (SLOT if slot else 0)
+        item = _Item(entry.id, destination, entry.received_at - PRIORITY * entry.priority, state)
+        self._items[item.id] = item
+        if seconds <= 0:
+            self._make_due(item, slot)
+            self._go(destination)
+            return
+        item.key = self._clock.monotonic() + seconds
+        item.state |= LATER
+        destination.waiting += 1
+        destination.later = _cleared(destination.later, destination.waiting, LATER)
+        heapq.heappush(destination.later, item)
+        self._wake_at(destination, item.key)
+
+    def _take_out(self, item: _Item) -> None:
+        """It stays where it is in its heap, as nothing."""
+        if item.state & LATER:
+            item.destination.waiting -= 1
+        else:
+            item.destination.ready -= 1
+        item.state = 0
+        del self._items[item.id]
+
+    def _call(self, item: _Item) -> None:
+        """One that waits for its time is due without it."""
+        self._take_out(item)
+        called = _Item(item.id, item.destination, item.rank, 0)
+        self._items[item.id] = called
+        self._make_due(called, slot=False)
+
+    def _make_due(self, item: _Item, slot: bool) -> None:
+        destination = item.destination
+        item.state = DUE | (SLOT if slot else 0)
+        item.key = item.rank
+        destination.ready += 1
+        destination.due = _cleared(destination.due, destination.ready, DUE)
+        heapq.heappush(destination.due, item)
+
+    def _move(self, destination: _Destination, moving: list[_Item], at: int) -> None:
+        """Goes on bringing forward, a part in a turn; nothing is started before the most urgent is known."""
+        end = min(len(moving), at + TURN)
+        for item in moving[at:end]:
+            if item.state & LATER and item.state & EARLY:
+                destination.waiting -= 1
+                destination.ready += 1
+                item.state = DUE
+                item.key = item.rank
+                destination.due.append(item)
+            elif item.state:
+                destination.later.append(item)
+        if end < len(moving):
+            self._moves[destination] = self._clock.call_later(0.0, self._move, destination, moving, end)
+            return
+        self._moves.pop(destination, None)
+        heapq.heapify(destination.due)
+        heapq.heapify(destination.later)
+        destination.moving = False
+        if destination.later:
+            self._wake_at(destination, destination.later[0].key)
+        self._go(destination)
+
+    def _tidy(self, destination: _Destination) -> None:
+        if destination.empty and not destination.moving:
+            self._destinations.pop(destination.key, None)
+            self._blocked.pop(destination, None)
+
+    def _end(self, id: str, entry: SpoolEntry | None, seconds: float, early: bool, slot: bool) -> None:
+        item = self._running.pop(id, None)
+        if item is None:
+            return
+        destination = item.destination
+        destination.running -= 1
+        if entry is not None and not self._stopped:
+            self._put(entry, seconds, early, slot)
+        if self._blocked:
+            self._unblock(8)
+        self._go(destination)
+        self._tidy(destination)
+
+    def _go(self, destination: _Destination) -> None:
         """Starts what is due, the highest priority first, then the oldest."""
-        destination = self._destinations[domain]
         # ``start`` may end at once and come back here.
-        if destination.starting or self._paused(domain):
+        if not destination.ready or destination.starting or destination.moving or self._paused(*destination.key):
             return
         destination.starting = True
         try:
             while destination.due and destination.running < self._room() and not self._stopped:
-                _, item = heapq.heappop(destination.due)
-                if item.place != "due":
+                if not self._may_start(destination):
+                    self._blocked[destination] = None
+                    return
+                item = heapq.heappop(destination.due)
+                if not item.state:
                     continue
-                self.drop(item.id)
-                item.place = "running"
+                slot = bool(item.state & SLOT)
+                self._take_out(item)
                 destination.running += 1
                 self._running[item.id] = item
-                self._start(item.id, item.slot)
+                self._burst += 1
+                self._start(item.id, slot)
         finally:
             destination.starting = False
+
+    def _may_start(self, destination: _Destination) -> bool:
+        if self._holding or len(self._running) >= (AT_ONCE if destination.running else 2 * AT_ONCE):
+            return False
+        now = self._clock.monotonic()
+        if now >= self._burst_ends:
+            self._burst, self._burst_ends = 0, now + BURST_SECONDS
+        if self._burst < BURST:
+            return True
+        if self._more is None:
+            self._more = self._clock.call_later(self._burst_ends - now, self._go_on_starting)
+        return False
+
+    def _go_on_starting(self) -> None:
+        self._more = None
+        self._burst = 0
+        self._unblock(len(self._blocked))
+
+    def _unblock(self, refusals: int) -> None:
+        """Those that were not let are let in their turn, until none may start or so many could not."""
+        for destination in list(islice(self._blocked, BURST + refusals)):
+            if self._more is not None or self._holding:
+                break
+            if self._blocked.pop(destination, self) is self:
+                continue
+            self._go(destination)
+            if destination in self._blocked:
+                refusals -= 1
+                if refusals <= 0:
+                    break
+
+    def _wake_at(self, destination: _Destination, at: float) -> None:
+        if destination.wakes_at is not None and destination.wakes_at <= at:
+            return
+        destination.wakes_at = at
+        if len(self._wakes) > 2 * len(self._destinations) + TURN:
+            self._wakes = [wake for wake in self._wakes if wake[2].wakes_at == wake[0]]
+            heapq.heapify(self._wakes)
+        heapq.heappush(self._wakes, (at, next(self._count), destination))
+        self._arm(at)
 
     def _arm(self, at: float) -> None:
         if self._timer is not None:
@@ -192,15 +383,34 @@ class Agenda:
     def _wake(self) -> None:
         self._timer = None
         now = self._clock.monotonic()
-        woken = set()
-        for _ in range(TURN):
-            if not self._later or self._later[0][0] > now:
-                break
-            _, _, item = heapq.heappop(self._later)
-            if item.place == "later":
-                self._make_due(item, slot=True)
-                woken.add(item.domain)
-        for domain in woken:
-            self._go(domain)
-        if self._later and not self._stopped:
-            self._arm(self._later[0][0])
+        turn = TURN
+        woken = []
+        while self._wakes and self._wakes[0][0] <= now and turn > 0:
+            at, _, destination = heapq.heappop(self._wakes)
+            if destination.wakes_at != at:
+                continue
+            destination.wakes_at = None
+            later = destination.later
+            while later and later[0].key <= now and turn > 0:
+                item = heapq.heappop(later)
+                if item.state:
+                    destination.waiting -= 1
+                    self._make_due(item, bool(item.state & SLOT))
+                turn -= 1
+            if later:
+                self._wake_at(destination, later[0].key)
+            woken.append(destination)
+            turn -= 1
+        for destination in woken:
+            self._go(destination)
+        if self._wakes and not self._stopped:
+            self._arm(self._wakes[0][0])
+
+
+def _cleared(heap: list[_Item], living: int, where: int) -> list[_Item]:
+    """The heap without what was dropped from it, once that is most of it."""
+    if len(heap) <= 2 * living + TURN:
+        return heap
+    heap = [item for item in heap if item.state & where]
+    heapq.heapify(heap)
+    return heap

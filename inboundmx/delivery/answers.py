@@ -19,6 +19,9 @@ TEXT_LIMIT = 400
 # What we say in place of a host's answer when it refuses all our mail; a 521 or 530 has another code.
 ALL_REFUSED = "4.7.0"
 
+# As long as nothing was said of a message.
+BEFORE_MAIL = frozenset({Phase.CONNECT, Phase.GREETING, Phase.HELLO, Phase.TLS, Phase.AUTH})
+
 # What a host's refusal without an enhanced code says in RFC 3463's terms, as far as phase and code tell.
 ENHANCED = {
     (Phase.MAIL, 552): "5.3.4",
@@ -76,6 +79,16 @@ def turned_away(attempt: DeliveryAttempt) -> Refused | None:
         return None
     reply = next((reply for _, reply in attempt.replies if reply.code == 421), None)
     return None if reply is None else Refused("lost", attempt.phase, reply, str(reply))
+
+
+def elsewhere(attempt: DeliveryAttempt) -> bool:
+    """Whether another way may be tried at once: this host was not there, turned us away or refuses us, has time later,
+    or refuses all for what it thinks of us (5.7.x). Any other definite refusal is the answer, and what may have arrived
+    is not sent again."""
+    if attempt.trouble:
+        early = attempt.phase in BEFORE_MAIL and attempt.trouble != "abandoned"
+        return early or attempt.trouble == "rejects_us" or turned_away(attempt) is not None
+    return all(reply.temporary or reply.enhanced.startswith("5.7.") for _, reply in attempt.replies)
 
 
 def not_connected(

@@ -1,27 +1,40 @@
 """Carries one message to one of its route's hosts: while the stranger waits, or out of the spool.
 
-Knows which host is tried, when another is, and the one clock of a stranger's patience. Does not know the spool, the
-schedule or the wire; what an answer means, ``answers`` knows.
+Knows which host is tried, when another is, the fallback after the last, and the one clock of a stranger's patience.
+Does not know the spool, the schedule or the wire; what an answer means, ``answers`` knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import heapq
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from ipaddress import ip_address
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 
-from inboundmx.delivery.answers import meaning, not_connected, refuses_us, stale, turned_away
+from inboundmx.delivery.answers import elsewhere, meaning, not_connected, refuses_us, stale, turned_away
 from inboundmx.delivery.budget import Budget
+from inboundmx.delivery.capabilities import Capabilities
 from inboundmx.delivery.line import Line
-from inboundmx.delivery.pool import Kept, Pool
-from inboundmx.model.custody import Content, DeliveryAttempt, Handover, Host, Parcel, Route, SpoolEntry, Terms
+from inboundmx.delivery.pool import STOPPING, Kept, Pool
+from inboundmx.delivery.throttling import Throttling, limited
+from inboundmx.model.custody import Client, Content, DeliveryAttempt, Handover, Host, Parcel, Route, SpoolEntry, Terms
+from inboundmx.model.reply import Reply
 from inboundmx.model.settings import Settings
-from inboundmx.ports import Chance, Clock, Journal, Refused, Transmission, Transmitter, Unheard
+from inboundmx.ports import Chance, Clock, Connection, Journal, Refused, StateStore, Transmission, Transmitter, Unheard
 
 # From MAIL to 354 while a stranger waits; abandoning here duplicates nothing.
 LIVE_ANSWER_SECONDS = 10.0
 # RFC 5321 4.5.3.2.6: giving up earlier than this after the final dot breeds duplicates (RFC 1047).
 DOT_SECONDS = 600.0
+# Hosts that are probed at once; the others' probes wait for that.
+PROBES = 25
+# Pools of strangers' hosts are looked through for unused ones when there are so many.
+POOLS = 1000
+# Hosts told of in the status.
+TOLD = 500
+
+NO_HOST = Handover("postponed", detail="no host")
 
 
 class _Errand:
@@ -62,7 +75,8 @@ class _Errand:
 
 
 class Courier:
-    """Implements ports.Courier. ``came_back`` is told which host answers again after it had been down."""
+    """Implements ports.Courier. ``came_back`` is told which host answers again after it had been down. ``throttling``
+    is that of what is handed over and of what is delivered out of the spool."""
 
     def __init__(
         self,
@@ -71,34 +85,51 @@ class Courier:
         clock: Clock,
         chance: Chance,
         journal: Journal,
+        state: StateStore,
         came_back: Callable[[Host], object] = lambda host: None,
     ) -> None:
         self.came_back = came_back
+        self.throttling = Throttling(clock, journal)
         self._transmitter = transmitter
         self._settings = settings
         self._clock = clock
         self._chance = chance
         self._journal = journal
         self._budget = Budget(lambda: self._settings().delivery.max_connections)
+        self._capabilities = Capabilities(state, clock)
+        self._probes = DeferredSemaphore(PROBES)
         self._pools: dict[tuple[Host, Terms], Pool] = {}
+        self._pools_limit = POOLS
+        self._named: tuple[Settings | None, frozenset[Host]] = (None, frozenset())
         self._patience: dict[float, Line[_Errand]] = {}
         self._errands: set[_Errand] = set()
         self._stopping = False
 
+    def start(self) -> None:
+        """Recalls what hosts could take."""
+        self._capabilities.recall()
+
     # --- while the stranger waits -------------------------------------------------------------------------------------
 
     async def hand_over(self, parcel: Parcel, route: Route) -> Handover:
-        domain = self._settings().domain(route.domain)
+        settings = self._settings()
+        domain = settings.domain(route.domain) or settings.domain(route.domain, route.mode)
         if domain is None or self._stopping:
             return Handover("postponed", detail="no such domain" if domain is None else "stopping")
+        throttled = limited(domain)
+        if throttled and self.throttling.take(domain, False, parcel.content.size, parcel.sender is None):
+            return Handover("postponed", detail="throttled")
         patience = self._patience.get(domain.handover_deadline)
         if patience is None:
             patience = Line(self._clock, domain.handover_deadline, _Errand.expire)
             self._patience[domain.handover_deadline] = patience
         errand = _Errand()
         patience.join(errand)
+        kind = ""
         try:
-            return await self._through(errand, parcel, route)
+            handover = await self._through(errand, parcel, route)
+            kind = handover.kind
+            return handover
         except CancelledError as gone:
             if errand.woken is None or errand.transmission is None:
                 raise
@@ -111,42 +142,54 @@ class Courier:
             raise
         finally:
             patience.leave(errand)
+            if throttled and kind not in ("delivered", "uncertain"):
+                self.throttling.give_back(domain, False, parcel.content.size, parcel.sender is None)
 
     async def _through(self, errand: _Errand, parcel: Parcel, route: Route) -> Handover:
-        detail = "no host"
-        for host in route.hosts:
-            pool = self._pools.get((host, route.terms)) or self.pool(host, route.terms)
-            replaced = False
-            while True:
-                if pool.down:
-                    detail = f"{host} is down: {pool.breaker.last_error}"
-                    break
-                kept = None if replaced else pool.take()
-                if kept is None:
-                    got = await self._wait(errand, pool)
-                    if not isinstance(got, Kept):
-                        if got is None:
-                            return Handover("postponed", host, detail="deadline" if errand.expired else "busy")
-                        if got.trouble == "rejects_us":
-                            return Handover("postponed", host, got.reply, got.detail)
-                        detail = f"{host}: {got.detail}"
+        while True:
+            handover = NO_HOST
+            for host in route.hosts:
+                pool = self._pools.get((host, route.terms)) or self.pool(host, route.terms)
+                replaced = False
+                while True:
+                    if pool.down:
+                        handover = Handover("postponed", detail=f"{host} is down: {pool.breaker.last_error}")
                         break
-                    kept = got
-                reused = kept.messages > 0
-                attempt = await self._transmit(errand, pool, kept, parcel, LIVE_ANSWER_SECONDS)
-                if attempt is None:
-                    return Handover("uncertain", host, detail="no answer to the final dot yet", late=errand.late)
-                if reused and stale(attempt) and not errand.expired:
-                    replaced = True
-                    continue
-                away = turned_away(attempt)
-                if away is not None:
-                    detail = f"{host}: {away.reply}"
-                    if not reused:
-                        pool.refused(away)
+                    kept = None if replaced else pool.take()
+                    if kept is None:
+                        got = await self._wait(errand, pool)
+                        if not isinstance(got, Kept):
+                            if got is None:
+                                return Handover("postponed", host, detail="deadline" if errand.expired else "busy")
+                            if got.trouble == "rejects_us":
+                                handover = Handover("postponed", host, got.reply, got.detail)
+                            else:
+                                handover = Handover("postponed", detail=f"{host}: {got.detail}")
+                            break
+                        kept = got
+                    reused = kept.messages > 0
+                    attempt = await self._transmit(errand, pool, kept, parcel, LIVE_ANSWER_SECONDS)
+                    if attempt is None:
+                        return Handover("uncertain", host, detail="no answer to the final dot yet", late=errand.late)
+                    if reused and stale(attempt) and not errand.expired:
+                        replaced = True
+                        continue
+                    away = turned_away(attempt)
+                    if away is not None:
+                        handover = Handover("postponed", detail=f"{host}: {away.reply}")
+                        if not reused:
+                            pool.refused(away)
+                        break
+                    handover = meaning(attempt)
+                    if route.fallback is None or not elsewhere(attempt):
+                        return handover
                     break
-                return meaning(attempt)
-        return Handover("postponed", detail=detail)
+                if handover.host is not None:
+                    # It was there, and has answered for its route.
+                    break
+            if route.fallback is None or errand.expired:
+                return handover
+            route = route.fallback
 
     async def _wait(self, errand: _Errand, pool: Pool) -> Kept | Refused | None:
         waiting = None if errand.expired else pool.join()
@@ -169,11 +212,22 @@ class Courier:
     ) -> DeliveryAttempt:
         """Tries the pending recipients of ``entry``, each to be settled alone. ``content`` is asked for once there is a
         connection to send it over; what it raises is raised. A host that is down is tried when no other is up."""
+        while True:
+            attempt = await self._attempt(entry, content, route)
+            if route.fallback is None or not elsewhere(attempt):
+                return attempt
+            route = route.fallback
+
+    async def _attempt(
+        self, entry: SpoolEntry, content: Callable[[], Awaitable[Content]], route: Route
+    ) -> DeliveryAttempt:
         started = self._clock.now()
         recipients = tuple(recipient.address for recipient in entry.pending)
-        pools = [self.pool(host, route.terms) for host in route.hosts]
         attempt: DeliveryAttempt | None = None
-        for pool in [pool for pool in pools if not pool.down] or pools:
+        for host in [host for host in route.hosts if not self._down(host, route.terms)] or route.hosts:
+            if self._stopping:
+                return not_connected(host, STOPPING, recipients, started, self._clock.now())
+            pool = self.pool(host, route.terms)
             refused = await pool.breaker.knock()
             reused = False
             while refused is None:
@@ -183,9 +237,7 @@ class Courier:
                     break
                 reused = got.messages > 0
                 try:
-                    parcel = Parcel(
-                        entry.message_id, entry.sender, recipients, await content(), entry.eight_bit, entry.utf8
-                    )
+                    parcel = _parcel(entry, await content(), route.terms)
                 except BaseException:
                     pool.give_back(got, None)
                     raise
@@ -195,7 +247,7 @@ class Courier:
                 if not (reused and stale(attempt)):
                     break
             if refused is not None:
-                attempt = not_connected(pool.host, refused, recipients, started, self._clock.now())
+                attempt = not_connected(host, refused, recipients, started, self._clock.now())
                 if refused.trouble in ("rejects_us", "abandoned"):
                     break
                 continue
@@ -208,11 +260,31 @@ class Courier:
             raise ValueError(f"the route of {route.domain} has no host")
         return attempt
 
+    # --- what is known of hosts ---------------------------------------------------------------------------------------
+
+    def unable(self, route: Route, size: int, utf8: bool) -> Reply | None:
+        said = None
+        way: Route | None = route
+        while way is not None:
+            for host in way.hosts:
+                reply = self._capabilities.unable(host, size, utf8) if self._down(host, way.terms) else None
+                if reply is None:
+                    return None
+                said = said or reply
+            way = way.fallback
+        return said
+
+    def _down(self, host: Host, terms: Terms) -> bool:
+        pool = self._pools.get((host, terms))
+        return pool is not None and pool.down
+
     # --- both ---------------------------------------------------------------------------------------------------------
 
     def pool(self, host: Host, terms: Terms) -> Pool:
         pool = self._pools.get((host, terms))
         if pool is None:
+            if len(self._pools) >= self._pools_limit:
+                self._drop_unused()
             pool = self._pools[host, terms] = Pool(
                 host,
                 terms,
@@ -224,12 +296,24 @@ class Courier:
                 self._back,
                 self._tripped,
                 self._wanted,
+                lambda connection: self._greeted(host, connection),
+                self._probes,
             )
         return pool
 
+    def _drop_unused(self) -> None:
+        """Pools of hosts that nothing is sent to now, unless it is known that one the settings name is down."""
+        for key, pool in tuple(self._pools.items()):
+            if pool.unused and not (pool.down and self._wanted(pool.host)):
+                pool.close()
+                del self._pools[key]
+        self._pools_limit = max(POOLS, 2 * len(self._pools))
+
     def status(self) -> Mapping[str, Mapping[str, object]]:
-        """By host: state, last error, connections, who waits."""
-        return {str(host): pool.status() for (host, _), pool in self._pools.items()}
+        """By host, those that are down or busy before others when there are many: state, last error, connections, who
+        waits."""
+        pools = heapq.nlargest(TOLD, self._pools.values(), key=lambda pool: (pool.down, not pool.unused))
+        return {str(pool.host): pool.status() for pool in pools}
 
     def hurry(self) -> None:
         """We are stopping: strangers who wait are answered as if their patience had ended, and so is whoever comes."""
@@ -292,7 +376,15 @@ class Courier:
         return refuses_us(attempt)
 
     def _wanted(self, host: Host) -> bool:
-        return any(host in domain.primary for domain in self._settings().domains.values())
+        """Whether the settings name it: the others are strangers' hosts, which nobody waits for but what is due."""
+        settings = self._settings()
+        if self._named[0] is not settings:
+            self._named = settings, frozenset(_named(settings))
+        return host in self._named[1] or _within(host, settings)
+
+    def _greeted(self, host: Host, connection: Connection) -> None:
+        if self._wanted(host):
+            self._capabilities.greeted(host, connection.extensions)
 
     def _back(self, pool: Pool) -> None:
         self._journal.record("host_up", "", {"host": str(pool.host)})
@@ -304,3 +396,40 @@ class Courier:
         event, level = ("rejects_us", "error") if refused.trouble == "rejects_us" else ("host_down", "warning")
         fields = {"host": str(pool.host), "trouble": refused.trouble, "phase": str(refused.phase)}
         self._journal.record(event, "", fields | {"detail": refused.detail}, level=level)
+
+
+def _parcel(entry: SpoolEntry, content: Content, terms: Terms) -> Parcel:
+    pending = entry.pending
+    dsn = tuple((recipient.notify, recipient.original) for recipient in pending)
+    return Parcel(
+        entry.message_id,
+        entry.sender,
+        tuple(recipient.address for recipient in pending),
+        content,
+        entry.eight_bit,
+        entry.utf8,
+        ret=entry.ret,
+        envid=entry.envid,
+        dsn=dsn if any(notify or original for notify, original in dsn) else (),
+        client=None if terms.client_facts == "none" else Client(entry.peer_ip, entry.peer_name, entry.hello),
+    )
+
+
+def _named(settings: Settings) -> Iterator[Host]:
+    for domain in (*settings.domains.values(), settings.everything):
+        if domain is not None and domain.enabled:
+            yield from domain.primary
+    for gateway in settings.outbound:
+        if gateway.enabled:
+            yield from gateway.server
+
+
+def _within(host: Host, settings: Settings) -> bool:
+    """Whether it is one of the ``[backup] primaries``."""
+    if not settings.backup.primaries:
+        return False
+    try:
+        address = ip_address(host.address)
+    except ValueError:
+        return False
+    return any(address in network for network in settings.backup.primaries)

@@ -20,6 +20,8 @@ from inboundmx.ports import Chance, Clock, Connection, Refused, Timer
 PROBE_SECONDS = 30.0
 # Probes of many hosts that went down together drift apart; only ever later.
 PROBE_JITTER = 0.01
+# After a probe that took long itself the next one follows this soon.
+PAUSE_SECONDS = 1.0
 # A knock that ended so recently is not made again: what falls due in one wave costs one connect.
 SHARED_SECONDS = 1.0
 # So many messages in a row with the same 5.7.x and no success: it is us who are refused, not they.
@@ -50,6 +52,7 @@ class Breaker:
         self._knock: Deferred[Connection] | None = None
         self._knocking: list[Deferred[Refused | None]] = []
         self._knocked_at = 0.0
+        self._probed_at = 0.0
         self._timer: Timer | None = None
         self._closed = False
         self.last_error = ""
@@ -70,7 +73,7 @@ class Breaker:
         first = self.refused is None
         self.refused = refused
         if first and not self._closed:
-            self._knocked_at = self._clock.monotonic()
+            self._knocked_at = self._probed_at = self._clock.monotonic()
             self._set_timer()
             self._tripped(refused)
 
@@ -85,6 +88,11 @@ class Breaker:
         if self._knock is None:
             self._probe()
         return asked
+
+    @property
+    def knocking(self) -> bool:
+        """Somebody waits for what a probe finds."""
+        return bool(self._knocking)
 
     def close(self) -> None:
         self._closed = True
@@ -101,9 +109,9 @@ class Breaker:
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._clock.call_later(
-            PROBE_SECONDS * (1.0 + self._chance.uniform(0.0, PROBE_JITTER)), self._probe_due
-        )
+        seconds = PROBE_SECONDS * (1.0 + self._chance.uniform(0.0, PROBE_JITTER))
+        spent = self._clock.monotonic() - self._probed_at
+        self._timer = self._clock.call_later(max(PAUSE_SECONDS, seconds - spent), self._probe_due)
 
     def _probe_due(self) -> None:
         self._timer = None
@@ -119,6 +127,7 @@ class Breaker:
             self._timer = None
         if self._knock is not None:
             return
+        self._probed_at = self._clock.monotonic()
         self._knock = knock = self._connect()
         knock.addCallbacks(self._answered, self._silent)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from twisted.internet.defer import DeferredLock
 
 from inboundmx.model.custody import Handover, Parcel, Route
+from inboundmx.model.reply import Reply
 from inboundmx.ports import Clock, Courier, Journal, Timer
 
 
@@ -141,6 +142,9 @@ class PausingCourier:
     def hand_over(self, parcel: Parcel, route: Route) -> Awaitable[Handover]:
         pause = self._pauses.of(route.domain)
         return self._courier.hand_over(parcel, route) if pause is None else _postponed(pause)
+
+    def unable(self, route: Route, size: int, utf8: bool) -> Reply | None:
+        return self._courier.unable(route, size, utf8)
 
 
 async def _postponed(pause: Pause) -> Handover:

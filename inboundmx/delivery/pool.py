@@ -12,18 +12,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
 from twisted.python.failure import Failure
 
-from inboundmx.delivery.budget import Budget
+from inboundmx.delivery.budget import Budget, Standing
 from inboundmx.delivery.health import Breaker, Suspicion, as_refused
 from inboundmx.delivery.line import Line
-from inboundmx.model.custody import Host, Terms
+from inboundmx.model.custody import Host, Phase, Terms
 from inboundmx.ports import Chance, Clock, Connection, Refused, Transmitter
 
 LINE_SECONDS = 0.2
-# While a stranger waits a host has so long for connect, banner and EHLO; else RFC 5321 4.5.3.2.1's time.
+# While a stranger waits a host has so long for connect, banner and EHLO; else RFC 5321 4.5.3.2.1's time, of which the
+# transmitter grants far less to a host that does not even take the connection.
 LIVE_CONNECT_SECONDS = 5.0
 CONNECT_SECONDS = 300.0
 # An idle connection costs the host a process or a thread, and most hosts close it after some minutes anyway.
@@ -59,7 +61,8 @@ Got = Kept | Refused | None
 
 class Pool:
     """``cap`` is the most connections; ``came_back`` is told when the host answers again after it had been left alone,
-    ``tripped`` when and why it is; ``wanted`` says whether the settings still name the host."""
+    ``tripped`` when and why it is; ``wanted`` says whether the settings still name the host; ``greeted`` is told of
+    each connection that came about. ``probes`` bounds how many hosts are probed at once."""
 
     def __init__(
         self,
@@ -73,6 +76,8 @@ class Pool:
         came_back: Callable[[Pool], object],
         tripped: Callable[[Pool, Refused], object],
         wanted: Callable[[Host], bool],
+        greeted: Callable[[Connection], object],
+        probes: DeferredSemaphore,
     ) -> None:
         self.host = host
         self.terms = terms
@@ -84,6 +89,10 @@ class Pool:
         self._cap = cap
         self._learned = (0, 0.0)
         self._came_back = came_back
+        self._greeted = greeted
+        self._standing = Standing.NEW
+        self._sources = matching(host, terms.sources)
+        self._turn = 0
         self._idle: Line[Kept] = Line(clock, IDLE_SECONDS, self._close)
         self._line: Line[Deferred[Got]] = Line(clock, LINE_SECONDS, self._too_long)
         # Those a connection is being opened for: they may wait as long as that takes, and are served first.
@@ -93,12 +102,13 @@ class Pool:
         # How much of the backlog goes out at once: it begins with one and doubles; None: as much as there is room for.
         self._allowance: int | None = 1
         self._busy = 0
-        self._opening: dict[Deferred[Connection], bool] = {}
+        # With what each was taken from the budget; a live one is opened by the short clock.
+        self._opening: dict[Deferred[Connection], Standing] = {}
         self._closed = False
         self.breaker = Breaker(
             clock,
             chance,
-            lambda: self._connect(CONNECT_SECONDS),
+            lambda: probes.run(self._connect, CONNECT_SECONDS),
             self._back,
             lambda refused: tripped(self, refused),
             lambda: wanted(host),
@@ -110,6 +120,13 @@ class Pool:
     @property
     def down(self) -> bool:
         return self.breaker.open or self._closed
+
+    @property
+    def unused(self) -> bool:
+        """No connection, and nobody waits for one."""
+        return not (
+            self._busy or len(self._idle) or self._opening or self._backlog or len(self._line) or self.breaker.knocking
+        )
 
     @property
     def cap(self) -> int:
@@ -132,7 +149,7 @@ class Pool:
         if len(self._opening) <= len(self._awaited) and total < self.cap and self._budget.take(self):
             waiting: Deferred[Got] = Deferred(self._awaited_leaves)
             self._awaited[waiting] = None
-            self._open(live=True)
+            self._open(True, Standing.ANSWERS)
             return waiting
         waiters = len(self._line) + len(self._awaited)
         if not total or (waiters + 1) * self.service_seconds > LINE_SECONDS * total:
@@ -195,6 +212,7 @@ class Pool:
     def trip(self, refused: Refused) -> None:
         """The host is to be left alone for now: whoever waits for it goes elsewhere."""
         self.breaker.trip(refused)
+        self._standing = Standing.SILENT
         self._allowance = 1
         self._learned = (0, 0.0)
         waiting = [*self._awaited, *self._line, *self._backlog]
@@ -224,9 +242,10 @@ class Pool:
             live = len(self._line) + len(self._awaited)
             behind = min(len(self._backlog), max(0, self._backlog_limit() - self._backlog_busy))
             total = self._busy + len(self._idle) + len(self._opening)
-            if len(self._opening) >= live + behind or total >= self.cap or not self._budget.take(self):
+            standing = Standing.ANSWERS if live else self._standing
+            if len(self._opening) >= live + behind or total >= self.cap or not self._budget.take(self, standing):
                 return
-            self._open(live=live > 0)
+            self._open(live > 0, standing)
 
     def close(self) -> None:
         """Nobody is served any more. What is in transmission goes on, and is closed when it is given back."""
@@ -287,32 +306,50 @@ class Pool:
         waiter.callback(kept)
 
     def _connect(self, seconds: float) -> Deferred[Connection]:
+        if not self._sources:
+            return self._transmitter.connect(self.host, terms=self.terms, seconds=seconds)
+        source = self._sources[self._turn % len(self._sources)]
+        self._turn += 1
+        connecting = self._transmitter.connect(self.host, terms=self.terms, seconds=seconds, source=source)
+        connecting.addErrback(self._without_source, seconds)
+        return connecting
+
+    def _without_source(self, failure: Failure, seconds: float) -> Deferred[Connection]:
+        """Perhaps it was our address that would not do: the system chooses one, once."""
+        refused = as_refused(failure)
+        if self._closed or refused.trouble != "refused" or refused.phase != Phase.CONNECT:
+            return fail(failure)
         return self._transmitter.connect(self.host, terms=self.terms, seconds=seconds)
 
-    def _open(self, live: bool) -> None:
+    def _open(self, live: bool, standing: Standing) -> None:
         opening = self._connect(LIVE_CONNECT_SECONDS if live else CONNECT_SECONDS)
-        self._opening[opening] = live
+        self._opening[opening] = standing
         opening.addCallbacks(self._opened, self._not_opened, (opening,), {}, (opening, live), {})
 
     def _opened(self, connection: Connection, opening: Deferred[Connection]) -> None:
-        del self._opening[opening]
+        standing = self._opening.pop(opening)
         if self._closed:
             connection.close()
-            self._budget.give()
+            self._budget.give(standing)
             return
+        self._standing = Standing.ANSWERS
+        self._greeted(connection)
         self._serve(Kept(connection, self._clock.monotonic()))
+        self._budget.answered(standing)
 
     def _not_opened(self, failure: Failure, opening: Deferred[Connection], live: bool) -> None:
-        del self._opening[opening]
+        standing = self._opening.pop(opening)
         refused = as_refused(failure)
-        self._budget.give()
         if self._closed:
+            self._budget.give(standing)
             return
         if live and refused.trouble == "timeout":
             # Our clock was short, not the host slow beyond what is allowed: only this one goes elsewhere.
             self._turn_away(refused)
         else:
             self.refused(refused)
+        # After that, lest it comes back to those who wait here.
+        self._budget.give(standing)
 
     def _turn_away(self, refused: Refused) -> None:
         if self._awaited:
@@ -323,6 +360,8 @@ class Pool:
 
     def _back(self, connection: Connection) -> None:
         """The probe found the host there: its connection is the first of the new ones."""
+        self._standing = Standing.ANSWERS
+        self._greeted(connection)
         if self._closed or not self._budget.take(self):
             connection.close()
         else:
@@ -342,3 +381,12 @@ class Pool:
     def _backlog_leaves(self, waiter: Deferred[Got]) -> None:
         if waiter in self._backlog:
             self._backlog.remove(waiter)
+
+
+def matching(host: Host, sources: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of our addresses a connection to ``host`` can come from: of its family, or all where it is a name."""
+    try:
+        version = ip_address(host.address).version
+    except ValueError:
+        return sources
+    return tuple(source for source in sources if ip_address(source).version == version)

@@ -1,7 +1,7 @@
 """The loop that delivers what the spool holds: due, attempted, settled, recorded, acted upon.
 
 Knows the order: an attempt's consequences are committed before anything else follows from them, and a notice and the
-end of what it speaks of are one commit. Does not know schedules, connections or how a notice is worded.
+end of what it speaks of are one commit. Does not know schedules, routes, connections or how a notice is worded.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.python.failure import Failure
 
 from inboundmx.delivery.agenda import Agenda
@@ -19,9 +19,22 @@ from inboundmx.delivery.notice_limit import NoticeLimit
 from inboundmx.delivery.notifying import deposits_of
 from inboundmx.delivery.telling import tell
 from inboundmx.model.address import Address
-from inboundmx.model.custody import Change, Content, DeliveryAttempt, Deposit, Host, SpoolEntry, State, Status
+from inboundmx.model.custody import (
+    Change,
+    Content,
+    DeliveryAttempt,
+    Deposit,
+    Host,
+    Phase,
+    Route,
+    SpoolEntry,
+    State,
+    Status,
+)
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
+from inboundmx.model.reply import Reply
 from inboundmx.model.settings import DomainSettings, Settings
+from inboundmx.policy.prioritising import after_attempt
 from inboundmx.policy.retrying import (
     DAMAGED,
     NO_ROUTE,
@@ -32,14 +45,26 @@ from inboundmx.policy.retrying import (
     park,
     settle,
 )
-from inboundmx.policy.routing import route_for
-from inboundmx.ports import Chance, Clock, Damaged, Journal, Spool, Timer, Unavailable
+from inboundmx.ports import Archive, Chance, Clock, Damaged, Journal, NoRoute, Routes, Spool, Timer, Unavailable
 from inboundmx.prompt import promptly
 
 # When the spool could not be read, or not even remember what is to be written.
 TROUBLE_SECONDS = 60.0
 # How long a stop waits for what is being sent.
 STOP_SECONDS = 5.0
+# How often it is looked whether a domain is enabled again.
+DISABLED_SECONDS = 60.0
+# Entries adopted in one turn of the reactor.
+TURN = 500
+# Routes looked for at once.
+LOOK_UPS = 100
+
+# The host of an attempt that did not come as far as one.
+NOWHERE = Host("", 0)
+
+
+class NoHost(Exception):
+    """A section without a primary."""
 
 
 class DeliveryService:
@@ -49,21 +74,27 @@ class DeliveryService:
         self,
         spool: Spool,
         courier: Courier,
+        routes: Routes,
+        archive: Archive,
         settings: Callable[[], Settings],
         clock: Clock,
         chance: Chance,
         journal: Journal,
         paused: Callable[[str], bool] = lambda domain: False,
     ) -> None:
-        """``paused``: whether an operator stopped deliveries of a domain."""
+        """``paused``: whether an operator stopped deliveries of a domain, or of all when it is empty."""
         self._spool = spool
         self._courier = courier
+        self._routes = routes
+        self._archive = archive
+        self._paused = paused
         self._settings = settings
         self._clock = clock
         self._chance = chance
         self._journal = journal
         self._notices = NoticeLimit(settings, clock, journal)
-        self._agenda = Agenda(clock, self._start, lambda: settings().delivery.max_connections_per_host, paused)
+        self._agenda = Agenda(clock, self._start, lambda: settings().delivery.max_connections_per_host, self._waits)
+        self._looking_up = DeferredSemaphore(LOOK_UPS)
         self._running: dict[object, Deferred[Any] | None] = {}
         # On their way, and nothing decided yet.
         self._underway: set[str] = set()
@@ -72,9 +103,13 @@ class DeliveryService:
         # Set aside when they were due, perhaps before their time: they are not to wait for it again.
         self._aside_due: set[str] = set()
         self._pauses: dict[Deferred[None], Timer] = {}
+        # Destinations adopted with entries that failed before: whether they are back nobody has seen.
+        self._unsure: set[tuple[str, str]] = set()
+        self._adopting: Timer | None = None
+        # Runs while something waits because its domain is disabled.
+        self._disabled: Timer | None = None
         self._stopping = False
         self._stopped: Deferred[None] | None = None
-        self._turn = 0
         courier.came_back = self._came_back
 
     # --- ports.Deliveries ---------------------------------------------------------------------------------------------
@@ -91,9 +126,27 @@ class DeliveryService:
     # --- operators ----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Adopts what the spool holds."""
-        for entry in sorted(self._spool.entries(), key=lambda entry: (-entry.priority, entry.received_at)):
+        """Adopts what the spool holds, a part in a turn, and then starts with the most urgent. Of each destination that
+        failed before one entry is tried out of turn: perhaps it came back while we were away."""
+        self._courier.start()
+        self._agenda.hold()
+        self._adopt([entry.id for entry in self._spool.entries()], 0)
+
+    def _adopt(self, ids: Sequence[str], at: int) -> None:
+        self._adopting = None
+        end = min(len(ids), at + TURN)
+        for id in ids[at:end]:
+            entry = self._spool.entry(id)
+            if entry is None or self._agenda.running(id):
+                continue
             self._schedule(entry)
+            if entry.state is State.ACTIVE and entry.attempts and entry.via in ("", "backup"):
+                self._unsure.add((entry.domain, entry.via))
+        if end < len(ids):
+            self._adopting = self._clock.call_later(0.0, self._adopt, ids, end)
+            return
+        self._agenda.begin()
+        self._unsure = {key for key in self._unsure if self._agenda.knock(*key)}
 
     def changed(self, ids: Sequence[str]) -> None:
         """These entries are not what they were, or are gone."""
@@ -127,11 +180,13 @@ class DeliveryService:
 
     def status(self) -> Mapping[str, Any]:
         """``hosts`` by host: state, last_error, connections, waiting and more; ``queues`` by domain: later, due,
-        running; ``claimed``: messages whose final dot still waits for its answer."""
+        running; ``claimed``: messages whose final dot still waits for its answer; ``throttled`` by domain: limit,
+        seconds. Hosts and queues are the most remarkable ones where there are many."""
         return {
             "hosts": self._courier.status(),
             "queues": self._agenda.counts(),
             "claimed": len(self._claimed),
+            "throttled": self._courier.throttling.status(),
         }
 
     def hurry(self) -> None:
@@ -147,6 +202,9 @@ class DeliveryService:
     async def _stop(self, seconds: float) -> None:
         self._stopping = True
         self._agenda.stop()
+        for timer in (self._adopting, self._disabled):
+            if timer is not None:
+                timer.cancel()
         self._courier.close()
         if self._running or self._claimed:
             self._stopped = Deferred()
@@ -187,28 +245,51 @@ class DeliveryService:
     def _schedule(self, entry: SpoolEntry) -> None:
         if entry.state is not State.ACTIVE or entry.id in self._claimed:
             return
-        domain = self._settings().domain(entry.domain)
-        seconds = due_in(entry, self._clock.now(), domain) if domain is not None else 0.0
-        self._agenda.put(entry, seconds, early=entry.attempts > 0 and entry.cause != UNANSWERED)
+        early = entry.attempts > 0 and entry.cause != UNANSWERED
+        self._agenda.again(entry, self._seconds(entry), early=early)
+
+    def _seconds(self, entry: SpoolEntry) -> float:
+        """Until its slot."""
+        domain = self._settings().domain(entry.domain, entry.via)
+        return due_in(entry, self._clock.now(), domain) if domain is not None else 0.0
+
+    def _waits(self, name: str, via: str) -> bool:
+        """Whether nothing is tried for a destination: an operator stopped it, or its domain is switched off."""
+        if self._paused("" if via == "archive" else name):
+            return True
+        domain = self._settings().domain(name, via)
+        if domain is None or domain.enabled:
+            return False
+        if self._disabled is None and not self._stopping:
+            self._disabled = self._clock.call_later(DISABLED_SECONDS, self._look_again)
+        return True
+
+    def _look_again(self) -> None:
+        self._disabled = None
+        self._agenda.go_on("")
 
     def _came_back(self, host: Host) -> None:
-        for domain in self._settings().domains.values():
-            if host in domain.primary:
-                self._agenda.bring_forward(domain.name)
+        """Brings forward what waits where the last route named the host, or if none was found yet, the section does."""
+        settings = self._settings()
+        for name, via, hosts in self._agenda.destinations():
+            if not hosts and not via:
+                domain = settings.domain(name)
+                hosts = domain.primary if domain is not None else ()
+            if host in hosts:
+                self._agenda.bring_forward(name, via)
 
     def _start(self, id: str, slot: bool) -> None:
-        self._run(id, self._attend(id, slot), lambda seconds: self._ended(id, seconds))
+        self._run(id, self._attend(id, slot), lambda seconds: self._ended(id, slot, seconds))
 
-    def _ended(self, id: str, seconds: float | None) -> None:
+    def _ended(self, id: str, slot: bool, seconds: float | None) -> None:
         """Notes the entry anew, as it is now; after ``seconds`` where its own time does not count."""
-        self._agenda.finished(id)
         entry = self._spool.entry(id)
-        if entry is None or self._stopping:
-            return
-        if seconds is None:
+        if entry is None or self._stopping or entry.state is not State.ACTIVE:
+            self._agenda.finished(id)
+        elif seconds is None:
             self._schedule(entry)
-        elif entry.state is State.ACTIVE:
-            self._agenda.put(entry, seconds)
+        else:
+            self._agenda.again(entry, seconds, slot=slot or self._seconds(entry) <= seconds)
 
     def _run(
         self, key: object, work: Coroutine[Any, Any, float | None], ended: Callable[[float | None], object]
@@ -242,41 +323,123 @@ class DeliveryService:
         entry = self._spool.entry(id)
         if entry is None or entry.state is not State.ACTIVE or not entry.pending:
             return None
-        domain = self._settings().domain(entry.domain)
-        if domain is None or not domain.primary:
+        domain = self._settings().domain(entry.domain, entry.via)
+        if domain is None:
             return await self._park(entry, NO_ROUTE, f"there is no [domain {entry.domain}] to deliver it by", "warning")
-        self._turn += 1
-        self._underway.add(id)
+        if entry.via == "archive":
+            return await self._keep(entry, domain, slot)
+        payer, outgoing = self._payer(entry, domain)
+        seconds = self._courier.throttling.take(payer, outgoing, entry.size, entry.sender is None)
+        if seconds:
+            return seconds
+        attempt: DeliveryAttempt | None = None
         try:
-            attempt = await self._courier.attempt(entry, lambda: self._spool.content(id), route_for(domain, self._turn))
+            attempt = await self._attempt(entry, domain)
+        except NoHost:
+            return await self._park(entry, NO_ROUTE, f"[domain {entry.domain}] has no primary", "warning")
         except Damaged as damage:
             return await self._park(entry, DAMAGED, str(damage), "error")
         except KeyError:
             return None
         except Unavailable as trouble:
-            self._journal.record(
-                "spool_trouble", entry.message_id, {"entry": id, "trouble": trouble.reason}, level="error"
-            )
+            self._spool_trouble(entry.message_id, id, trouble)
             return TROUBLE_SECONDS
         finally:
-            self._underway.discard(id)
+            if attempt is None or not (attempt.dot_sent or attempt.delivered):
+                self._courier.throttling.give_back(payer, outgoing, entry.size, entry.sender is None)
         if attempt.trouble == "damaged":
             return await self._park(entry, DAMAGED, "the content could not be read whole", "error")
         if attempt.trouble == "abandoned" and not attempt.dot_sent:
             return TROUBLE_SECONDS
+        self._seen(entry, attempt)
         return await self._settle(entry, attempt, domain, slot)
+
+    async def _attempt(self, entry: SpoolEntry, domain: DomainSettings) -> DeliveryAttempt:
+        started = self._clock.now()
+        try:
+            route = await self._route(entry, domain)
+        except NoRoute as nowhere:
+            return self._not_tried(entry, started, "no_route", nowhere.reply)
+        except Unavailable as trouble:
+            return self._not_tried(entry, started, "dns", Reply(451, "4.4.3", trouble.reason))
+        hosts: tuple[Host, ...] = ()
+        way: Route | None = route
+        while way is not None:
+            hosts += way.hosts
+            way = way.fallback
+        if not hosts:
+            raise NoHost
+        self._agenda.goes_to(entry.id, hosts)
+        self._underway.add(entry.id)
+        try:
+            return await self._courier.attempt(entry, lambda: self._spool.content(entry.id), route)
+        finally:
+            self._underway.discard(entry.id)
+
+    async def _route(self, entry: SpoolEntry, domain: DomainSettings) -> Route:
+        if not entry.via:
+            return await self._routes.find(domain, entry.sender, entry.priority)
+        # What must be looked up does not take all the questions there may be from the mail that comes in.
+        await self._looking_up.acquire()
+        try:
+            return await self._routes.find(domain, entry.sender, entry.priority)
+        finally:
+            self._looking_up.release()
+
+    def _not_tried(self, entry: SpoolEntry, started: float, trouble: str, reply: Reply) -> DeliveryAttempt:
+        replies = tuple((recipient.address, reply) for recipient in entry.pending)
+        return DeliveryAttempt(NOWHERE, started, self._clock.now(), Phase.CONNECT, replies, "", trouble)
+
+    def _payer(self, entry: SpoolEntry, domain: DomainSettings) -> tuple[DomainSettings, bool]:
+        """Whose limits an hour hold: those of the domain it is for; of mail that leaves us, of the sender's."""
+        if entry.via != "outbound" or entry.sender is None:
+            return domain, False
+        return self._settings().domain(entry.sender.domain) or domain, True
+
+    def _seen(self, entry: SpoolEntry, attempt: DeliveryAttempt) -> None:
+        """The first attempt since we started: a destination that answers gets what waited for it. One that does not is
+        the breaker's."""
+        key = (entry.domain, entry.via)
+        if key in self._unsure:
+            self._unsure.discard(key)
+            if not attempt.trouble:
+                self._agenda.bring_forward(*key)
+
+    async def _keep(self, entry: SpoolEntry, domain: DomainSettings, slot: bool) -> float | None:
+        """A copy for an archive: written, or tried again like any delivery."""
+        started = self._clock.now()
+        try:
+            content = await self._spool.content(entry.id)
+        except Damaged as damage:
+            return await self._park(entry, DAMAGED, str(damage), "error")
+        except KeyError:
+            return None
+        except Unavailable as trouble:
+            self._spool_trouble(entry.message_id, entry.id, trouble)
+            return TROUBLE_SECONDS
+        try:
+            path = await self._archive.keep(entry, content)
+        except Damaged as damage:
+            return await self._park(entry, DAMAGED, str(damage), "error")
+        except Unavailable as trouble:
+            attempt = self._not_tried(entry, started, "archive", Reply(451, "4.3.0", trouble.reason))
+            return await self._settle(entry, attempt, domain, slot)
+        self._spool.remove_soon(entry.id)
+        fields = {"entry": entry.id, "archive": entry.domain, "path": path}
+        self._journal.record("archived", entry.message_id, fields)
+        return None
 
     def _answered_late(self, attempt: DeliveryAttempt, id: str) -> None:
         """The answer to a final dot whose sender heard long ago that we keep the message; or there is none."""
         self._claimed.discard(id)
         entry = self._spool.entry(id)
-        domain = self._settings().domain(entry.domain) if entry is not None else None
+        domain = self._settings().domain(entry.domain, entry.via) if entry is not None else None
         if domain is None or entry is None:
             self.changed([id])
             self._perhaps_all_ended()
             return
         settling = self._settle(entry, attempt, domain, slot=True)
-        self._run(("late", id), settling, lambda seconds: self._ended(id, seconds))
+        self._run(("late", id), settling, lambda seconds: self._ended(id, True, seconds))
 
     # --- settled ------------------------------------------------------------------------------------------------------
 
@@ -315,6 +478,8 @@ class DeliveryService:
                 entry, settlement, attempt, domain, content, self._settings(), now, lambda: self._new_id(now)
             )
         kept = settlement.entry
+        if kept is not None and kept.state is State.ACTIVE:
+            kept = replace(kept, priority=after_attempt(kept, self._settings()))
         await self._commit(Change(deposits, () if kept is None else (kept,), (id,) if kept is None else ()), id, kept)
         tell(self._journal, entry, settlement, attempt, deposits)
         self.deposited([deposit.entry for deposit in deposits])
@@ -335,7 +500,7 @@ class DeliveryService:
                 await self._spool.commit(change)
                 return
             except Unavailable as trouble:
-                self._journal.record("spool_trouble", "", {"entry": id, "trouble": trouble.reason}, level="error")
+                self._spool_trouble("", id, trouble)
                 if self._stopping or self._spool.entry(id) == kept:
                     return
             await self._pause()
@@ -345,10 +510,13 @@ class DeliveryService:
             try:
                 return await self._spool.content(id)
             except Unavailable as trouble:
-                self._journal.record("spool_trouble", "", {"entry": id, "trouble": trouble.reason}, level="error")
+                self._spool_trouble("", id, trouble)
                 if self._stopping:
                     raise
             await self._pause()
+
+    def _spool_trouble(self, message_id: str, id: str, trouble: Unavailable) -> None:
+        self._journal.record("spool_trouble", message_id, {"entry": id, "trouble": trouble.reason}, level="error")
 
     async def _pause(self) -> None:
         pause: Deferred[None] = Deferred()

@@ -24,7 +24,8 @@ def tell(
     record = journal.record
     facts = {
         "entry": entry.id,
-        "host": str(attempt.host),
+        # No host: there was no way to one.
+        "host": str(attempt.host) if attempt.host.address else "",
         "tls": attempt.tls,
         "attempts": entry.attempts + 1,
         "seconds": round(attempt.ended_at - attempt.started_at, 6),

@@ -24,6 +24,9 @@ from inboundmx.smtp.client_connection import SmtpConnection
 from inboundmx.smtp.client_hello import Hello, Login
 from inboundmx.smtp.client_tls import ClientContexts, ClientEncryption, is_ip
 
+# RFC 5321 4.5.3.2.1's five minutes are for the greeting; what takes no connection in this time is not there.
+TCP_SECONDS = 30.0
+
 _DETAILS = {
     "refused": "no connection",
     "dns": "the name of the server cannot be looked up",
@@ -92,8 +95,7 @@ class Opening:
 
     def _endpoint(self) -> Any:
         connector, address, port = self._transmitter.connector, self._host.address, self._host.port
-        # The endpoint's own limit only backs ours up.
-        limit = self._seconds + 1
+        limit = min(self._seconds + 1, TCP_SECONDS)
         bind = (self._source, 0) if self._source else None
         if not is_ip(address):
             return HostnameEndpoint(connector, address, port, timeout=limit, bindAddress=bind)

@@ -24,9 +24,12 @@ from inboundmx.model.custody import (
 from inboundmx.model.message import Body
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import DeliverySettings, DomainSettings, Settings
+from inboundmx.policy.routing import route_for
 from inboundmx.ports import Refused, Unavailable
 from inboundmx.prompt import promptly
 
+# What takes no connection in this time is not there.
+TCP_SECONDS = 30.0
 DOMAIN = "a.example"
 FIRST, SECOND = Host("192.0.2.10"), Host("192.0.2.11")
 OK = Reply(250, "2.0.0", "taken")
@@ -103,7 +106,7 @@ class FakeConnection:
         self.transmitter = transmitter
         self.host = host
         self.tls = ""
-        self.extensions = {}
+        self.extensions = transmitter.extensions
         self.open = True
         self.current = None
 
@@ -134,19 +137,26 @@ class FakeTransmitter:
     connections: list = field(default_factory=list)
     sent: list = field(default_factory=list)
     automatic: object = None
+    extensions: dict = field(default_factory=dict)
+    sources: list = field(default_factory=list)
+    bad_sources: tuple = ()
 
     def connect(self, host, *, terms, seconds, source=""):
         how = self.hosts.get(host, "up")
         cancelled = []
         opening = Deferred(cancelled.append)
         self.asked.append((host, seconds, opening, self.clock.now()))
+        self.sources.append(source)
+        if source and source in self.bad_sources:
+            opening.errback(REFUSED)
+            return opening
         if how == "up":
             self.open(opening, host)
         elif isinstance(how, Refused):
             opening.errback(how)
         elif how == "silent":
             timer = self.clock.call_later(
-                seconds,
+                min(seconds, TCP_SECONDS),
                 lambda: cancelled or opening.errback(Refused("timeout", "connect", None, "no answer in time")),
             )
             cancelled_before = opening._canceller
@@ -167,6 +177,25 @@ class FakeTransmitter:
 
 
 REFUSED = Refused("refused", "connect", None, "no connection")
+
+
+class FakeRoutes:
+    """``ports.Routes``: by the section, or as ``ways`` says for a domain: a Route, or what is raised. ``held`` is what
+    a look-up waits for."""
+
+    def __init__(self) -> None:
+        self.ways = {}
+        self.held = None
+        self.asked = []
+
+    async def find(self, domain, sender=None, priority=5):
+        self.asked.append((domain.name, domain.via, sender, priority))
+        if self.held is not None:
+            await self.held
+        way = self.ways.get(domain.name)
+        if isinstance(way, Exception):
+            raise way
+        return way or route_for(domain, len(self.asked))
 
 
 class FakeSpool:

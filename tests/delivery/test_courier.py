@@ -18,10 +18,11 @@ from delivery_fakes import (
     run,
     settings,
 )
+from fakes.state import FakeStateStore
 
 from inboundmx.delivery.answers import passed_on
 from inboundmx.delivery.courier import Courier
-from inboundmx.model.custody import Phase
+from inboundmx.model.custody import Phase, Terms
 from inboundmx.model.reply import Reply
 from inboundmx.ports import Refused, Unheard
 
@@ -36,8 +37,13 @@ class World:
         self.journal = FakeJournal()
         self.back = []
         self.settings = settings(*domains, **delivery)
+        self.state = FakeStateStore(self.clock)
+        self.begin()
+
+    def begin(self):
         self.courier = Courier(
-            self.transmitter, lambda: self.settings, self.clock, FakeChance(), self.journal, self.back.append
+            self.transmitter, lambda: self.settings, self.clock, FakeChance(), self.journal, self.state,
+            self.back.append,
         )
 
     def hand_over(self, *recipients, hosts=(FIRST,), id="message1"):
@@ -156,7 +162,7 @@ def test_530_in_mid_session_postpones_and_leaves_the_host_alone(world):
     got = world.hand_over()
     world.transmitter.last.answer(Reply(451, "4.4.0", "530"), phase=Phase.MAIL, trouble="rejects_us", keep=False)
     assert got[0].kind == "postponed"
-    assert world.courier.pool(FIRST, "opportunistic").down
+    assert world.courier.pool(FIRST, Terms()).down
 
 
 def test_a_stale_connection_is_replaced_by_a_fresh_one(world):
@@ -227,7 +233,7 @@ def test_a_silent_host_costs_five_seconds_and_is_not_thought_down(world):
     world.clock.advance(0.2)
     world.transmitter.last.answer(OK)
     assert (got[0].kind, got[0].host) == ("delivered", SECOND)
-    assert not world.courier.pool(FIRST, "opportunistic").down
+    assert not world.courier.pool(FIRST, Terms()).down
 
 
 def test_a_stranger_who_hangs_up_stops_what_is_not_sent(world):

@@ -15,6 +15,7 @@ from delivery_fakes import (
     FakeChance,
     FakeClock,
     FakeJournal,
+    FakeRoutes,
     FakeSpool,
     FakeTransmitter,
     domain,
@@ -24,6 +25,8 @@ from delivery_fakes import (
     run,
     settings,
 )
+from fakes.archive import FakeArchive
+from fakes.state import FakeStateStore
 from twisted.internet.defer import Deferred
 
 from inboundmx.delivery.courier import Courier
@@ -48,12 +51,21 @@ class World:
         self.journal = FakeJournal()
         self.spool = FakeSpool()
         self.settings = settings(*(domains or (domain(),)), **delivery)
-        courier = Courier(self.transmitter, lambda: self.settings, self.clock, FakeChance(), self.journal)
-        self.courier = courier
+        self.state = FakeStateStore(self.clock)
+        self.routes = FakeRoutes()
+        self.archive = FakeArchive()
         self.paused = set()
-        self.service = DeliveryService(
-            self.spool, courier, lambda: self.settings, self.clock, FakeChance(), self.journal, self.paused.__contains__
+        self.begin()
+
+    def begin(self):
+        """A process."""
+        self.courier = Courier(
+            self.transmitter, lambda: self.settings, self.clock, FakeChance(), self.journal, self.state
         )
+        self.service = DeliveryService(
+            self.spool, self.courier, self.routes, self.archive, lambda: self.settings, self.clock, FakeChance(),
+            self.journal, self.paused.__contains__,
+        )  # fmt: skip
 
     def deposit(self, *entries):
         self.spool.put(*entries)

@@ -17,12 +17,15 @@ from delivery_fakes import (
     FakeChance,
     FakeClock,
     FakeJournal,
+    FakeRoutes,
     FakeSpool,
     FakeTransmitter,
     domain,
     entry,
     settings,
 )
+from fakes.archive import FakeArchive
+from fakes.state import FakeStateStore
 
 from inboundmx.delivery.courier import Courier
 from inboundmx.delivery.service import DeliveryService
@@ -56,10 +59,13 @@ class Life:
         self.transmitter = FakeTransmitter(self.clock)
         self.transmitter.automatic = self.remember
         self.open: list = []
-        self.courier = Courier(self.transmitter, lambda: self.settings, self.clock, self.chance, self.journal)
-        self.service = DeliveryService(
-            self.spool, self.courier, lambda: self.settings, self.clock, self.chance, self.journal
+        self.courier = Courier(
+            self.transmitter, lambda: self.settings, self.clock, self.chance, self.journal, FakeStateStore(self.clock)
         )
+        self.service = DeliveryService(
+            self.spool, self.courier, FakeRoutes(), FakeArchive(), lambda: self.settings, self.clock, self.chance,
+            self.journal,
+        )  # fmt: skip
         self.service.start()
 
     def kill(self):

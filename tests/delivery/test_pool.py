@@ -2,27 +2,28 @@
 
 import pytest
 from delivery_fakes import FIRST, REFUSED, SECOND, FakeChance, FakeClock, FakeTransmitter
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, DeferredSemaphore
 
 from inboundmx.delivery.budget import Budget
 from inboundmx.delivery.pool import KEPT_MESSAGES, Kept, Pool
-from inboundmx.model.custody import Host
+from inboundmx.model.custody import Host, Terms
 from inboundmx.model.reply import Reply
 from inboundmx.ports import Refused
 
+OPPORTUNISTIC = Terms()
 THIRD = Host("192.0.2.12")
 TOO_MANY = Refused("lost", "greeting", Reply(421, "4.7.0", "too many"), "too many connections")
 
 
 class World:
-    def __init__(self, cap=3, budget=50, host=FIRST, shared=None):
+    def __init__(self, cap=3, budget=50, host=FIRST, shared=None, terms=OPPORTUNISTIC):
         self.clock = shared.clock if shared else FakeClock()
         self.transmitter = shared.transmitter if shared else FakeTransmitter(self.clock)
         self.budget = shared.budget if shared else Budget(lambda: budget)
-        self.back, self.tripped = [], []
+        self.back, self.tripped, self.greeted = [], [], []
         self.pool = Pool(
             host,
-            "none",
+            terms,
             self.transmitter,
             self.clock,
             FakeChance(),
@@ -31,6 +32,8 @@ class World:
             self.back.append,
             lambda pool, refused: self.tripped.append(refused),
             lambda host: True,
+            self.greeted.append,
+            DeferredSemaphore(5),
         )
 
     def join(self):
