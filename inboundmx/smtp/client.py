@@ -149,7 +149,8 @@ class Opening:
         assert self._connection is not None
         self._phase = Phase.HELLO
         # The whole opening has one limit, kept by our own timer.
-        hello = Hello(self._connection, self._seconds + 1, self._encrypt_or_go, self._unwelcome)
+        name, limit = self._transmitter.hostname, self._seconds + 1
+        hello = Hello(self._connection, name, limit, self._encrypt_or_go, self._unwelcome)
         self._next = hello.heard
         hello.say()
 

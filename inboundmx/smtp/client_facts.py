@@ -27,6 +27,8 @@ LINE_LIMIT = 510
 # What a name may be at most. A server refuses a longer one, and then would take the client for us.
 VALUE_LIMIT = 255
 
+# RFC 5321 4.1.1.1: a name, or an address in brackets.
+_HELLO = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[A-Za-z0-9.:]+\]")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
@@ -72,12 +74,13 @@ def _hello(hello: str) -> str:
 
 
 class Introduction:
-    """Before a transaction: tells the host its client by XCLIENT, greets it anew and authenticates again. It listens to
-    the connection until the transaction takes over.
+    """Before a transaction: tells the host its client by XCLIENT, greets it as that and authenticates again. It listens
+    to the connection until the transaction takes over.
 
     A host that does not want to be told gets the message all the same, from ourselves, and is not told again. Where it
-    took us for another client before, that will not do: the connection ends, as one does that was closed meanwhile.
-    What it refuses after it was told, it refuses that client: an answer to the message.
+    took us for another client before, that will not do: the connection ends, as one does that was closed meanwhile. So
+    it does where only one client a connection can be told of (Postfix: the client told is not trusted itself).
+    What the host refuses after it was told, it refuses that client: an answer to the message.
     """
 
     def __init__(
@@ -133,7 +136,10 @@ class Introduction:
         connection = self._connection
         if reply.code == 220:
             connection.told = self._client
-            hello = Hello(connection, self._seconds, self._log_in, self._answered)
+            # A host goes by what EHLO says, whatever XCLIENT has said (Postfix does).
+            said = self._client.hello if self._client is not None else ""
+            name = said if len(said) <= VALUE_LIMIT and _HELLO.fullmatch(said) else connection.hostname
+            hello = Hello(connection, name, self._seconds, self._log_in, self._answered)
             self._next = hello.heard
             hello.say()
         elif reply.code == 421:
@@ -144,6 +150,7 @@ class Introduction:
             self._withdraw()
         else:
             connection.facts = "refused"
+            self._transaction.doubt = reply
             connection.pass_on(self, self._transaction)
 
     def _log_in(self) -> None:

@@ -20,24 +20,26 @@ ANOTHER = frozenset({504, 534})
 
 
 class Hello:
-    """EHLO, or LHLO, or HELO where EHLO is unknown. ``welcome`` is called once the connection knows its extensions,
-    ``unwelcome`` with any other answer."""
+    """EHLO, or LHLO, or HELO where EHLO is unknown, in the name of ``name``. ``welcome`` is called once the connection
+    knows its extensions, ``unwelcome`` with any other answer."""
 
     def __init__(
         self,
         connection: SmtpConnection,
+        name: str,
         seconds: float,
         welcome: Callable[[], object],
         unwelcome: Callable[[Reply], object],
     ) -> None:
         self._connection = connection
+        self._name = name
         self._seconds = seconds
         self._welcome = welcome
         self._unwelcome = unwelcome
         self._verb = "LHLO" if connection.lmtp else "EHLO"
 
     def say(self) -> None:
-        self._connection.send(f"{self._verb} {self._connection.hostname}\r\n".encode("ascii"), self._seconds)
+        self._connection.send(f"{self._verb} {self._name}\r\n".encode("ascii"), self._seconds)
 
     def heard(self, reply: Reply) -> None:
         connection = self._connection

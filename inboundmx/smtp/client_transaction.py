@@ -48,12 +48,14 @@ class Transaction:
 
     __slots__ = (
         "_accepted", "_answer_seconds", "_answers", "_asked", "_before", "_commands", "_connection", "_data_asked",
-        "_dot_seconds", "_finished", "_large", "_next", "_parcel", "_phase", "_started_at", "done", "dot_sent",
+        "_dot_seconds", "_finished", "_large", "_next", "_parcel", "_phase", "_started_at", "done", "dot_sent", "doubt",
     )  # fmt: skip
 
     def __init__(self, connection: SmtpConnection, parcel: Parcel, answer_seconds: float, dot_seconds: float) -> None:
         self.done: Deferred[DeliveryAttempt] = Deferred(lambda _: self.abandon())
         self.dot_sent = False
+        # A refusal of XCLIENT, which may have been one of the client.
+        self.doubt: Reply | None = None
         self._connection = connection
         self._parcel = parcel
         self._answer_seconds = answer_seconds
@@ -180,7 +182,8 @@ class Transaction:
             self._connection.fail("garbage")
             return
         else:
-            self._answer_all(reply)
+            # 503 says that nothing is in order after the client was refused; the refusal said why, and for how long.
+            self._answer_all(self.doubt if self.doubt is not None and reply.code == 503 else reply)
         if self._connection.pipelining:
             self._next = self._after_recipient
         elif self._certain:

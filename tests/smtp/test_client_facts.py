@@ -215,7 +215,6 @@ def test_answers_that_speak_of_us_still_do_so_at_mail() -> None:
 
 TOLD_ONE = b"XCLIENT ADDR=192.0.2.7 NAME=one.example HELO=helo.one.example\r\n"
 TOLD_TWO = b"XCLIENT ADDR=IPV6:2001:db8::7 NAME=[UNAVAILABLE] HELO=two\r\n"
-HELLO = b"EHLO gateway.example\r\n"
 
 
 def introducing(**terms: Any) -> Talk:
@@ -226,7 +225,7 @@ def introduced(client: Client, said: bytes) -> Talk:
     """A connection that has delivered a message of this client."""
     talk = introducing()
     assert talk.send(client) == said
-    assert talk.says(b"220 mx again\r\n") == HELLO
+    assert talk.says(b"220 mx again\r\n") == f"EHLO {client.hello}\r\n".encode()
     assert talk.says(talk.ehlo) == ONCE
     talk.deliver()
     return talk
@@ -235,6 +234,25 @@ def introduced(client: Client, said: bytes) -> Talk:
 def test_xclient_then_a_new_greeting_and_ehlo() -> None:
     talk = introduced(ONE, TOLD_ONE)
     assert talk.connection.usable
+
+
+@pytest.mark.parametrize(
+    ("hello", "said"),
+    [
+        ("one.example", "one.example"),
+        ("[192.0.2.7]", "[192.0.2.7]"),
+        ("[IPv6:2001:db8::7]", "[IPv6:2001:db8::7]"),
+        ("", "gateway.example"),
+        ("grün.example", "gateway.example"),
+        ("two words", "gateway.example"),
+        ("x\r\nQUIT", "gateway.example"),
+        ("x" * 256, "gateway.example"),
+    ],
+)
+def test_ehlo_is_said_in_the_clients_name_where_it_has_a_proper_one(hello: str, said: str) -> None:
+    talk = introducing()
+    talk.send(Client("192.0.2.7", "", hello))
+    assert talk.says(b"220 mx again\r\n") == f"EHLO {said}\r\n".encode()
 
 
 def test_the_same_client_is_told_once_and_another_anew() -> None:
@@ -291,15 +309,24 @@ def test_a_host_that_refuses_xclient_gets_the_message_and_is_not_told_again(code
     talk.deliver()
 
 
-def test_a_host_that_refuses_the_client_by_its_greeting() -> None:
+@pytest.mark.parametrize("refusal", ["554 5.7.1 client blocked", "450 4.7.1 client unknown as yet"])
+def test_a_host_that_refuses_the_client_by_its_greeting(refusal: str) -> None:
     """It looks like a refusal of the command, until it refuses MAIL too. Nobody else is sent that way."""
     talk = introducing()
     talk.send(ONE)
-    assert talk.says(b"554 5.7.1 client blocked\r\n") == ONCE
-    talk.says(b"554 5.7.1 client blocked\r\n503 no\r\n503 no\r\n")
-    assert [str(reply) for _, reply in talk.attempt.replies] == ["554 5.7.1 client blocked"]
+    assert talk.says(f"{refusal}\r\n".encode()) == ONCE
+    talk.says(b"503 5.7.0 access denied\r\n" * 3)
+    assert [str(reply) for _, reply in talk.attempt.replies] == [refusal]
     assert talk.attempt.trouble == ""
     assert not talk.connection.usable
+
+
+def test_a_refused_command_does_not_speak_for_a_refused_sender() -> None:
+    talk = introducing()
+    talk.send(ONE)
+    talk.says(b"501 what\r\n")
+    talk.says(b"550 5.1.8 bad sender\r\n503 no\r\n503 no\r\n")
+    assert [str(reply) for _, reply in talk.attempt.replies] == ["550 5.1.8 bad sender"]
 
 
 def test_one_client_is_never_taken_for_another() -> None:
