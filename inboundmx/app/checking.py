@@ -38,7 +38,7 @@ def problems_at_start(settings: Settings) -> list[str]:
         if archive.rule != "none" and (trouble_with_archive := _unusable_folder(archive.path)):
             problems.append(f"[archive {archive.name}] path {archive.path} {trouble_with_archive}")
     if settings.gateway.user:
-        problems += _unusable_user(settings.gateway.user, settings.gateway.data)
+        problems += _unusable_user(settings)
     return problems
 
 
@@ -47,23 +47,36 @@ def warnings_at_start(settings: Settings) -> list[str]:
     return route_warnings.exposures(settings)
 
 
-def _unusable_user(name: str, data: str) -> list[str]:
-    """The data folder itself is given to the user at the start; those above it must let the user through."""
+def _unusable_user(settings: Settings) -> list[str]:
+    """The data folder itself is given to the user at the start; those above it must let the user through. An archive
+    is as it is found, or made in a folder that the user may write."""
+    name, data = settings.gateway.user, settings.gateway.data
     try:
         user = pwd.getpwnam(name)
     except KeyError:
         return [f"[gateway] user {name} does not exist on this machine"]
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 or user.pw_uid == 0:
         return []
     groups = os.getgrouplist(name, user.pw_gid)
-    for folder in map(str, PurePath(data).parents):
-        if not os.path.isdir(folder):
-            continue
+
+    def closed(folder: str, wanted: int) -> bool:
         found = os.stat(folder)
-        bit = stat.S_IXUSR if found.st_uid == user.pw_uid else stat.S_IXGRP if found.st_gid in groups else stat.S_IXOTH
-        if not found.st_mode & bit and user.pw_uid != 0:
+        shift = 6 if found.st_uid == user.pw_uid else 3 if found.st_gid in groups else 0
+        return found.st_mode >> shift & wanted != wanted
+
+    for folder in filter(os.path.isdir, map(str, PurePath(data).parents)):
+        if closed(folder, stat.S_IXOTH):
             return [f"[gateway] data {data} cannot be reached by [gateway] user {name}: {folder} is closed to it"]
-    return []
+    problems = []
+    for archive in settings.archives:
+        place = next(filter(os.path.isdir, map(str, (PurePath(archive.path), *PurePath(archive.path).parents))), "/")
+        inside = PurePath(archive.path).is_relative_to(data)
+        if archive.rule != "none" and not inside and closed(place, stat.S_IWOTH | stat.S_IXOTH):
+            problems.append(
+                f"[archive {archive.name}] path {archive.path} cannot be used by [gateway] user {name}: "
+                f"it may not write in {place}"
+            )
+    return problems
 
 
 def _unusable_folder(path: str) -> str:

@@ -327,6 +327,12 @@ def section_name(text: str) -> str:
     return text.lower()
 
 
+def http_user(text: str) -> str:
+    if ":" in text:
+        raise Wrong("a name for HTTP holds no : (RFC 7617 2)")
+    return one_line(text)
+
+
 def status_url(text: str) -> str:
     # A password has a key of its own, which is never shown; an address is.
     if text and not re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?/?", text, re.ASCII):
@@ -432,6 +438,7 @@ KINDS: Mapping[str, Kind] = {
     "storage_url": Kind(storage_url, str, "sqlite"),
     "relay": Kind(relay, lambda value: _list(value) or "nobody", "nobody, or addresses, a-b ranges, CIDR blocks"),
     "secret": Kind(str, str, "text, or file:/path"),
+    "http_user": Kind(http_user, str, "text without :"),
     "section_name": Kind(section_name, str, "name"),
     "maybe_priority": Kind(
         lambda text: whole(text, 1, 10) if text else None, lambda value: "" if value is None else str(value), "1 to 10"

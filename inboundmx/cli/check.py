@@ -128,6 +128,9 @@ def report(settings: Settings) -> list[str]:
         f"messages up to {kind('size').write(settings.smtp.max_message_size)}",
         f"settings {settings.fingerprint}",
     ]
+    if settings.console.listen:
+        who = f"to {settings.console.username}" if settings.console.password else "to nobody, for want of a password"
+        lines.append(f"status page for programs on {' '.join(settings.console.listen)}, open {who}")
     lines += map(safe, routes(settings))
     lines += ["", "Levels, by the filtering sum", *indented(_levels(settings))]
     lines += [

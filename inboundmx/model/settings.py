@@ -189,7 +189,7 @@ class OutboundSettings:
     exclusive: bool = key(True, "yes", "no: directly first, by this server only if that fails")
     source_address: tuple[str, ...] = key((), "source_addresses", "as in [delivery], for this server; empty: those of [delivery]")
     status_url: str = key("", "status_url", "http://HOST:PORT of the [console] of another inboundmx: the fewer messages wait in its spool, the more it is given; empty: all get the same")
-    status_username: str = key("", "text", "the user of that console")
+    status_username: str = key("", "http_user", "the user of that console")
     status_password: str = key("", "secret", "file:/path, or the password itself")
     enabled: bool = key(True, "yes", "no: nothing is sent through it")
     description: str = key("", "text", "for people")
@@ -208,7 +208,7 @@ class ArchiveSettings:
 @dataclass(frozen=True, slots=True)
 class ConsoleSettings:
     listen: tuple[str, ...] = key((), "console_endpoints", "Twisted endpoint strings for the status page of programs (/api/status, /healthz); empty: none")
-    username: str = key("", "text", "whoever asks for /api/status gives this name")
+    username: str = key("", "http_user", "whoever asks for /api/status gives this name")
     password: str = key("", "secret", "and this password: file:/path, or itself; without one /api/status is closed")
 
 

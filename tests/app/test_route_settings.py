@@ -6,17 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
 from inboundmx.app.effective import as_ini, effective
+from inboundmx.app.reading import keys_of
 from inboundmx.app.settings import BadSettings, load
 from inboundmx.model.custody import Host
 from inboundmx.model.settings import (
     BACKUP_RETRY,
     MB,
     ArchiveSettings,
+    BackupSettings,
     ConsoleSettings,
+    DeliverySettings,
+    DomainSettings,
     OutboundSettings,
     PrioritySettings,
+    RelaySettings,
     Retry,
     Settings,
 )
@@ -190,6 +198,75 @@ def test_what_is_effective_reads_back_as_the_same(full: Settings, tmp_path: Path
     again = tmp_path / "again.ini"
     again.write_text(as_ini(effective(full, lambda secret: secret)))
     assert load(str(again)) == full
+
+
+# Texts by kind of value, some of them wrong: what is taken must read back.
+TEXTS = {
+    "actions": ["deliver", 'tag "x", header "A: b"'],
+    "addresses": ["", "192.0.2.1-192.0.2.3"],
+    "any_count": ["0", "7", "-7"],
+    "any_size": ["0", "7KB"],
+    "console_endpoints": ["", "tcp:9998", "tcp:9998:interface=127.0.0.1 unix:/x"],
+    "count": ["1", "2"],
+    "domain_names": ["", "a.example ä.example"],
+    "domain_or_all": ["*", "a.example"],
+    "hosts": ["192.0.2.1", "a.example:26 [2001:db8::1]:25", "lmtp:a.example:24"],
+    "http_user": ["", "me", "m:e"],
+    "limit": ["1h", "10d"],
+    "maybe_priority": ["", "3"],
+    "networks": ["", "192.0.2.1-192.0.2.6 2001:db8::/64"],
+    "path": ["x", "/x/../y"],
+    "priorities": ["1-10", "4", "9-3"],
+    "priority": ["1", "10"],
+    "recipients": ["any"],
+    "relay": ["nobody", "192.0.2.0/30"],
+    "retry": ["10/20", "0.5*"],
+    "secret": ["", "x", "a # b", "file:none"],
+    "section_name": ["", "one", "TWO", "three"],
+    "size": ["1KB"],
+    "source_addresses": ["", "192.0.2.5 2001:db8::5"],
+    "span": ["0s", "1.5s"],
+    "status_url": ["", "http://a.example:9998/"],
+    "text": ["", "for people", "a = b"],
+    "yes": ["yes", "off"],
+}
+SECTIONS = {
+    "delivery": DeliverySettings, "backup": BackupSettings, "relay": RelaySettings, "priority": PrioritySettings,
+    "console": ConsoleSettings, "outbound one": OutboundSettings, "outbound two": OutboundSettings,
+    "archive a": ArchiveSettings, "domain a.example": DomainSettings, "domain *": DomainSettings,
+}  # fmt: skip
+NEEDED = {"outbound": "server = 192.0.2.9", "archive": "path = x", "domain": "primary = 192.0.2.1"}
+
+
+def texts(kind: str) -> list[str]:
+    return kind.removeprefix("word:").split() if kind.startswith("word:") else TEXTS[kind]
+
+
+@st.composite
+def files(draw: st.DrawFn) -> str:
+    lines = []
+    for section in draw(st.lists(st.sampled_from(sorted(SECTIONS)), unique=True, min_size=1)):
+        keys = keys_of(SECTIONS[section])
+        said = draw(st.lists(st.sampled_from(sorted(keys)), unique=True, max_size=4))
+        values = [f"{key} = {draw(st.sampled_from(texts(keys[key].metadata['kind'])))}" for key in said]
+        needed = NEEDED.get(section.split(" ")[0], "")
+        lines += [f"[{section}]", *([needed] if needed.split(" ")[0] not in said else ()), *values]
+    return "\n".join(lines) + "\n"
+
+
+@examples(max_examples=150, deadline=None)
+@given(files())
+def test_any_file_that_is_taken_reads_back_as_the_same(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.ini"
+    path.write_text(text, encoding="utf-8")
+    try:
+        read = load(str(path))
+    except BadSettings as bad:
+        assert all(problem.line for problem in bad.problems)
+        return
+    path.write_text(as_ini(effective(read, lambda secret: secret)), encoding="utf-8")
+    assert load(str(path)) == read
+    assert load(str(path)).fingerprint == read.fingerprint
 
 
 def test_no_secret_is_shown_and_each_is_in_the_fingerprint(full: Settings, tmp_path: Path) -> None:

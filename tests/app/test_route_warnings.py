@@ -1,9 +1,12 @@
 """What an operator is warned of about where mail goes."""
 
 import datetime
+import os
+import pwd
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -146,6 +149,27 @@ def test_which_addresses_are_here() -> None:
     assert route_warnings.here("127.0.0.1")
     assert not route_warnings.here("192.0.2.5")
     assert not route_warnings.here("2001:db8::5")
+
+
+def test_a_folder_for_copies_that_the_user_may_not_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As root would see it, whoever runs this test; nothing above is anybody's business here.
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "getgrouplist", lambda *_: [4711])
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: SimpleNamespace(pw_uid=4711, pw_gid=4711))
+    tmp_path.chmod(0o711)
+
+    def said(path: str) -> list[str]:
+        gateway = replace(FINE.gateway, user="mail", data="/nowhere/data")
+        settings = replace(FINE, gateway=gateway, archives=(ArchiveSettings("a", path=path),))
+        return [problem for problem in checking.problems_at_start(settings) if "user" in problem]
+
+    wrong = f"[archive a] path {tmp_path}/x/y cannot be used by [gateway] user mail: it may not write in {tmp_path}"
+    assert said(f"{tmp_path}/x/y") == [wrong]
+    tmp_path.chmod(0o733)
+    assert said(f"{tmp_path}/x/y") == []
+    # What is in the data folder belongs to the user, like the folder.
+    assert said("/nowhere/data/archive") == []
+    assert len(said("/nowhere/else")) == 1
 
 
 def test_a_folder_for_copies_that_cannot_be_made(tmp_path: Path) -> None:
