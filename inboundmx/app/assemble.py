@@ -38,6 +38,7 @@ from inboundmx.net.chance import SystemChance
 from inboundmx.net.clock import ReactorClock
 from inboundmx.net.dns_servers import name_servers
 from inboundmx.net.offload import ThreadOffload
+from inboundmx.net.own_addresses import OwnAddresses
 from inboundmx.net.resolver import DnsResolver
 from inboundmx.net.scanners import ScanningServices
 from inboundmx.ports import Journal, Unavailable
@@ -46,6 +47,7 @@ from inboundmx.smtp.server import SmtpServerFactory
 from inboundmx.smtp.tls import server_options
 from inboundmx.spool.bodies import BodyContents, SpoolBodies
 from inboundmx.spool.sqlite import SqliteSpool
+from inboundmx.storage.archive import FileArchive
 from inboundmx.storage.ledger import Ledger
 from inboundmx.storage.pause_file import PauseFile
 from inboundmx.storage.state import SqliteStateStore
@@ -162,7 +164,18 @@ class GatewayService(Service):
         self._transmitter = SmtpTransmitter(reactor, clock, settings.gateway.hostname, str(self._data))
         pauses = self._make_pauses(journal)
         self._inside = Inside(
-            Outside(clock, chance, journal, self._spool, bodies, self._transmitter, self._tools, pauses)
+            Outside(
+                clock,
+                chance,
+                journal,
+                self._spool,
+                bodies,
+                self._transmitter,
+                self._tools,
+                pauses,
+                OwnAddresses(clock),
+                archive=FileArchive(lambda: self.settings, self._tools.offload, self._tools.contents),
+            )
         )
         self._spool.written_late = self._inside.deliveries.deposited
         self._operations = Operations(

@@ -6,8 +6,8 @@ Knows who is built from what, and in which order things begin and end. Does not 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 
 from twisted.internet.defer import Deferred
 
@@ -17,16 +17,20 @@ from inboundmx.checks.runner import Runner
 from inboundmx.delivery.courier import Courier
 from inboundmx.delivery.pausing import Pauses, PausingCourier
 from inboundmx.delivery.retention import Retention
+from inboundmx.delivery.routes import RouteFinder
 from inboundmx.delivery.service import DeliveryService
 from inboundmx.intake.acceptance import Acceptance
+from inboundmx.intake.admission import Admission
 from inboundmx.intake.conversation import GatewayReception, Plan
 from inboundmx.model.settings import Settings
-from inboundmx.ports import Bodies, Chance, Clock, Journal, Spool, Transmitter
+from inboundmx.ports import Archive, Bodies, Chance, Clock, Journal, Spool, Transmitter
 
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What the inside is plugged into. ``tools`` is what checks ask, with the settings to begin with."""
+    """What the inside is plugged into. ``tools`` is what checks ask, with the settings to begin with. ``own`` are our
+    addresses, beside those in the settings; ``loads``: how many messages wait in the spool of an ``[outbound NAME]``.
+    """
 
     clock: Clock
     chance: Chance
@@ -36,6 +40,9 @@ class Outside:
     transmitter: Transmitter
     tools: Tools
     pauses: Pauses
+    own: Callable[[], Collection[str]] = frozenset
+    loads: Callable[[str], int | None] = lambda name: None
+    archive: Archive = field(kw_only=True)
 
 
 def plan_of(tools: Tools, journal: Journal) -> Plan:
@@ -57,14 +64,24 @@ class Inside:
         self._journal = journal
         self._pauses = outside.pauses
         current: Callable[[], Settings] = lambda: self.settings  # noqa: E731
-        self.courier = Courier(outside.transmitter, current, clock, chance, journal)
-        self.deliveries = DeliveryService(spool, self.courier, current, clock, chance, journal, self.is_paused)
+        self.routes = RouteFinder(current, outside.tools.resolver, chance, outside.own, outside.loads)
+        self.courier = Courier(outside.transmitter, current, clock, chance, journal, outside.tools.state)
+        self.deliveries = DeliveryService(
+            spool, self.courier, self.routes, outside.archive, current, clock, chance, journal, self.is_paused
+        )
         self._pauses.ended = self.deliveries.resumed
         self._retention = Retention(spool, clock, journal)
         handing_over = PausingCourier(self.courier, self._pauses)
-        acceptance = Acceptance(handing_over, spool, self.deliveries, journal, clock, chance)
+        acceptance = Acceptance(self.routes, handing_over, spool, self.deliveries, journal, clock, chance)
         self.reception = GatewayReception(
-            plan_of(outside.tools, journal), acceptance, spool, outside.bodies, journal, clock, chance
+            plan_of(outside.tools, journal),
+            Admission(self.routes, handing_over),
+            acceptance,
+            spool,
+            outside.bodies,
+            journal,
+            clock,
+            chance,
         )
 
     def plan(self, settings: Settings) -> Plan:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -18,6 +16,7 @@ from inboundmx.checks.api import ALWAYS, Case, Check
 from inboundmx.model.finding import CheckResult, Finding, Stage
 from inboundmx.model.settings import CheckSettings, Network
 from inboundmx.policy.ordering import Position, tiers
+from inboundmx.policy.relaying import within
 from inboundmx.policy.sparing import Unasked
 from inboundmx.ports import Clock, Journal, Timer, Unavailable
 from inboundmx.prompt import resumed
@@ -108,7 +107,7 @@ class Runner:
             asked: list[CheckResult | None] = []
             started = monotonic()
             for plan in planned:
-                if plan.skip_for and _within(case.session.peer_ip, plan.skip_for):
+                if plan.skip_for and within(case.session.peer_ip, plan.skip_for):
                     continue
                 seen = _informed(case, known, plan.after) if plan.after else case
                 try:
@@ -261,17 +260,3 @@ def _informed(case: Case, known: tuple[CheckResult, ...], kinds: frozenset[str])
     recipient = case.recipient
     read = [result for result in known if result.kind in kinds and result.recipient in (None, recipient)]
     return Case(case.session, case.envelope, recipient, case.message, tuple(read))
-
-
-@lru_cache(maxsize=1024)
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def _within(peer: str, networks: tuple[Network, ...]) -> bool:
-    address = _address(peer)
-    return address is not None and any(address in network for network in networks)

@@ -1,172 +1,121 @@
 """What becomes of a message once it is here: refused, handed over at once, promised, kept or thrown away.
 
 Knows the order: decide, record, act; 250 only after the primary's 250 or after the spool's commit. Does not know how a
-message is transmitted or stored.
+message is transmitted or stored, nor what is written into the entries of the spool (``deposits``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from inboundmx.model.address import Address, written
-from inboundmx.model.custody import (
-    Change,
-    Content,
-    DeliveryAttempt,
-    Deposit,
-    Handover,
-    Parcel,
-    SpoolEntry,
-    SpoolRecipient,
-    State,
-)
-from inboundmx.model.envelope import Envelope
-from inboundmx.model.finding import CheckResult
+from inboundmx.intake.arrival import Arrival, Judged, Lot, facts_of, judged, lots_of, refusal, stamped
+from inboundmx.intake.deposits import Kept, kept
+from inboundmx.model.custody import Change, Client, Content, DeliveryAttempt, Deposit, Handover, Parcel, Route, State
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
-from inboundmx.model.message import Message
 from inboundmx.model.reply import Reply
-from inboundmx.model.session import Session
-from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
-from inboundmx.model.verdict import Verdict
-from inboundmx.policy.grouping import groups
-from inboundmx.policy.judging import disposition, judge, redirected
-from inboundmx.policy.notices import may_notify
+from inboundmx.model.settings import DomainSettings
+from inboundmx.policy.archiving import archives_for
 from inboundmx.policy.retrying import UNANSWERED, UNANSWERED_SECONDS, settle
-from inboundmx.policy.routing import accepts, route_for
-from inboundmx.policy.scoring import score
-from inboundmx.policy.stamping import stamp
-from inboundmx.ports import Chance, Clock, Courier, Deliveries, Journal, Spool, StorageFull, Unavailable, Unheard
-
-# Facts which show that the envelope sender is who it says: its own domain's SPF, or an aligned DKIM signature.
-AUTHENTICATES = frozenset({"spf_mailfrom", "dkim_sender"})
-
-
-@dataclass(frozen=True, slots=True)
-class Lot:
-    """Recipients of one domain of whom the same was seen: they share a route, a verdict, the stamps and the fate."""
-
-    domain: DomainSettings
-    recipients: tuple[Address, ...]
-    results: Sequence[CheckResult]
-    verdict: Verdict
-    fate: str
+from inboundmx.ports import (
+    Chance,
+    Clock,
+    Courier,
+    Deliveries,
+    Journal,
+    NoRoute,
+    Routes,
+    Spool,
+    StorageFull,
+    Unavailable,
+    Unheard,
+)
 
 
 class Acceptance:
     def __init__(
-        self, courier: Courier, spool: Spool, deliveries: Deliveries, journal: Journal, clock: Clock, chance: Chance
+        self,
+        routes: Routes,
+        courier: Courier,
+        spool: Spool,
+        deliveries: Deliveries,
+        journal: Journal,
+        clock: Clock,
+        chance: Chance,
     ) -> None:
+        self._routes = routes
         self._courier = courier
         self._spool = spool
         self._deliveries = deliveries
         self._journal = journal
         self._clock = clock
         self._chance = chance
-        self._turn = 0
 
-    async def accept(
-        self,
-        settings: Settings,
-        checks: Mapping[str, CheckSettings],
-        session: Session,
-        envelope: Envelope,
-        accepted: Mapping[Address, DomainSettings],
-        message: Message,
-        results: Sequence[CheckResult],
-    ) -> tuple[Reply, bool]:
+    async def accept(self, arrival: Arrival) -> tuple[Reply, bool]:
         """The reply to the final dot, its last word the message's id, and whether the spool took the body over."""
         started = self._clock.monotonic()
-        lots = self._lots(checks, accepted, results)
-        facts = self._facts(session, envelope, message, lots[0])
-        refusal = self._refusal(lots)
-        if refusal is not None:
-            return self._refused(message.id, refusal, facts), False
-        now = self._clock.now()
-        contents = [self._stamped(settings, session, envelope, message, lot, now) for lot in lots]
-        if len(lots) == 1 and self._hands_over(lots[0]):
-            lot, content = lots[0], contents[0]
-            self._turn += 1
-            parcel = Parcel(
-                message.id, envelope.sender, lot.recipients, content, envelope.eight_bit, envelope.utf8,
-                all_or_nothing=len(lot.recipients) > 1,
-            )  # fmt: skip
-            try:
-                handover = await self._courier.hand_over(parcel, route_for(lot.domain, self._turn))
-            except Unheard as gone:
-                gone.late.addCallback(lambda attempt: self._answered_unheard(message.id, attempt, facts))
-                raise
-            facts["seconds"] = round(self._clock.monotonic() - started, 6)
-            answer = self._answered(message.id, lot.domain, handover, facts)
-            if answer is not None:
-                return answer, False
-            # A deferral's detail is the reply as it was said: once is enough.
-            facts["reason"] = ": ".join(dict.fromkeys(filter(None, (handover.detail, str(handover.reply or "")))))
-            return await self._promise(settings, session, envelope, message, lots, contents, facts, handover)
-        return await self._promise(settings, session, envelope, message, lots, contents, facts, None)
-
-    # --- deciding -----------------------------------------------------------------------------------------------------
-
-    def _lots(
-        self,
-        checks: Mapping[str, CheckSettings],
-        accepted: Mapping[Address, DomainSettings],
-        results: Sequence[CheckResult],
-    ) -> list[Lot]:
-        lots = []
-        for domain, recipients, seen in groups(results, checks, accepted):
-            verdict = judge(score(seen, checks, domain.weights), domain.levels, domain.blocking.incoming_threshold)
-            lots.append(Lot(domain, recipients, seen, verdict, disposition(verdict.actions)))
-        return lots
-
-    @staticmethod
-    def _refusal(lots: Sequence[Lot]) -> Reply | None:
-        """One final dot has one answer: all refuse, or any defers. A refusal for some alone quarantines for them."""
-        replies = [lot.verdict.reply for lot in lots]
-        deferring = next((reply for reply in replies if reply is not None and reply.temporary), None)
-        if deferring is not None:
-            return deferring
-        return replies[0] if all(reply is not None for reply in replies) else None
-
-    @staticmethod
-    def _hands_over(lot: Lot) -> bool:
-        domain = lot.domain
-        return (
-            lot.fate == "deliver"
-            and domain.handover == "cut-through"
-            and domain.delay == 0
-            and not lot.verdict.has("redirect")
-        )
-
-    def _stamped(
-        self,
-        settings: Settings,
-        session: Session,
-        envelope: Envelope,
-        message: Message,
-        lot: Lot,
-        now: float,
-    ) -> Content:
-        only = lot.recipients[0] if len(envelope.recipients) == 1 else None
-        return stamp(message, session, envelope, lot.verdict, lot.results, settings, now, only)
-
-    def _facts(self, session: Session, envelope: Envelope, message: Message, lot: Lot) -> dict[str, Any]:
-        """What every event about this message tells. The same for the log, the ledger and ``explain``."""
-        return {
-            "session": session.id,
-            "ip": session.peer_ip,
-            "helo": session.hello,
-            "tls": session.tls,
-            "sender": written(envelope.sender),
-            "recipients": [str(r) for r in envelope.recipients],
-            "size": message.body.size,
-            **_judged(lot),
-        }
+        message = arrival.message
+        lots = lots_of(arrival)
+        facts = facts_of(arrival, lots)
+        refused = refusal(lots)
+        if refused is not None:
+            return self._refused(message.id, refused, facts), False
+        verdict = Judged(arrival, lots, stamped(arrival, lots, self._clock.now()), facts)
+        handover: Handover | None = None
+        if _hands_over(arrival, lots):
+            lot = lots[0]
+            route = await self._route(lot.domain, arrival)
+            if isinstance(route, Route):
+                try:
+                    handover = await self._courier.hand_over(_parcel(arrival, lot, verdict.contents[0]), route)
+                except Unheard as gone:
+                    gone.late.addCallback(lambda attempt: self._answered_unheard(message.id, attempt, facts))
+                    raise
+                facts["seconds"] = round(self._clock.monotonic() - started, 6)
+                answer = self._answered(message.id, lot.domain, handover, facts)
+                if answer is not None:
+                    return answer, False
+                # A deferral's detail is the reply as it was said: once is enough.
+                facts["reason"] = ": ".join(dict.fromkeys(filter(None, (handover.detail, str(handover.reply or "")))))
+            else:
+                facts["reason"] = route
+        if handover is None or handover.kind == "postponed":
+            unable = self._unable(verdict)
+            if unable is not None:
+                return self._refused(message.id, unable, facts), False
+        return await self._promise(verdict, handover)
 
     # --- handed over --------------------------------------------------------------------------------------------------
+
+    async def _route(self, domain: DomainSettings, arrival: Arrival) -> Route | str:
+        """The route to hand over by, or why there is none now. That of a domain whose MX set makes us its backup is
+        looked up anew: much may have happened since RCPT."""
+        way = arrival.ways[domain.name]
+        if domain.via != "backup":
+            return way.route or "no route"
+        try:
+            return await self._routes.find(domain, arrival.envelope.sender)
+        except NoRoute as nowhere:
+            return str(nowhere.reply)
+        except Unavailable as trouble:
+            return trouble.reason
+
+    def _unable(self, verdict: Judged) -> Reply | None:
+        """Why nobody who is to get the message can take it, now that its true size is known: a host that is down said
+        so while it was up. What somebody can take, or is kept for an operator, is promised."""
+        replies = []
+        for lot, content in zip(verdict.lots, verdict.contents, strict=True):
+            route = verdict.arrival.ways[lot.domain.name].route
+            if route is None or lot.fate != "deliver" or lot.verdict.has("redirect"):
+                return None
+            reply = self._courier.unable(route, content.size, verdict.arrival.envelope.utf8)
+            if reply is None:
+                return None
+            replies.append(reply)
+        return replies[0]
 
     def _answered(self, id: str, domain: DomainSettings, handover: Handover, facts: dict[str, Any]) -> Reply | None:
         """The reply when the primary has spoken, None when the message must be promised."""
@@ -195,157 +144,101 @@ class Acceptance:
 
     # --- promised -----------------------------------------------------------------------------------------------------
 
-    async def _promise(
-        self,
-        settings: Settings,
-        session: Session,
-        envelope: Envelope,
-        message: Message,
-        lots: Sequence[Lot],
-        contents: Sequence[Content],
-        facts: dict[str, Any],
-        handover: Handover | None,
-    ) -> tuple[Reply, bool]:
+    async def _promise(self, verdict: Judged, handover: Handover | None) -> tuple[Reply, bool]:
+        arrival, facts = verdict.arrival, verdict.facts
+        id = arrival.message.id
         now = self._clock.now()
-        late = handover.late if handover is not None else None
-        deposits: list[Deposit] = []
-        judged: list[Lot] = []
-        for lot, content in zip(lots, contents, strict=True):
-            for domain, recipients in self._destinations(settings, lot):
-                entry = self._entry(settings, session, envelope, message, lot, domain, recipients, now, not deposits)
-                if late is not None:
-                    entry = replace(entry, next_attempt_at=now + UNANSWERED_SECONDS, cause=UNANSWERED)
-                elif handover is not None and handover.kind == "deferred" and handover.attempt is not None:
-                    # The primary has spoken: that was the first attempt of the retry list.
-                    settled = settle(entry, handover.attempt, now, domain, settings.delivery, slot=True, jitter=0.0)
-                    entry = settled.entry or entry
-                deposits.append(Deposit(entry, content))
-                judged.append(lot)
-        entries = [deposit.entry for deposit in deposits]
+        entries = kept(verdict, now, lambda: make_id(now, self._chance.token(TOKEN_LENGTH)))
         if not entries:
-            self._journal.record("discarded", message.id, facts)
-            return Reply(250, "2.0.0", f"accepted as {message.id}"), False
-        committed = self._spool.commit(Change(add=tuple(deposits)))
+            self._journal.record("discarded", id, facts)
+            return Reply(250, "2.0.0", f"accepted as {id}"), False
+        if handover is not None:
+            entries = [_tried(each, handover, arrival, now) for each in entries]
+        late = handover.late if handover is not None else None
+        committed = self._spool.commit(Change(add=tuple(each.deposit for each in entries)))
         # What follows the commit must follow it even when the stranger hangs up while we wait: the wait is on a
         # Deferred of its own, so that cancelling it does not touch the promise.
         known: Deferred[None] = Deferred()
-        committed.addCallbacks(
-            lambda _: self._committed(message.id, entries, judged, lots, facts, late), lambda failure: failure
-        )
+        committed.addCallbacks(lambda _: self._committed(verdict, entries, late), lambda failure: failure)
         committed.addBoth(lambda result: None if known.called else known.callback(result))
         try:
             await known
         except StorageFull:
-            return self._refused(message.id, Reply(452, "4.3.1", "no room on the disk, try again later"), facts), False
+            return self._refused(id, Reply(452, "4.3.1", "no room on the disk, try again later"), facts), False
         except Unavailable as trouble:
             return self._refused(
-                message.id, Reply(451, "4.3.0", "the message cannot be kept now, try again later"),
+                id, Reply(451, "4.3.0", "the message cannot be kept now, try again later"),
                 facts | {"trouble": trouble.reason},
             ), False  # fmt: skip
-        return Reply(250, "2.0.0", f"accepted as {message.id}"), True
+        return Reply(250, "2.0.0", f"accepted as {id}"), True
 
-    def _committed(
-        self,
-        id: str,
-        entries: Sequence[SpoolEntry],
-        judged: Sequence[Lot],
-        lots: Sequence[Lot],
-        facts: dict[str, Any],
-        late: Deferred[DeliveryAttempt] | None,
-    ) -> None:
-        """``judged`` has the lot of each entry: what was decided for one domain is not what was for another."""
-        for entry, lot in zip(entries, judged, strict=True):
+    def _committed(self, verdict: Judged, entries: Sequence[Kept], late: Deferred[DeliveryAttempt] | None) -> None:
+        """What was decided for one domain is not what was for another: each entry is told with its lot."""
+        id, facts, lots = verdict.arrival.message.id, verdict.facts, verdict.lots
+        for deposit, lot in entries:
+            entry = deposit.entry
             event = {State.ACTIVE: "spooled", State.HELD: "held"}.get(entry.state, "quarantined")
             told = facts
             if len(entries) > 1 or len(lots) > 1:
-                told = facts | _judged(lot) | {"recipients": [str(r.address) for r in entry.recipients]}
-            self._journal.record(event, id, {**told, "entry": entry.id, "cause": entry.cause, "domain": entry.domain})
+                told = facts | judged(lot) | {"recipients": [str(r.address) for r in entry.recipients]}
+            self._journal.record(
+                event, id, {**told, "entry": entry.id, "cause": entry.cause, "domain": entry.domain, "via": entry.via}
+            )
         for lot in lots:
             if lot.fate == "discard":
-                told = facts | _judged(lot) | {"recipients": [str(r) for r in lot.recipients]}
+                told = facts | judged(lot) | {"recipients": [str(r) for r in lot.recipients]}
                 self._journal.record("discarded", id, told)
         if late is not None:
-            self._deliveries.claimed(entries[0], late)
+            self._deliveries.claimed(entries[0].deposit.entry, late)
         else:
-            self._deliveries.deposited(entries)
+            self._deliveries.deposited([each.deposit.entry for each in entries])
 
-    def _destinations(self, settings: Settings, lot: Lot) -> list[tuple[DomainSettings, tuple[Address, ...]]]:
-        """Where a lot really goes: nowhere when discarded, elsewhere when an action redirects it."""
-        if lot.fate == "discard":
-            return []
-        elsewhere = redirected(lot.verdict.actions) if lot.fate == "deliver" else ()
-        if not elsewhere:
-            return [(lot.domain, lot.recipients)]
-        # An address of no domain of ours has no route yet: its entry is held until there is one.
-        return [
-            (accepts(address, settings) or replace(lot.domain, name=address.domain), (address,))
-            for address in elsewhere
-        ]
 
-    def _entry(
-        self,
-        settings: Settings,
-        session: Session,
-        envelope: Envelope,
-        message: Message,
-        lot: Lot,
-        domain: DomainSettings,
-        recipients: Sequence[Address],
-        now: float,
-        first: bool,
-    ) -> SpoolEntry:
-        state, cause = State.ACTIVE, ""
-        if lot.verdict.reply is not None:
-            state, cause = State.QUARANTINED, lot.verdict.reason
-        elif lot.fate in ("hold", "quarantine"):
-            state = State.HELD if lot.fate == "hold" else State.QUARANTINED
-            cause = lot.verdict.reason
-        waits = state is State.ACTIVE
-        authenticated = any(name in AUTHENTICATES for r in lot.results for name, _ in r.finding.facts)
-        return SpoolEntry(
-            id=message.id if first else make_id(now, self._chance.token(TOKEN_LENGTH)),
-            message_id=message.id,
-            body_id=message.id,
-            received_at=now,
-            sender=envelope.sender,
-            recipients=tuple(SpoolRecipient(address) for address in recipients),
-            size=message.body.size,
-            domain=domain.name,
-            priority=domain.priority,
-            state=state,
-            cause=cause,
-            next_attempt_at=now + domain.delay if waits else None,
-            expires_at=None if waits else now + settings.delivery.undeliverable_retention,
-            eight_bit=envelope.eight_bit,
-            utf8=envelope.utf8,
-            may_notify=may_notify(
-                domain.bounce, envelope.sender, authenticated, lot.verdict.level.word, _automatic(message)
-            ),
-            level=lot.verdict.level.word,
-            peer_ip=session.peer_ip,
-            hello=session.hello,
+def _hands_over(arrival: Arrival, lots: Sequence[Lot]) -> bool:
+    """Whether the primary may be asked while the stranger waits: one route, delivered as it is and at once, nobody to
+    be told of success if the primary does not tell, and no copy to be kept."""
+    if len(lots) > 1:
+        return False
+    lot, envelope = lots[0], arrival.envelope
+    domain = lot.domain
+    return (
+        lot.fate == "deliver"
+        and domain.handover == "cut-through"
+        and domain.via in ("", "backup")
+        and domain.delay == 0
+        and not lot.verdict.has("redirect")
+        and not (envelope.dsn and any("SUCCESS" in notify.upper() for notify, _ in envelope.dsn.values()))
+        and not (
+            arrival.settings.archives and archives_for(arrival.settings.archives, envelope.sender, arrival.accepted)
         )
-
-
-def _judged(lot: Lot) -> dict[str, Any]:
-    """What the checks said of a lot, and what follows for it."""
-    total = lot.verdict.score
-    return {
-        "checks": [
-            [line.check, line.outcome, line.weight, result.finding.detail]
-            for line, result in zip(total.lines, lot.results, strict=True)
-        ],
-        "score": total.filtering,
-        "blocking": total.blocking,
-        "spam_level": lot.verdict.level.word,
-        "actions": [str(action) for action in lot.verdict.actions],
-    }
-
-
-def _automatic(message: Message) -> bool:
-    """Whether a program answered by itself (RFC 3834 5): such mail is never answered in turn."""
-    # Most mail has no such field: seen in 1 us, where reading all fields costs 30.
-    return b"auto-submitted" in message.body.head[: message.header_end].lower() and any(
-        field.name == "auto-submitted" and field.text().split(";")[0].strip().lower() != "no"
-        for field in message.fields
     )
+
+
+def _parcel(arrival: Arrival, lot: Lot, content: Content) -> Parcel:
+    envelope, session, asked = arrival.envelope, arrival.session, arrival.envelope.dsn
+    return Parcel(
+        arrival.message.id,
+        envelope.sender,
+        lot.recipients,
+        content,
+        envelope.eight_bit,
+        envelope.utf8,
+        len(lot.recipients) > 1,
+        envelope.ret,
+        envelope.envid,
+        tuple(asked.get(recipient, ("", "")) for recipient in lot.recipients) if asked else (),
+        None if lot.domain.client_facts == "none" else Client(session.peer_ip, session.reverse_name, session.hello),
+    )
+
+
+def _tried(each: Kept, handover: Handover, arrival: Arrival, now: float) -> Kept:
+    """The only entry of a message that could not be handed over, after what the primary said or did not say."""
+    entry, lot = each.deposit.entry, each.lot
+    if handover.late is not None:
+        entry = replace(entry, next_attempt_at=now + UNANSWERED_SECONDS, cause=UNANSWERED)
+    elif handover.kind == "deferred" and handover.attempt is not None:
+        # The primary has spoken: that was the first attempt of the retry list.
+        delivery = arrival.settings.delivery
+        settled = settle(entry, handover.attempt, now, lot.domain, delivery, slot=True, jitter=0.0)
+        entry = settled.entry or entry
+    return Kept(Deposit(entry, each.deposit.content), lot)

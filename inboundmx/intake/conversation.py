@@ -14,6 +14,8 @@ from inboundmx.checks.api import Case
 from inboundmx.checks.rdns import confirmed_name
 from inboundmx.checks.runner import Runner
 from inboundmx.intake.acceptance import Acceptance
+from inboundmx.intake.admission import Admission, Way
+from inboundmx.intake.arrival import Arrival
 from inboundmx.model.address import Address, written
 from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import CheckResult, Stage
@@ -22,11 +24,13 @@ from inboundmx.model.message import HEADER_LIMIT, Body, Message
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
-from inboundmx.policy.judging import judge_early
-from inboundmx.policy.routing import accepts, bare_postmaster, postmaster, refusal
+from inboundmx.policy.judging import blocking_threshold, judge_early
+from inboundmx.policy.looping import goes_in_circles
+from inboundmx.policy.relaying import may_relay
+from inboundmx.policy.routing import bare_postmaster, postmaster
 from inboundmx.policy.scoring import score
 from inboundmx.policy.sparing import Unasked, settled
-from inboundmx.policy.stamping import count_received, host_name
+from inboundmx.policy.stamping import host_name
 from inboundmx.ports import Bodies, Chance, Clock, Draft, Journal, Spool
 
 # Below this much room on the disk (and twice the declared size) no transaction begins: 452 4.3.1.
@@ -53,6 +57,7 @@ class GatewayReception:
     def __init__(
         self,
         plan: Plan,
+        admission: Admission,
         acceptance: Acceptance,
         spool: Spool,
         bodies: Bodies,
@@ -61,6 +66,7 @@ class GatewayReception:
         chance: Chance,
     ) -> None:
         self.plan = plan
+        self.admission = admission
         self.acceptance = acceptance
         self.spool = spool
         self.bodies = bodies
@@ -73,28 +79,35 @@ class GatewayReception:
 
 
 class GatewayConversation:
-    """``ports.Conversation``. ``_id`` ends a refusal: the session's until MAIL, then the transaction's."""
+    """``ports.Conversation``. ``_id`` ends a refusal: the session's until MAIL, then the transaction's. ``_relays``:
+    the client may send out through us; checks before the message judge strangers, and are not run for it."""
 
     __slots__ = (
         "_accepted",
         "_draft",
+        "_dsn",
         "_envelope",
         "_gate",
         "_id",
         "_plan",
+        "_relays",
         "_results",
         "_session",
         "_session_results",
+        "_ways",
     )
 
     def __init__(self, gate: GatewayReception, session: Session) -> None:
         self._gate = gate
         self._plan = gate.plan
         self._session = session
+        self._relays = may_relay(session, gate.plan.settings.relay)
         self._session_results: tuple[CheckResult, ...] = ()
         self._results: tuple[CheckResult, ...] = ()
         self._envelope: Envelope | None = None
         self._accepted: dict[Address, DomainSettings] = {}
+        self._ways: dict[str, Way] = {}
+        self._dsn: dict[Address, tuple[str, str]] = {}
         self._draft: Draft | None = None
         self._id = session.id
 
@@ -117,8 +130,10 @@ class GatewayConversation:
     async def hello(self, session: Session) -> Reply:
         name = self._session.reverse_name
         self._session = replace(session, reverse_name=name) if name else session
-        # A second EHLO (after STARTTLS) is judged by its own name, not by that of the first as well.
-        self._session_results = tuple(r for r in self._session_results if r.stage is Stage.CONNECT)
+        self._relays = may_relay(session, self._plan.settings.relay)
+        # A second EHLO (after STARTTLS) is judged by its own name, not by that of the first as well; and who has
+        # authenticated since is no stranger, whatever was seen of the address.
+        self._session_results = tuple(r for r in self._session_results if r.stage is Stage.CONNECT and not self._relays)
         self._session_results += await self._run(Stage.HELLO, Envelope(None))
         return self._judged("hello", self._session_results) or Reply(250, "", "hello")
 
@@ -140,10 +155,13 @@ class GatewayConversation:
     async def recipient(self, address: Address, notify: str = "", original: str = "") -> Reply:
         envelope = self._open_envelope()
         settings = self._plan.settings
-        domain = accepts(address, settings)
-        if domain is None:
-            return self._refuse("rcpt", refusal(address), envelope, address)
         recipient = (postmaster(settings) if bare_postmaster(address) else None) or address
+        way = await self._gate.admission.admit(
+            recipient, envelope, settings, self._relays, self._session.peer_ip, self._ways
+        )
+        if isinstance(way, Reply):
+            return self._refuse("rcpt", way, envelope, address)
+        domain = way.domain
         results = await self._run(Stage.RECIPIENT, envelope, recipient)
         known = self._results
         if self._accepted:
@@ -157,6 +175,11 @@ class GatewayConversation:
             self._results = tuple(result for result in self._results if result.recipient != recipient)
         self._results += results
         self._accepted[recipient] = domain
+        self._ways[recipient.domain] = way
+        if notify or original:
+            self._dsn[recipient] = (notify, original)
+        elif self._dsn:
+            self._dsn.pop(recipient, None)
         return _RECIPIENT_OK
 
     async def data(self) -> Reply:
@@ -168,17 +191,35 @@ class GatewayConversation:
 
     async def content(self, body: Body) -> Reply:
         envelope = self._open_envelope()
+        settings = self._plan.settings
         envelope = Envelope(
-            envelope.sender, tuple(self._accepted), envelope.declared_size, envelope.eight_bit, envelope.utf8
+            envelope.sender,
+            tuple(self._accepted),
+            envelope.declared_size,
+            envelope.eight_bit,
+            envelope.utf8,
+            envelope.ret,
+            envelope.envid,
+            self._dsn,
         )
         message = Message(self._id, body)
-        if count_received(message) > self._plan.settings.smtp.max_hop_count:
-            return self._refuse("data", Reply(554, "5.4.6", "too many hops, this mail goes in circles"), envelope)
         if message.header_end >= HEADER_LIMIT or body.head.count(b"\r\n", 0, message.header_end) > HEADER_LINES:
             return self._refuse("data", Reply(554, "5.6.0", "the header section is too large"), envelope)
+        if goes_in_circles(message, settings.gateway, settings.smtp.max_hop_count):
+            return self._refuse("data", Reply(554, "5.4.6", "too many hops, this mail goes in circles"), envelope)
         results = self._results + await self._run(Stage.MESSAGE, envelope, message=message)
         reply, keeps_body = await self._gate.acceptance.accept(
-            self._plan.settings, self._plan.checks, self._session, envelope, self._accepted, message, results
+            Arrival(
+                settings,
+                self._plan.checks,
+                self._session,
+                self._relays,
+                envelope,
+                self._accepted,
+                self._ways,
+                message,
+                results,
+            )
         )
         if keeps_body:
             # The spool took the body's file over; it is not ours to discard any more.
@@ -196,6 +237,8 @@ class GatewayConversation:
             self._draft = None
         self._envelope = None
         self._accepted = {}
+        self._ways = {}
+        self._dsn = {}
         self._results = ()
         self._id = self._session.id
 
@@ -214,7 +257,7 @@ class GatewayConversation:
         self, stage: Stage, envelope: Envelope, recipient: Address | None = None, message: Message | None = None
     ) -> tuple[CheckResult, ...]:
         runner = self._plan.runner
-        if not runner.concerns(stage):
+        if not runner.concerns(stage) or (self._relays and stage is not Stage.MESSAGE):
             return ()
         earlier = self._results if stage > Stage.HELLO else self._session_results
         case = Case(self._session, envelope, recipient, message, earlier)
@@ -245,9 +288,9 @@ class GatewayConversation:
         if not results:
             return None
         settings = self._plan.settings
-        blocking = domain.blocking if domain is not None else settings.blocking
+        threshold = settings.blocking.incoming_threshold if domain is None else blocking_threshold(domain)
         total = score(results, self._plan.checks, domain.weights if domain is not None else {})
-        verdict = judge_early(total, blocking.incoming_threshold)
+        verdict = judge_early(total, threshold)
         if verdict is None or verdict.reply is None:
             return None
         checks = [

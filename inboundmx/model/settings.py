@@ -306,18 +306,25 @@ class Settings:
     def domain(self, name: str, via: str = "") -> DomainSettings | None:
         """What holds for mail of domain ``name``: its own section, that of the nearest name above it that says so for
         its subdomains, ``[domain *]``, or None. A section that is not ``enabled`` is found as well."""
-        found = self.domains.get(name) if not via else None
-        if found is not None:
-            return found
         if via:
             made = {"outbound": self.outgoing, "backup": self.backed_up, "archive": self.archiving}.get(via)
             return None if made is None else replace(made, name=name)
+        found = self.section(name)
+        if found is not None:
+            return found
+        if self.everything is None or not name or name in self.everything.except_:
+            return None
+        return replace(self.everything, name=name)
+
+    def section(self, name: str) -> DomainSettings | None:
+        """The same, of sections that name a domain: without ``[domain *]``."""
+        found = self.domains.get(name)
+        if found is not None:
+            return found
         above = name
         while above:
             _, _, above = above.partition(".")
             found = self.domains.get(above)
             if found is not None and found.subdomains:
                 return replace(found, name=name)
-        if self.everything is None or not name or name in self.everything.except_:
-            return None
-        return replace(self.everything, name=name)
+        return None

@@ -1,7 +1,7 @@
 """Which recipients of a message are judged together.
 
-Knows that what was seen of one recipient is not held against another, and that those of one domain of whom the same was
-seen, as weights go, share a verdict. Does not know what a verdict is.
+Knows that what was seen of one recipient is not held against another, and that those of one domain, reached by one way,
+of whom the same was seen, as weights go, share a verdict. Does not know what a verdict is.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def groups(
     alike: dict[tuple[object, ...], list[Address]] = {}
     for recipient, domain in accepted.items():
         lines = score(own.get(recipient, ()), checks, domain.weights).lines
-        alike.setdefault((domain.name, *((line.check, line.weight) for line in lines)), []).append(recipient)
+        seen = ((line.check, line.weight) for line in lines)
+        alike.setdefault((domain.name, domain.via, *seen), []).append(recipient)
     return [
         Group(
             accepted[recipients[0]],

@@ -11,7 +11,7 @@ from typing import Literal
 
 from inboundmx.model.address import Address
 from inboundmx.model.reply import Reply
-from inboundmx.model.settings import LevelSettings
+from inboundmx.model.settings import DomainSettings, LevelSettings
 from inboundmx.model.verdict import Action, Level, Score, Verdict, written_weight
 
 Disposition = Literal["deliver", "discard", "hold", "quarantine", "reject"]
@@ -21,6 +21,12 @@ DEFAULT_REJECT_TEXT = "message refused as spam"
 
 # What wins when a level joins several: what refuses openly, then what keeps the mail longest, then what loses it.
 _PRECEDENCE: tuple[Disposition, ...] = ("reject", "quarantine", "hold", "discard")
+
+
+def blocking_threshold(domain: DomainSettings) -> float:
+    """The blocking sum at which mail for ``domain`` is refused: mail that leaves us has one of its own."""
+    blocking = domain.blocking
+    return blocking.outgoing_threshold if domain.via == "outbound" else blocking.incoming_threshold
 
 
 def judge(score: Score, levels: Sequence[LevelSettings], blocking_threshold: float) -> Verdict:

@@ -14,7 +14,7 @@ from inboundmx.model.finding import CheckResult, Finding, Stage
 from inboundmx.model.settings import CheckSettings, DomainSettings
 from inboundmx.model.verdict import Verdict, Weight
 from inboundmx.policy.grouping import groups
-from inboundmx.policy.judging import judge
+from inboundmx.policy.judging import blocking_threshold, judge
 from inboundmx.policy.scoring import score
 
 
@@ -64,7 +64,7 @@ def _settled(
     if decisions:
         return False
     now, *extremes = (
-        judge(score(each, checks, domain.weights), domain.levels, domain.blocking.incoming_threshold)
+        judge(score(each, checks, domain.weights), domain.levels, blocking_threshold(domain))
         for each in (results, lightest, heaviest)
     )
     return all(_alike(now, other) for other in extremes)

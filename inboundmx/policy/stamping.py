@@ -82,7 +82,7 @@ def stamp(
     end = message.header_end
     if tags or suspicious(head, end):
         before = head[:end]
-        after = edited(before, _our_names(gateway), tags)
+        after = edited(before, our_names(gateway), tags)
         if after != before:
             return Content(stamps + after, end, body)
     return Content(stamps, 0, body)
@@ -93,7 +93,8 @@ def host_name(gateway: GatewaySettings, session: Session) -> str:
     return gateway.hostnames.get(session.local_ip, gateway.hostname)
 
 
-def _our_names(gateway: GatewaySettings) -> frozenset[str]:
+def our_names(gateway: GatewaySettings) -> frozenset[str]:
+    """All we are called, in small letters, without a dot at the end."""
     names = (gateway.hostname, *gateway.hostnames.values())
     return frozenset(name.lower().rstrip(".") for name in names if name)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from fakes.routes import FakeRoutes
 from fakes.spool import FakeSpool
 from twisted.internet.defer import Deferred
 
 from inboundmx.checks.registry import KINDS
 from inboundmx.checks.runner import Runner
 from inboundmx.intake.acceptance import Acceptance
+from inboundmx.intake.admission import Admission
 from inboundmx.intake.conversation import GatewayReception, Plan
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Handover, Host, Parcel, Route
@@ -82,9 +84,22 @@ class FakeCourier:
     def __init__(self) -> None:
         self.handover: Any = Handover("delivered", HOST, Reply(250, "2.0.0", "taken"))
         self.parcels: list[Parcel] = []
+        self.routes: list[Route] = []
+        self.limits: dict[str, int] = {}
+        self.asked: list[tuple[str, int, bool]] = []
+
+    def unable(self, route: Route, size: int, utf8: bool) -> Reply | None:
+        """As if all hosts of the domains in ``limits`` were down, and had taken so many octets and no SMTPUTF8."""
+        self.asked.append((route.domain, size, utf8))
+        if route.domain not in self.limits:
+            return None
+        if utf8:
+            return Reply(553, "5.6.7", "no SMTPUTF8 there")
+        return Reply(552, "5.3.4", "too large there") if size > self.limits[route.domain] else None
 
     async def hand_over(self, parcel: Parcel, route: Route) -> Handover:
         self.parcels.append(parcel)
+        self.routes.append(route)
         return await self.handover if isinstance(self.handover, Deferred) else self.handover
 
 
@@ -111,20 +126,32 @@ class FakeDraft:
 class Gate:
     """Everything, and ``talk``: a conversation whose questions are answered at once."""
 
-    def __init__(self, given: Settings) -> None:
+    def __init__(self, given: Settings, session: Session = SESSION) -> None:
         self.settings = given
         self.clock = FakeClock()
         self.chance = FakeChance()
         self.journal = FakeJournal()
         self.spool = FakeSpool()
+        self.routes = FakeRoutes()
         self.courier = FakeCourier()
         self.deliveries = FakeDeliveries()
         self.drafts: list[FakeDraft] = []
         runner = Runner([(one, KINDS[one.kind](one.options)) for one in given.checks], self.clock)
         plan = Plan(given, runner, {one.name: one for one in given.checks})
-        acceptance = Acceptance(self.courier, self.spool, self.deliveries, self.journal, self.clock, self.chance)
-        self.reception = GatewayReception(plan, acceptance, self.spool, self, self.journal, self.clock, self.chance)
-        self.conversation = self.reception.conversation(SESSION)
+        acceptance = Acceptance(
+            self.routes, self.courier, self.spool, self.deliveries, self.journal, self.clock, self.chance
+        )
+        self.reception = GatewayReception(
+            plan,
+            Admission(self.routes, self.courier),
+            acceptance,
+            self.spool,
+            self,
+            self.journal,
+            self.clock,
+            self.chance,
+        )
+        self.conversation = self.reception.conversation(session)
 
     def draft(self, id: str) -> FakeDraft:
         self.drafts.append(FakeDraft())

@@ -1,0 +1,122 @@
+"""One message at its final dot: what is known of it, and what was decided of it for whom.
+
+Knows how recipients are judged together, and what every event tells of a message. Does not know what is done with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from inboundmx.intake.admission import Way
+from inboundmx.model.address import Address, written
+from inboundmx.model.custody import Content
+from inboundmx.model.envelope import Envelope
+from inboundmx.model.finding import CheckResult
+from inboundmx.model.message import Message
+from inboundmx.model.reply import Reply
+from inboundmx.model.session import Session
+from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
+from inboundmx.model.verdict import Verdict
+from inboundmx.policy.grouping import groups
+from inboundmx.policy.judging import blocking_threshold, disposition, judge
+from inboundmx.policy.scoring import score
+from inboundmx.policy.stamping import stamp
+
+
+class Arrival(NamedTuple):
+    """What reception hands over. ``relays``: the client may send out through us. ``accepted`` are the recipients with
+    the settings of their domains, ``ways`` those domains with their routes, ``results`` those of all stages."""
+
+    settings: Settings
+    checks: Mapping[str, CheckSettings]
+    session: Session
+    relays: bool
+    envelope: Envelope
+    accepted: Mapping[Address, DomainSettings]
+    ways: Mapping[str, Way]
+    message: Message
+    results: Sequence[CheckResult]
+
+
+class Lot(NamedTuple):
+    """Recipients of one domain of whom the same was seen: they share a route, a verdict, the stamps and the fate: what
+    is done if the message is not refused as a whole."""
+
+    domain: DomainSettings
+    recipients: tuple[Address, ...]
+    results: Sequence[CheckResult]
+    verdict: Verdict
+    fate: str
+
+
+class Judged(NamedTuple):
+    """The message, judged: its lots, and what is to be transmitted to each; ``facts`` is what every event tells."""
+
+    arrival: Arrival
+    lots: Sequence[Lot]
+    contents: Sequence[Content]
+    facts: dict[str, Any]
+
+
+def lots_of(arrival: Arrival) -> list[Lot]:
+    lots = []
+    for domain, recipients, seen in groups(arrival.results, arrival.checks, arrival.accepted):
+        verdict = judge(score(seen, arrival.checks, domain.weights), domain.levels, blocking_threshold(domain))
+        # Where it is refused, the actions do not matter; refused to some alone, it is quarantined for them.
+        fate = disposition(verdict.actions) if verdict.reply is None else "quarantine"
+        lots.append(Lot(domain, recipients, seen, verdict, fate))
+    return lots
+
+
+def refusal(lots: Sequence[Lot]) -> Reply | None:
+    """One final dot has one answer: all refuse, or any defers."""
+    replies = [lot.verdict.reply for lot in lots]
+    deferring = next((reply for reply in replies if reply is not None and reply.temporary), None)
+    if deferring is not None:
+        return deferring
+    return replies[0] if all(reply is not None for reply in replies) else None
+
+
+def stamped(arrival: Arrival, lots: Sequence[Lot], now: float) -> list[Content]:
+    only = arrival.envelope.recipients[0] if len(arrival.envelope.recipients) == 1 else None
+    return [
+        stamp(arrival.message, arrival.session, arrival.envelope, lot.verdict, lot.results, arrival.settings, now, only)
+        for lot in lots
+    ]
+
+
+def facts_of(arrival: Arrival, lots: Sequence[Lot]) -> dict[str, Any]:
+    """What every event about this message tells, judged as the first of ``lots``. The same for the log, the ledger and
+    ``explain``."""
+    session, envelope = arrival.session, arrival.envelope
+    facts = {
+        "session": session.id,
+        "ip": session.peer_ip,
+        "helo": session.hello,
+        "tls": session.tls,
+        "sender": written(envelope.sender),
+        "recipients": [str(r) for r in envelope.recipients],
+        "size": arrival.message.body.size,
+        **judged(lots[0]),
+    }
+    if len(lots) == 1 and lots[0].domain.via:
+        facts["via"] = lots[0].domain.via
+    if arrival.relays:
+        facts["relay"] = f"granted to {session.authenticated_as or 'its address'}"
+    return facts
+
+
+def judged(lot: Lot) -> dict[str, Any]:
+    """What the checks said of a lot, and what follows for it."""
+    total = lot.verdict.score
+    return {
+        "checks": [
+            [line.check, line.outcome, line.weight, result.finding.detail]
+            for line, result in zip(total.lines, lot.results, strict=True)
+        ],
+        "score": total.filtering,
+        "blocking": total.blocking,
+        "spam_level": lot.verdict.level.word,
+        "actions": [str(action) for action in lot.verdict.actions],
+    }

@@ -1,0 +1,43 @@
+"""Who may send out through us.
+
+Knows that an operator's list of networks and authentication grant it, and nothing else: what a client says of itself in
+HELO, MAIL or Received never does. Does not know where the mail goes then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from inboundmx.model.session import Session
+from inboundmx.model.settings import Network, RelaySettings
+
+
+def may_relay(session: Session, settings: RelaySettings) -> bool:
+    """``session.peer_ip`` is the peer of the TCP connection, or the one that a PROXY header named."""
+    return bool(session.authenticated_as) or within(session.peer_ip, settings.allow)
+
+
+def within(peer: str, networks: Iterable[Network]) -> bool:
+    """Whether an address as text is in any of them; an IPv4 one that came mapped into IPv6 counts as what it is. What
+    is no address, such as the peer of a local socket, is in none."""
+    if not networks:
+        return False
+    address = _address(peer)
+    return address is not None and any(address in network for network in networks)
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two texts are the same address, however it is written."""
+    address = _address(one)
+    return address is not None and address == _address(other)
+
+
+@lru_cache(maxsize=1024)
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
