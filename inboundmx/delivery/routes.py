@@ -49,7 +49,8 @@ from inboundmx.prompt import promptly
 
 
 class RouteFinder:
-    """Implements ports.Routes. ``own``: our addresses as text, to which those and the names of ``[gateway]`` are added.
+    """Implements ports.Routes. Each that takes turns should have one of its own: a route that was found and then not
+    used is a turn as well. ``own``: our addresses as text, to which those and the names of ``[gateway]`` are added.
     ``loads``: how many messages wait in the spool of the gateway ``[outbound NAME]``, None when that is not known.
     ``forbidden``: the addresses that no direct delivery goes to, whatever an MX set says."""
 

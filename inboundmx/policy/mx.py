@@ -151,7 +151,7 @@ def backup_hosts(
 
     def primary(address: str) -> bool:
         ip = ip_address(address)
-        return address not in own and any(ip in network for network in primaries)
+        return any(ip in network for network in primaries)
 
     ours = _our_preference(found, own)
     others = [each for each in found if not _is_ours(each, own)]

@@ -66,6 +66,8 @@ ZONE: Zone = {
     "backed-other.test": {"MX": [(10, "mx.one.test"), (20, OTHER_NAME)]},
     "backed-address.test": {"MX": [(10, "mx.one.test"), (20, "alike.test")]},
     "alike.test": {"A": [BEHIND]},
+    "backed-local.test": {"MX": [(10, "mx.one.test"), (20, "local.test")]},
+    "local.test": {"A": [LOCAL]},
     "backed-by-worse.test": {"MX": [(10, NAME), (20, "mx.one.test")]},
     "stranger.test": {"MX": [(10, "mx.stranger.test"), (20, NAME)]},
     "mx.stranger.test": {"A": [STRANGER]},
@@ -86,7 +88,7 @@ class Finding:
             lambda: self.settings,
             self.resolver,
             options.pop("chance", FakeChance()),
-            lambda: [BEHIND, LOCAL],
+            lambda: [BEHIND],
             self.loads.get,
             **options,
         )
@@ -373,12 +375,13 @@ def test_a_backup_route() -> None:
 
 def test_a_primary_is_named_only_where_its_certificate_must_have_the_name() -> None:
     """Else it would have connections, limits and a breaker for each of the names that its domains have for it."""
-    verified = replace(SETTINGS, backed_up=replace(SETTINGS.backed_up, tls="verified"))
+    verified = replace(SETTINGS, backed_up=replace(SETTINGS.backed_up, tls="verified", client_facts="xclient"))
     route = Finding(verified).find("backed.test", "backup")
     assert route.hosts == (Host(P6, name="mx.one.test"), Host(P, name="mx.one.test"))
+    assert route.terms == Terms("verified", sources=SOURCES, client_facts="xclient")
 
 
-@pytest.mark.parametrize("name", ["backed.test", "backed-other.test", "backed-address.test"])
+@pytest.mark.parametrize("name", ["backed.test", "backed-other.test", "backed-address.test", "backed-local.test"])
 def test_we_are_backup_by_any_name_or_address(name: str) -> None:
     assert addresses(Finding().find(name, "backup")) == f"{P6} {P}"
 

@@ -234,6 +234,9 @@ def test_a_host_with_many_addresses_leaves_room_for_others() -> None:
     some = direct_hosts([ex(10, "a", *many), ex(20, "b", P), ex(30, "c", *many, P2)], OWN)
     assert [host.name for host in some] == ["a"] * 8 + ["b", "c"]
     assert [host.name for host in direct_hosts([ex(10, "b", P), ex(20, "a", *many)], OWN)] == ["b"] + ["a"] * 9
+    more = [f"192.0.2.{n}" for n in range(30)]
+    three = direct_hosts([ex(10, "a", *many), ex(20, "b", *more), ex(30, "c", "10.0.0.1")], OWN)
+    assert [host.name for host in three] == ["a"] * 6 + ["b"] * 3 + ["c"]
     # One of each family at least, however many hosts there are.
     crowd = direct_hosts([ex(n, f"h{n}", f"2001:db8::{n + 1}", f"192.0.2.{n}") for n in range(20)], OWN)
     assert [host.name for host in crowd] == [f"h{n // 2}" for n in range(ADDRESSES_LIMIT)]
