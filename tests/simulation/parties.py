@@ -1,0 +1,245 @@
+"""Who talks to the gateway: strangers that send, and primaries that receive, each with its moods.
+
+Both speak SMTP by the letter, written apart from the gateway's own code. What a primary takes and what a stranger is
+told goes into the ``World``'s books.
+"""
+
+from __future__ import annotations
+
+import re
+
+OK, DROP, SILENT = "ok", "drop", "silent"
+# What may go wrong with one answer of a primary in trouble; the words say what is done instead.
+TROUBLES = (DROP, SILENT, "451 4.3.0 trouble", "421 4.3.2 closing", "garbage")
+GONE = "gone-"
+
+
+class Primary:
+    """A host that takes mail. ``trouble`` is how likely each answer goes wrong; ``greylists``: 450 for who is new."""
+
+    def __init__(self, world, name):
+        self.world = world
+        self.name = name
+        self.reachable = "up"
+        self.trouble = 0.0
+        self.greylists = False
+        self.refuses_us = False
+        self.seen: dict[str, float] = {}
+
+    def protocol(self):
+        return PrimaryTalk(self)
+
+
+class PrimaryTalk:
+    def __init__(self, host: Primary):
+        self.host = host
+        self.chance = host.world.chance
+        self.buffer = b""
+        self.in_data = False
+        # It hangs: nothing more is answered on this connection.
+        self.hangs = False
+        self.begin()
+
+    def begin(self):
+        self.sender = None
+        self.recipients: list[str] = []
+
+    def makeConnection(self, transport):
+        self.transport = transport
+        self.answer("220 primary.example ESMTP" if not self.host.refuses_us else "554 5.7.1 go away")
+
+    def connectionLost(self, reason):
+        pass
+
+    def dataReceived(self, octets):
+        self.buffer += octets
+        while True:
+            if self.in_data:
+                end = self.buffer.find(b"\r\n.\r\n")
+                if self.buffer.startswith(b".\r\n"):
+                    content, self.buffer = b"", self.buffer[3:]
+                elif end >= 0:
+                    content, self.buffer = self.buffer[: end + 2], self.buffer[end + 5 :]
+                else:
+                    return
+                self.in_data = False
+                self.content(content.replace(b"\r\n..", b"\r\n."))
+            elif b"\r\n" in self.buffer:
+                line, self.buffer = self.buffer.split(b"\r\n", 1)
+                self.command(line.decode())
+            else:
+                return
+            if self.transport.disconnecting:
+                return
+
+    def answer(self, line):
+        """Says it, or what its trouble makes of it. Whether it was said."""
+        if self.hangs:
+            return False
+        if self.chance.random() < self.host.trouble:
+            what = self.chance.choice(TROUBLES)
+            if what == DROP:
+                self.transport.abortConnection()
+            elif what == "garbage":
+                self.transport.write(b"\xff\x00 what?\r\n")
+            elif what == SILENT:
+                self.hangs = True
+            else:
+                self.transport.write(what.encode() + b"\r\n")
+                if what.startswith("421"):
+                    self.transport.loseConnection()
+            return False
+        self.transport.write(line.encode() + b"\r\n")
+        return True
+
+    def command(self, line):
+        verb = line.split(" ")[0].upper()
+        if verb == "EHLO":
+            self.answer("250-primary.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 100000000")
+        elif verb == "MAIL":
+            self.begin()
+            if self.answer("250 2.1.0 ok"):
+                self.sender = re.search("<(.*)>", line)[1]
+        elif verb == "RCPT":
+            self.recipient(re.search("<(.*)>", line)[1])
+        elif verb == "DATA":
+            if not self.recipients:
+                self.answer("554 5.5.1 nobody")
+            elif self.answer("354 go on"):
+                self.in_data = True
+        elif verb == "RSET":
+            self.begin()
+            self.answer("250 2.0.0 ok")
+        elif verb == "QUIT":
+            self.transport.write(b"221 2.0.0 bye\r\n")
+            self.transport.loseConnection()
+        else:
+            self.answer("500 5.5.2 what?")
+
+    def recipient(self, address):
+        if self.sender is None:
+            self.answer("503 5.5.1 MAIL first")
+        elif address.startswith(GONE):
+            self.answer("550 5.1.1 no such user")
+        elif self.host.greylists and address not in self.host.seen:
+            self.host.seen[address] = 0.0
+            self.answer("450 4.7.1 greylisted")
+        elif self.answer("250 2.1.5 ok"):
+            self.recipients.append(address)
+
+    def content(self, octets):
+        world = self.host.world
+        sender, recipients = self.sender, self.recipients
+        self.begin()
+        if self.chance.random() < self.host.trouble / 2:
+            self.answer("451 4.3.0 not now")
+            return
+        book = [world.arrived(self.host, sender, recipient, octets) for recipient in recipients]
+        self.transport.other.awaited = book
+        if not self.answer("250 2.0.0 taken"):
+            self.transport.other.awaited = ()
+
+
+class Stranger:
+    """One message on its way to us: tries until it hears a 250 or a 5xx, gives up after a few tries."""
+
+    TRIES = 6
+
+    def __init__(self, world, serial, sender, recipients, parameters=""):
+        self.world = world
+        self.serial = serial
+        self.sender = sender
+        self.left = list(recipients)
+        self.parameters = parameters
+        self.tries = 0
+
+    def go(self):
+        self.tries += 1
+        self.world.visit(Visit(self))
+
+    def ended(self, again):
+        if again and self.tries < self.TRIES and self.left:
+            self.world.time.later(self.world.chance.uniform(960, 2400), self.go)
+
+
+class Visit:
+    """One connection of a stranger."""
+
+    def __init__(self, stranger: Stranger):
+        self.stranger = stranger
+        self.chance = stranger.world.chance
+        self.steps = ["EHLO stranger.example"]
+        self.accepted: list[str] = []
+        self.refused: list[str] = []
+        self.asked = ""
+        self.buffer = b""
+        self.over = False
+        self.key = f"{stranger.serial}-{stranger.tries}"
+
+    def makeConnection(self, transport):
+        self.transport = transport
+
+    def connectionLost(self, reason):
+        self.end(True)
+
+    def end(self, again):
+        if not self.over:
+            self.over = True
+            self.stranger.left = [r for r in self.stranger.left if r not in self.refused]
+            self.stranger.ended(again)
+
+    def dataReceived(self, octets):
+        self.buffer += octets
+        while b"\r\n" in self.buffer and not self.over:
+            line, self.buffer = self.buffer.split(b"\r\n", 1)
+            if line[3:4] != b"-":
+                self.heard(int(line[:3]), line.decode())
+
+    def say(self, line):
+        self.asked = line
+        self.transport.write(line.encode() + b"\r\n")
+
+    def heard(self, code, line):
+        if self.chance.random() < 0.005:
+            self.transport.abortConnection()
+            self.end(True)
+            return None
+        asked, recipients = self.asked.split(" ")[0], self.stranger.left
+        if not asked:
+            return self.say("EHLO stranger.example") if code == 220 else self.quit(True)
+        if asked == "EHLO":
+            self.waiting = list(recipients)
+            return self.say(f"MAIL FROM:<{self.stranger.sender}>")
+        if asked == "MAIL" and code == 250:
+            return self.next_recipient()
+        if asked == "RCPT":
+            address = re.search("<(.*)>", self.asked)[1]
+            if code == 250:
+                self.accepted.append(address)
+            elif code >= 500:
+                self.refused.append(address)
+            return self.next_recipient()
+        if asked == "DATA" and code == 354:
+            self.asked = "."
+            self.transport.write(self.stranger.world.letter(self) + b".\r\n")
+            return None
+        if asked == ".":
+            self.stranger.world.told(self, code, line)
+            if code == 250:
+                self.stranger.left = [r for r in recipients if r not in self.accepted]
+            elif code >= 500:
+                self.refused += self.accepted
+            return self.quit(bool(self.stranger.left))
+        return self.quit(code < 500)
+
+    def next_recipient(self):
+        if self.waiting:
+            return self.say(f"RCPT TO:<{self.waiting.pop(0)}>{self.stranger.parameters}")
+        if self.accepted:
+            return self.say("DATA")
+        return self.quit(True)
+
+    def quit(self, again):
+        self.transport.write(b"QUIT\r\n")
+        self.transport.loseConnection()
+        self.end(again)

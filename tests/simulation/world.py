@@ -1,0 +1,372 @@
+"""A whole gateway in a faked world, driven by a seed: strangers, primaries, troubles, crashes; and the books of it all.
+
+Real are the SMTP server and client, reception, checks, policy and deliveries. Faked are time, network, chance, and a
+spool that forgets what was not committed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from fakes.archive import FakeArchive
+from fakes.checks import FakeContents, FakeOffload
+from fakes.resolver import FakeResolver
+from fakes.spool import FakeBodies, FakeSpool
+from fakes.state import FakeStateStore
+from network import End, Life, Network, Time
+from parties import GONE, Primary, Stranger, Visit
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, succeed
+
+from inboundmx.app.inside import Inside, Outside
+from inboundmx.checks.api import Tools
+from inboundmx.delivery.pausing import Pauses
+from inboundmx.model.custody import State, Status
+from inboundmx.ports import StorageFull, Unavailable
+from inboundmx.smtp.client import SmtpTransmitter
+from inboundmx.smtp.server import SmtpServerFactory
+
+HOUR, DAY = 3600.0, 86400.0
+OURS = "192.0.2.1"
+PRIMARIES = {name: f"198.51.100.{number}" for number, name in enumerate(("one", "two", "three", "senders"), 1)}
+INI = f"""
+[gateway]
+hostname = mx.gateway.example
+workers = 0
+[delivery]
+tls = none
+[domain a.example]
+primary = {PRIMARIES["one"]}
+greylisting = no
+bounce = always
+[domain b.example]
+primary = {PRIMARIES["one"]} {PRIMARIES["two"]}
+handover = spool
+greylisting = no
+bounce = always
+[domain c.example]
+mode = backup
+primary = {PRIMARIES["three"]}
+greylisting = no
+[domain d.example]
+primary = {PRIMARIES["two"]}
+[domain sender.example]
+primary = {PRIMARIES["senders"]}
+handover = spool
+greylisting = no
+[check greylist]
+use = greylist
+"""
+DOMAINS = ("a.example", "b.example", "c.example", "d.example")
+
+
+class SimulatedChance:
+    """ports.Chance from the world's generator."""
+
+    LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+
+    def __init__(self, chance: random.Random):
+        self.chance = chance
+        self.uniform = chance.uniform
+
+    def token(self, length):
+        return "".join(self.chance.choices(self.LETTERS, k=length))
+
+    def shuffled(self, items):
+        return self.chance.sample(list(items), len(items))
+
+
+class SimulatedSpool(FakeSpool):
+    """Commits reach the disk a moment later, together; a crash in between loses them."""
+
+    def __init__(self, chance):
+        super().__init__(automatic=False)
+        self.chance = chance
+        self.life: Any = None
+        # Since when something is decided that could not be written; never, while all is.
+        self.failing_since = float("inf")
+
+    def begin(self, life):
+        self.crash()
+        self.life = life
+        # As the real one: told of what was owed, and could be written at last.
+        self.written_late = lambda entries: None
+
+    def sync(self):
+        late = [deposit.entry for change in self._owed for deposit in change.add] if self.failure is None else []
+        super().sync()
+        if self.failure is None:
+            self.failing_since = float("inf")
+        if late:
+            self.written_late(late)
+
+    def commit(self, change):
+        self.life.call_later(self.chance.choice((0.0, 0.002, 0.03)), self.sync)
+        return super().commit(change)
+
+    def remove_soon(self, id):
+        super().remove_soon(id)
+        self.life.call_later(0.2, self.sync)
+
+    def content(self, id):
+        read = super().content(id)
+        if self.chance.random() < 0.5:
+            return read
+        later: Deferred[Any] = Deferred()
+        self.life.call_later(0.003, read.addBoth, lambda result: None if later.called else later.callback(result))
+        return later
+
+    def on_disk(self):
+        return [stored[0] for stored in self._disk.values()]
+
+
+class Books:
+    """ports.Journal. Only what must never happen, and what ends a recipient's story, is kept."""
+
+    def __init__(self):
+        self.faults: list[Any] = []
+        self.dropped: set[tuple[str, str]] = set()
+        self.notified: set[tuple[str, str]] = set()
+        self.events: Counter[str] = Counter()
+
+    def record(self, event, id, fields, *, level="info"):
+        self.events[event] += 1
+        if event == "fault":
+            self.faults.append(dict(fields))
+        if event == "failed" and fields["fate"] in ("dropped", "notify"):
+            ends = self.dropped if fields["fate"] == "dropped" else self.notified
+            ends.update((id, recipient) for recipient in fields["recipients"])
+        if event == "expired":
+            self.dropped.update((id, recipient) for recipient in fields["recipients"])
+
+
+@dataclass
+class Arrival:
+    """``confirmed_at``: when the primary's 250 came to a living gateway."""
+
+    key: str
+    recipient: str
+    confirmed_at: float | None = None
+
+
+class World:
+    def __init__(self, seed, settings, inside=Inside):
+        self.seed = seed
+        self.chance = random.Random(seed)
+        self.time = Time()
+        self.network = Network(self.time, self.chance)
+        self.network.passed = self._passed
+        self.settings = settings
+        self.books = Books()
+        self.spool = SimulatedSpool(self.chance)
+        self.primaries = {name: Primary(self, name) for name in PRIMARIES}
+        self.network.hosts = {(ip, 25): self.primaries[name] for name, ip in PRIMARIES.items()}
+        self.letters: dict[str, bytes] = {}
+        self.senders: dict[str, str] = {}
+        self.promised: dict[tuple[str, str], str] = {}
+        self.arrivals: dict[tuple[str, str], list[Arrival]] = defaultdict(list)
+        self.resurrected: Counter[tuple[str, str]] = Counter()
+        self.notices: dict[str, list[bytes]] = defaultdict(list)
+        self.wrong: list[str] = []
+        self._made = inside
+        self._state: Any = None
+        self.begin()
+
+    # --- the gateway --------------------------------------------------------------------------------------------------
+
+    def begin(self):
+        """A process starts with what is on the disk."""
+        self.life = life = Life(self.time, self.network, OURS)
+        self.spool.begin(life)
+        self._state = self._state or FakeStateStore(life)
+        self._state._clock = life
+        chance = SimulatedChance(self.chance)
+        contents = FakeContents()
+        tools = Tools(
+            self.settings,
+            life,
+            FakeResolver(),
+            self._state,
+            None,
+            FakeOffload(),
+            contents,
+            None,  # type: ignore[arg-type]
+        )
+        transmitter = SmtpTransmitter(life, life, "mx.gateway.example", "")
+        pauses = Pauses(life, self.books, lambda kept: succeed(None))
+        outside = Outside(
+            life, chance, self.books, self.spool, FakeBodies(), transmitter, tools, pauses, archive=FakeArchive()
+        )
+        self.inside = self._made(outside)
+        self.spool.written_late = self.inside.deliveries.deposited
+        self.factory = SmtpServerFactory(self.inside.reception, life, chance, self.settings)
+        self.inside.start()
+
+    def crash(self):
+        """The power goes. What was confirmed to us and is not on the disk yet will be sent again: the window is the
+        last second, or as long as the disk failed."""
+        for entry in self.spool.on_disk():
+            for recipient in entry.recipients:
+                if recipient.status is Status.PENDING:
+                    self._resurrect(entry.message_id, str(recipient.address))
+        self.network.kill(self.life)
+        self.begin()
+
+    def _resurrect(self, id, recipient):
+        for (key, to), told in self.promised.items():
+            if told == id and to == recipient and any(map(self._unwritten, self.arrivals[key, to])):
+                self.resurrected[key, to] += 1
+
+    def _unwritten(self, arrival):
+        since = arrival.confirmed_at
+        return since is not None and (self.time.at - since <= 1.0 or self.spool.failing_since <= since)
+
+    def restart(self):
+        """SIGTERM, and a new process within ten seconds."""
+        self.inside.hurry()
+        life, inside = self.life, self.inside
+        self.factory.drain(3.0)
+        self.time.later(4.5, lambda: inside.stop() if life.alive else None)
+        self.time.later(10.0, lambda: self.crash() if self.life is life else None)
+
+    def visit(self, visit: Visit):
+        """A stranger connects."""
+        peer = IPv4Address("TCP", "203.0.113.7", 4000)
+        network, life = self.network, self.life
+        ours = End(network, life, IPv4Address("TCP", OURS, 25), peer)
+        theirs = End(network, None, peer, IPv4Address("TCP", OURS, 25))
+        network.join(ours, self.factory.buildProtocol(peer), theirs, visit)
+
+    # --- the books ----------------------------------------------------------------------------------------------------
+
+    def letter(self, visit):
+        lines = [
+            f"X-Key: {visit.key}",
+            f"From: <{visit.stranger.sender or 'nobody@stranger.example'}>",
+            "",
+            ".dots",
+            ".",
+            "end",
+        ]
+        lines += ["x" * self.chance.randrange(70)] * self.chance.choice((0, 1, 40))
+        octets = "".join(f"{line}\r\n" for line in lines).encode()
+        self.letters[visit.key] = octets
+        self.senders[visit.key] = visit.stranger.sender
+        return octets.replace(b"\r\n.", b"\r\n..")
+
+    def told(self, visit, code, line):
+        if code == 250:
+            for recipient in visit.accepted:
+                self.promised[visit.key, recipient] = line.split()[-1]
+
+    def arrived(self, host, sender, recipient, octets):
+        if b"multipart/report" in octets:
+            if sender:
+                self.wrong.append("a notice with a sender")
+            self.notices[recipient].append(octets)
+            return Arrival("", recipient)
+        key = octets.partition(b"X-Key: ")[2].partition(b"\r\n")[0].decode()
+        if not octets.endswith(self.letters.get(key, b"?")):
+            self.wrong.append(f"{key} for {recipient} was altered")
+        arrival = Arrival(key, recipient)
+        self.arrivals[key, recipient].append(arrival)
+        return arrival
+
+    def _passed(self, end, octets):
+        for arrival in getattr(end, "awaited", ()):
+            arrival.confirmed_at = self.time.at
+        end.awaited = ()
+
+    # --- what happens -------------------------------------------------------------------------------------------------
+
+    def live(self, days=1.0, messages=25):
+        chance, end = self.chance, days * DAY
+        for serial in range(messages):
+            sender = chance.choice(
+                (f"s{serial}@sender.example", f"s{serial}@sender.example", f"s{serial}@else.example", "")
+            )
+            names = [
+                chance.choice(("ann", "bob", GONE + "eve")) + str(serial) for _ in range(chance.choice((1, 1, 2, 3)))
+            ]
+            domain = chance.choice(DOMAINS)
+            recipients = {f"{name}@{chance.choice((domain, domain, chance.choice(DOMAINS)))}" for name in names}
+            stranger = Stranger(self, serial, sender, sorted(recipients))
+            self.time.later(chance.uniform(0, end), stranger.go)
+        for primary in self.primaries.values():
+            self._moods(primary, end)
+        for _ in range(chance.randrange(4)):
+            self.time.later(chance.uniform(0, end), chance.choice((self.crash, self.crash, self.restart)))
+        for _ in range(chance.randrange(3)):
+            at = chance.uniform(0, end)
+            self.time.later(
+                at, self._disk, chance.choice((StorageFull("no room on the disk"), Unavailable("it fails")))
+            )
+            self.time.later(at + chance.choice((1, 60, HOUR)), self._disk, None)
+        for _ in range(chance.randrange(2)):
+            self.time.later(chance.uniform(0, end), self._jump, chance.choice((-HOUR, HOUR, -DAY, DAY)))
+        self.time.run(end)
+        self._heal()
+        self.time.run(end + 8 * DAY)
+
+    def _moods(self, primary, end):
+        at = self.chance.expovariate(1 / (4 * HOUR))
+        while at < end:
+            self.time.later(at, self._mood, primary)
+            at += self.chance.expovariate(1 / (4 * HOUR))
+
+    def _mood(self, primary):
+        primary.reachable = self.chance.choice(("up", "up", "up", "down", "silent"))
+        primary.trouble = self.chance.choice((0.0, 0.0, 0.02, 0.2))
+        primary.greylists = self.chance.random() < 0.2
+        primary.refuses_us = self.chance.random() < 0.1
+
+    def _disk(self, failure):
+        self.spool.failure = failure
+        if failure is not None:
+            self.spool.failing_since = min(self.spool.failing_since, self.time.at)
+
+    def _jump(self, seconds):
+        self.time.jumped += seconds
+
+    def _heal(self):
+        self.spool.failure = None
+        for primary in self.primaries.values():
+            primary.reachable, primary.trouble, primary.greylists, primary.refuses_us = "up", 0.0, False, False
+
+    # --- what must be true --------------------------------------------------------------------------------------------
+
+    def verdict(self):
+        """Everything that is wrong, in words; empty when the world is in order."""
+        wrong = [*self.wrong, *(f"fault: {fault}" for fault in self.books.faults)]
+        kept = {
+            (entry.message_id, str(recipient.address))
+            for entry in self.spool.entries()
+            if entry.state is not State.ACTIVE
+            for recipient in entry.pending
+        }
+        wrong += [f"still active: {e}" for e in self.spool.entries() if e.state is State.ACTIVE]
+        for (key, recipient), id in self.promised.items():
+            sender = self.senders[key]
+            if self.arrivals.get((key, recipient)) or (id, recipient) in kept or self._dropped(id, recipient, sender):
+                continue
+            if not self._told(id, recipient, sender):
+                wrong.append(f"lost: {key} for {recipient} from <{sender}>, promised as {id}")
+        for (key, recipient), arrivals in self.arrivals.items():
+            unconfirmed = sum(arrival.confirmed_at is None for arrival in arrivals)
+            explained = unconfirmed + self.resurrected[key, recipient]
+            if len(arrivals) - 1 > explained:
+                wrong.append(f"{key} came {len(arrivals)} times to {recipient}, {explained} explained")
+        wrong += [f"a notice to {recipient}" for recipient in self.notices if not recipient.endswith("@sender.example")]
+        return wrong
+
+    def _dropped(self, id, recipient, sender):
+        return not sender and (id, recipient) in self.books.dropped
+
+    def _told(self, id, recipient, sender):
+        """A sender elsewhere cannot be looked over the shoulder: for it the record must do."""
+        if sender.endswith("@else.example"):
+            return (id, recipient) in self.books.notified
+        return any(f"; {recipient}\r\n".encode() in notice for notice in self.notices.get(sender, ()))
