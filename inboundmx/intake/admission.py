@@ -42,8 +42,8 @@ class Admission:
     ) -> Way | Reply:
         """The way of a recipient who is taken, or the refusal. ``relays``: the client, at address ``peer``, may send
         out through us. ``known`` are the ways found in this transaction, by domain."""
-        way = known.get(recipient.domain) if routable(recipient) else None
-        if way is None:
+        way = known.get(recipient.domain)
+        if way is None or not routable(recipient):
             domain = destination(recipient, settings, relays, peer)
             if domain is None:
                 return refusal(recipient)

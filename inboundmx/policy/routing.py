@@ -58,13 +58,13 @@ def destination(address: Address, settings: Settings, relays: bool = False, peer
     Its ``via`` says what it is: a domain of ours, one that mail leaves us for, or, where it is ``backup``, one that is
     taken only if its MX set makes us its backup: that remains to be asked.
     """
-    if not routable(address):
-        return None
     name = address.domain
     found = settings.section(name)
     if found is not None:
         # One that is switched off is refused to everybody, however else it could be reached.
-        return found if found.enabled else None
+        return found if found.enabled and _ROUTING.isdisjoint(address.local) else None
+    if not routable(address):
+        return None
     found = _ours(name, settings)
     # A primary that sends its outgoing mail through us does not want it back.
     if found is not None and not (relays and any(same(host.address, peer) for host in found.primary)):
