@@ -80,8 +80,8 @@ GRAMMAR = """\
 | hosts | `192.0.2.10`, `mx.example.com`, either with `:PORT`, `[2001:db8::1]:25`, `lmtp:HOST:PORT`; a range or CIDR \
 block of up to 16 addresses |
 | secret | the password itself, or `file:/path`: the first line of that file, which must not be readable by everybody, \
-and must be by `[gateway] user` when settings are read anew; it is never shown and never logged. An INI that holds the password \
-itself wants `chmod o-r` as well |
+and must be by `[gateway] user` when settings are read anew; it is never shown and never logged. An INI that holds the \
+password itself wants `chmod o-r` as well |
 | retry | minutes between attempts, the first attempt being at once: `10/10/10/1440` makes five attempts in 24.5 hours \
 and is kept exactly; `15/30*` repeats the 30 until `lifetime` |
 | domain | as people write it or as A-labels; kept as lower-case A-labels |
