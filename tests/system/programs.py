@@ -415,6 +415,8 @@ class Received:
     recipients: tuple[str, ...]
     content: bytes
     tls: bool
+    parameters: tuple[str, ...]
+    """What MAIL and each RCPT said behind the address."""
 
     @property
     def head(self) -> bytes:
@@ -443,7 +445,7 @@ class RecordingPrimary(Child):
     def script(self, **answers: Any) -> None:
         """``mail`` ``dot``: a reply line in place of the positive one; ``rcpt``: address to reply line;
         ``dot_delay``: seconds before the answer to the final dot; ``drop_at_dot``: keep the message, say nothing,
-        close. In force from the next command on."""
+        close; ``offers``: further keywords of EHLO, such as DSN. In force from the next command on."""
         aside = self._script.with_suffix(".new")
         aside.write_text(json.dumps(answers))
         aside.replace(self._script)
@@ -464,7 +466,8 @@ class RecordingPrimary(Child):
             if path != self._script:
                 told = json.loads(path.read_text())
                 content = path.with_suffix(".eml").read_bytes()
-                mails.append(Received(told["sender"], tuple(told["recipients"]), content, told["tls"]))
+                recipients, parameters = tuple(told["recipients"]), tuple(told["parameters"])
+                mails.append(Received(told["sender"], recipients, content, told["tls"], parameters))
         return mails
 
     def count(self) -> int:

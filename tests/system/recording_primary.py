@@ -24,10 +24,29 @@ class Primary(SMTP):
     line_length_limit = LARGEST
     # The argument of the last RCPT as it was said: aiosmtpd itself decodes what looks like an encoded word.
     said = ""
+    # What MAIL and RCPTs of this transaction said behind the address.
+    parameters: tuple[str, ...] = ()
+
+    async def smtp_MAIL(self, arg: str | None) -> None:
+        self.parameters = (self._behind(arg),)
+        await super().smtp_MAIL(self._known(arg))
 
     async def smtp_RCPT(self, arg: str | None) -> None:
         self.said = arg or ""
-        await super().smtp_RCPT(arg)
+        self.parameters += (self._behind(arg),)
+        await super().smtp_RCPT(self._known(arg))
+
+    @staticmethod
+    def _behind(arg: str | None) -> str:
+        return (arg or "").rpartition(">")[2].strip()
+
+    def _known(self, arg: str | None) -> str | None:
+        """Without what aiosmtpd does not understand, where the script has offered it."""
+        if arg is None or "DSN" not in self.event_handler.offers():
+            return arg
+        address, _, behind = arg.rpartition(">")
+        words = [word for word in behind.split() if word.partition("=")[0] not in ("RET", "ENVID", "NOTIFY", "ORCPT")]
+        return " ".join([f"{address}>", *words])
 
 
 class Recorder:
@@ -39,6 +58,14 @@ class Recorder:
     def _script(self) -> dict[str, Any]:
         script: dict[str, Any] = json.loads((self._folder / "script.json").read_text())
         return script
+
+    def offers(self) -> list[str]:
+        offers: list[str] = self._script().get("offers", [])
+        return offers
+
+    async def handle_EHLO(self, _: SMTP, session: Session, __: Envelope, name: str, responses: list[str]) -> list[str]:
+        session.host_name = name
+        return [responses[0], *(f"250-{keyword}" for keyword in self.offers()), *responses[1:]]
 
     async def handle_MAIL(self, _: SMTP, __: Session, envelope: Envelope, address: str, options: list[str]) -> str:
         answer = self._script().get("mail")
@@ -54,7 +81,7 @@ class Recorder:
             envelope.rcpt_tos.append(address)
         return answer or "250 2.1.5 recipient ok"
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+    async def handle_DATA(self, server: Primary, session: Session, envelope: Envelope) -> str:
         script = self._script()
         await asyncio.sleep(script.get("dot_delay", 0))
         if "dot" in script:
@@ -66,6 +93,7 @@ class Recorder:
             "sender": (envelope.mail_from or "").removeprefix("<>"),
             "recipients": envelope.rcpt_tos,
             "tls": session.ssl is not None,
+            "parameters": server.parameters,
         }
         (self._folder / f"{name}.json.part").write_text(json.dumps(told))
         (self._folder / f"{name}.part").rename(self._folder / f"{name}.eml")
