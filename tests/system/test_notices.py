@@ -159,7 +159,7 @@ def test_a_host_that_offers_dsn_is_not_to_answer_a_notice(play: Stage) -> None:
 
 
 def test_forged_senders_hear_nothing(play: Stage) -> None:
-    """Nobody's address was verified, or a program wrote, or it scored as spam, or there is no sender: no backscatter."""
+    """Nobody's address was verified, a program wrote, it scored as spam, there is no sender: no backscatter."""
     primary, home = play.recording(), play.recording()
     # Of the content each time: the same 5.7.1 to all would be trouble with us.
     primary.script(dot="550 5.6.0 no")
