@@ -19,6 +19,7 @@ from inboundmx.model.identity import TOKEN_LENGTH, make_id
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import DomainSettings
 from inboundmx.policy.archiving import archives_for
+from inboundmx.policy.prioritising import after_attempt
 from inboundmx.policy.retrying import UNANSWERED, UNANSWERED_SECONDS, settle
 from inboundmx.ports import (
     Chance,
@@ -241,4 +242,5 @@ def _tried(each: Kept, handover: Handover, arrival: Arrival, now: float) -> Kept
         delivery = arrival.settings.delivery
         settled = settle(entry, handover.attempt, now, lot.domain, delivery, slot=True, jitter=0.0)
         entry = settled.entry or entry
+        entry = replace(entry, priority=after_attempt(entry, arrival.settings))
     return Kept(Deposit(entry, each.deposit.content), lot)

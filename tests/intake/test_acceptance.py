@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from inboundmx.model.address import Address
 from inboundmx.model.custody import DeliveryAttempt, Handover, Phase, State
 from inboundmx.model.reply import Reply
-from inboundmx.model.settings import LevelSettings
+from inboundmx.model.settings import LevelSettings, PrioritySettings
 from inboundmx.model.verdict import Action, Level
 from inboundmx.ports import StorageFull, Unavailable, Unheard
 
@@ -45,13 +45,13 @@ def test_what_an_answer_of_the_primary_means(handover, tempfail, code, event, st
 
 
 def test_a_primary_that_defers_has_had_its_first_attempt():
-    gate = Gate(settings())
+    gate = Gate(settings(priority=PrioritySettings(second_attempt=3)))
     at, later = gate.clock.at, Reply(450, "4.2.0", "greylisted")
     attempt = DeliveryAttempt(HOST, at, at, Phase.RECIPIENT, ((ANN, later),))
     gate.courier.handover = Handover("deferred", HOST, later, attempt=attempt)
     assert gate.send(MAIL, ANN).code == 250
     (entry,) = gate.spool.entries()
-    assert (entry.attempts, entry.next_attempt_at) == (1, at + 15 * 60)
+    assert (entry.attempts, entry.next_attempt_at, entry.priority) == (1, at + 15 * 60, 3)
     assert entry.recipients[0].last_reply == "450 4.2.0 greylisted"
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 from gate import ANN, BOB, EVE, HOST, MAIL, SENDER, SESSION, SPAM, Gate, body, check, domain, settings
+from hypothesis import given
+from hypothesis import settings as how
+from hypothesis import strategies as st
 
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Client, DeliveryAttempt, Handover, Host, Phase, SpoolRecipient, State
@@ -30,6 +33,7 @@ from inboundmx.policy.stamping import received
 FAR = Address("far", "far.example")
 DOWN = Handover("postponed", detail="down")
 TRUSTED = replace(SESSION, peer_ip="192.0.2.50", reverse_name="out.a.example")
+NO_USER = Reply(550, "5.1.1", "no such user")
 RELAY = RelaySettings((ip_network("192.0.2.50"),))
 
 
@@ -361,3 +365,60 @@ def test_two_gateways_that_send_mail_to_each_other_stop():
         ours += b"Received: from mx.example.net by mx.other.example with ESMTP id x; now\r\n"
     reply = send(gate, ANN, content=ours + MAIL)
     assert (reply.code, reply.enhanced) == (554, "5.4.6")
+
+
+# --- whatever is answered 250 has a place -----------------------------------------------------------------------------
+
+ADDRESSES = [Address(local, name) for local in ("x", "y") for name in ("a.example", "c.example", "far.example")]
+
+
+@how(max_examples=150, deadline=None)
+@given(
+    recipients=st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=5),
+    actions=st.lists(st.sampled_from(["deliver", "hold", "quarantine", "discard", "reject", "redirect"]), min_size=3),
+    thresholds=st.lists(st.sampled_from([5.0, 30.0]), min_size=3, max_size=3),
+    came=st.sampled_from(["delivered", "refused", "postponed"]),
+    notify=st.sampled_from(["", "NEVER", "SUCCESS"]),
+    archived=st.booleans(),
+)
+def test_every_recipient_of_what_we_take_is_somewhere(
+    recipients: list[Address], actions: list[Any], thresholds: list[float], came: str, notify: str, archived: bool
+) -> None:
+    argument = {"redirect": "elsewhere@third.example"}
+    levels = [acting(Action(verb, argument.get(verb, ""))) for verb in actions[:3]]
+    blocking = [BlockingSettings(each, each) for each in thresholds]
+    pills = check("p", "pills", 10.0, counts_for=frozenset({"filtering", "blocking"}))
+    gate = Gate(
+        settings(
+            pills,
+            domains=(
+                domain("a.example", levels=levels[0], blocking=blocking[0]),
+                domain("c.example", levels=levels[1], blocking=blocking[1]),
+            ),
+            outgoing=replace(OUTGOING, levels=levels[2], blocking=blocking[2]),
+            relay=RELAY,
+            archives=(ArchiveSettings("books"),) if archived else (),
+        ),
+        TRUSTED,
+    )
+    gate.courier.handover = Handover(came, HOST, {"delivered": Reply(250, "2.0.0", "ok")}.get(came, NO_USER))
+    reply = send(gate, *recipients, content=SPAM, dsn=dict.fromkeys(recipients, (notify, "")))
+    entries = gate.spool.entries()
+    copies = [entry for entry in entries if entry.via == "archive"]
+    handed = {each for parcel in gate.courier.parcels for each in parcel.recipients}
+    if not reply.positive:
+        assert entries == ()
+        return
+    by_name = dict(zip(("a.example", "c.example", "far.example"), zip(actions, thresholds, strict=False), strict=True))
+    kept = {recipient.address for entry in entries if entry.via != "archive" for recipient in entry.recipients}
+    for recipient in set(recipients):
+        action, threshold = by_name[recipient.domain]
+        if threshold > 10 and action == "discard":
+            assert recipient not in kept | handed
+        elif threshold > 10 and action == "redirect":
+            assert Address("elsewhere", "third.example") in kept
+        else:
+            assert (recipient in kept) != (came == "delivered" and recipient in handed)
+    assert len(copies) == archived
+    assert all({r.address for r in copy.recipients} == set(recipients) for copy in copies)
+    assert not handed or (not archived and notify != "SUCCESS")
