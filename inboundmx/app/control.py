@@ -26,7 +26,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from inboundmx.app.operations import NotUnderstood, Operations
+from inboundmx.app.operations import NotUnderstood, Operations, Told
 from inboundmx.cli.asking import REQUEST_LIMIT, SOCKET_NAME, socket_address, user_name
 from inboundmx.ports import Unavailable
 
@@ -34,7 +34,7 @@ MAX_CONNECTIONS = 20
 IDLE_SECONDS = 60.0
 STOP_SECONDS = 5.0
 # Rows written before mail gets its turn again.
-_ROWS_AT_ONCE = 100
+_ROWS_AT_ONCE = 200
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 _log = Logger()
 
@@ -47,28 +47,35 @@ class AlreadyRunning(Exception):
 class _Rows:
     """Writes the rows of an answer as fast as they are read."""
 
-    def __init__(self, connection: ControlConnection, rows: Iterator[dict[str, Any]]) -> None:
+    def __init__(self, connection: ControlConnection, rows: Iterator[Told]) -> None:
         self._connection = connection
         self._rows = rows
+        self._stopped = False
 
     def resumeProducing(self) -> None:
-        lines = []
+        if self._stopped:
+            return
+        lines: list[str] = []
         ended = False
         try:
-            for _ in range(_ROWS_AT_ONCE):
-                lines.append(_encode({"row": next(self._rows)}))
+            while len(lines) < _ROWS_AT_ONCE and (row := next(self._rows)) is not None:
+                lines.append(f'{{"row":{row if isinstance(row, str) else _encode(row)}}}')
         except StopIteration:
             lines.append(_encode({"end": True}))
             ended = True
         except Exception:  # noqa: BLE001 - whatever a row was made of, the asker is told and the log knows
             lines.append(_fault())
             ended = True
-        self._connection.write_lines(lines)
+        if ended or lines:
+            self._connection.write_lines(lines)
+        else:
+            # A transport asks for more only once it has written something.
+            self._connection.factory.clock.callLater(0.0, self.resumeProducing)
         if ended:
             self._connection.answered()
 
     def stopProducing(self) -> None:
-        self._rows = iter(())
+        self._stopped = True
 
 
 class ControlConnection(LineReceiver):
@@ -142,7 +149,7 @@ class ControlConnection(LineReceiver):
         # Only root's word is taken for who stands behind it.
         return f"{behind[:64]} through {user}" if behind and self._uid == 0 else user
 
-    def _tell(self, rows: Iterable[dict[str, Any]]) -> None:
+    def _tell(self, rows: Iterable[Told]) -> None:
         if self.connected:
             self.transport.registerProducer(_Rows(self, iter(rows)), False)
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
+from json import loads
+from operator import attrgetter
 from typing import Any, Protocol
 
 import idna
 
+from inboundmx.app.listing import Listing
 from inboundmx.delivery.giving_up import GivenUp, change_of, given_up
 from inboundmx.model.address import written
-from inboundmx.model.custody import Change, Content, SpoolEntry, SpoolRecipient, State, Status
+from inboundmx.model.custody import Change, Content, SpoolEntry, State, Status
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
 from inboundmx.model.message import HEADER_LIMIT, Body, Message
 from inboundmx.model.settings import Settings
@@ -32,6 +35,8 @@ PART = 16 * 1024
 BATCH = 500
 # Notices made and committed at once: each quotes a header section.
 NOTICES = 50
+# Entries looked at before mail gets its turn again.
+TURN = 1000
 # Octets of the body that ``show`` tells; the header section is told whole.
 BODY_HEAD = 4096
 # Priorities of SmarterMail: 10 goes first.
@@ -43,6 +48,8 @@ _END = {"notify": "bounced", "held": "held", "dropped": "dropped"}
 ON_ITS_WAY = "is on its way to a primary just now; ask again in a moment"
 
 Row = dict[str, Any]
+# A row, a row as JSON text already, or None: nothing yet, and somebody else may have a turn.
+Told = Row | str | None
 # Which entries, whether only of the quarantine, who asks, and whether it is a dry run.
 _Changing = Callable[["Selection", bool, str, bool], Awaitable[Iterable[Row]]]
 
@@ -194,7 +201,7 @@ class Operations:
         self._chance = chance or SystemChance()
         self._contents = BodyContents(settings.gateway.data)
 
-    async def perform(self, operation: str, arguments: Mapping[str, Any], asked_by: str) -> Iterable[Row]:
+    async def perform(self, operation: str, arguments: Mapping[str, Any], asked_by: str) -> Iterable[Told]:
         """``operation`` is a noun and a verb, ``spool.list``. The rows may be made while they are read.
 
         Raises NotUnderstood for what cannot be asked, and Unavailable when the disk says so.
@@ -214,11 +221,14 @@ class Operations:
         told = dict(arguments)
         exact = bool(told.pop("exact", False)) if operation == "spool.export" else False
         priority = told.pop("priority", None) if operation == "spool.priority" else None
+        limit = told.pop("limit", None) if verb == "list" else None
         query = selection(told)
         if query.cause:
             query = await self._caused(query, quarantine)
         if verb == "list":
-            return self.list(query, quarantine)
+            if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+                raise NotUnderstood("limit must be a whole number, 1 or more")
+            return self.list(query, quarantine, limit)
         if verb == "show":
             return await self.show(query, quarantine, asked_by)
         if verb == "export" and not quarantine:
@@ -246,27 +256,26 @@ class Operations:
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
-    def list(self, query: Selection, quarantine: bool = False) -> Iterator[Row]:
-        """The oldest first."""
+    def list(self, query: Selection, quarantine: bool = False, limit: int | None = None) -> Iterator[Told]:
+        """The oldest first, at most ``limit`` of them."""
         now = self._clock.now()
-        return (self._row(entry, now) for entry in self._meant(query, quarantine))
+        row = Listing(self.settings, now).row
+        everything = query.empty and not quarantine
+        left = limit if limit is not None else -1
+        # A snapshot, and little else is done before the first row is asked for.
+        entries = iter(sorted(self._spool.entries(), key=attrgetter("received_at")))
+        while left and (some := tuple(islice(entries, TURN))):
+            for entry in some:
+                if not left:
+                    break
+                if everything or self._is_meant(entry, query, quarantine, now):
+                    left -= 1
+                    yield row(entry)
+            yield None
 
     def _row(self, entry: SpoolEntry, now: float) -> Row:
-        """An entry as ``spool list --json`` promises it: every key, always."""
-        domain = self.settings.domain(entry.domain)
-        return {
-            "id": entry.id,
-            "sender": None if entry.sender is None else str(entry.sender),
-            "recipients": [_recipient(recipient) for recipient in entry.recipients],
-            "size": entry.size,
-            "state": entry.state.value,
-            "priority": entry.priority,
-            "attempts": entry.attempts,
-            "next_attempt_at": entry.next_attempt_at,
-            "age_seconds": max(0.0, round(now - entry.received_at, 3)),
-            "domain": entry.domain or None,
-            "route": None if domain is None else " ".join(map(str, domain.primary)) or None,
-        }
+        told: Row = loads(Listing(self.settings, now).row(entry))
+        return told
 
     async def show(self, query: Selection, quarantine: bool, asked_by: str) -> Iterable[Row]:
         """Metadata, header fields and the beginning of the body. Only by id: mail is read one at a time."""
@@ -602,10 +611,11 @@ class Operations:
 
     def _meant(self, query: Selection, quarantine: bool) -> Sequence[SpoolEntry]:
         now = self._clock.now()
-        entries: Iterable[SpoolEntry] = self._spool.entries()
-        if quarantine:
-            entries = (entry for entry in entries if entry.state is State.QUARANTINED)
-        return sorted((e for e in entries if query.means(e, now)), key=lambda entry: (entry.received_at, entry.id))
+        found = [entry for entry in self._spool.entries() if self._is_meant(entry, query, quarantine, now)]
+        return sorted(found, key=attrgetter("received_at"))
+
+    def _is_meant(self, entry: SpoolEntry, query: Selection, quarantine: bool, now: float) -> bool:
+        return (not quarantine or entry.state is State.QUARANTINED) and query.means(entry, now)
 
 
 def _not_active(entry: SpoolEntry) -> str:
@@ -627,15 +637,6 @@ def _is_priority(priority: object) -> bool:
     return isinstance(priority, int) and not isinstance(priority, bool) and LOWEST <= priority <= HIGHEST
 
 
-def _recipient(recipient: SpoolRecipient) -> Row:
-    return {
-        "address": str(recipient.address),
-        "status": recipient.status.value,
-        "attempts": recipient.attempts,
-        "last_reply": recipient.last_reply or None,
-    }
-
-
 def _metadata(entry: SpoolEntry) -> Row:
     return {
         "message_id": entry.message_id,
@@ -645,6 +646,8 @@ def _metadata(entry: SpoolEntry) -> Row:
         "level": entry.level,
         "peer_ip": entry.peer_ip or None,
         "hello": entry.hello or None,
+        "peer_name": entry.peer_name or None,
+        "via": entry.via or None,
         "notice": entry.notice,
         "may_notify": entry.may_notify,
         "eight_bit": entry.eight_bit,

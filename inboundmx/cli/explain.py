@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from inboundmx.cli.asking import CannotAsk, ask
-from inboundmx.cli.configuration import settings_of
+from inboundmx.cli.configuration import Configuration
 from inboundmx.cli.printing import complain, safe, say, say_json
 from inboundmx.ledger.explaining import Event, instant, tell
 from inboundmx.ports import Unavailable
@@ -29,20 +29,20 @@ def register(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    settings = settings_of(args)
+    config = Configuration(args.config)
     id = args.id.strip().lower()
     # The spool first: as root this makes us the owner of the files when they must be opened here.
     entries: list[dict[str, Any]] | None = None
     trouble = ""
     try:
-        entries = ask(settings, "spool.list", {"ids": [id]})
+        entries = ask(config, "spool.list", {"ids": [id]})
     except CannotAsk as error:
         trouble = str(error)
-    events = _events(Path(settings.gateway.data), id)
+    events = _events(Path(config.data), id)
     if not events and not trouble:
         # A running gateway writes its ledger in batches: what happened just now is there in a moment.
         time.sleep(_LEDGER_SECONDS)
-        events = _events(Path(settings.gateway.data), id)
+        events = _events(Path(config.data), id)
     if not events and not entries:
         complain(f"nothing is known of {safe(id)}: no such id was given, or it is older than [log] keep")
         if trouble:

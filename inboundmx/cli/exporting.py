@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from inboundmx.cli.asking import CannotAsk, ask
-from inboundmx.cli.configuration import settings_of
+from inboundmx.cli.configuration import Configuration
 from inboundmx.cli.printing import complain, safe, say, say_json, size
 from inboundmx.cli.querying import arguments_of, complete, needs_a_query
 
@@ -33,17 +33,17 @@ def add_folder(command: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     needs_a_query(args)
-    settings, folder = settings_of(args), Path(args.to)
+    config, folder = Configuration(args.config), Path(args.to)
     try:
         if not args.dry_run:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise CannotAsk(f"{folder}: {error.strerror or error}") from None
-    found = ask(settings, args.operation, arguments_of(args) | {"dry_run": True})
+    found = ask(config, args.operation, arguments_of(args) | {"dry_run": True})
     written: list[dict[str, Any]] = []
     status = complete(args, found)
     for ids in () if args.dry_run else _portions(found):
-        for id, octets in _contents(ask(settings, args.operation, {"ids": ids, "exact": True})):
+        for id, octets in _contents(ask(config, args.operation, {"ids": ids, "exact": True})):
             if octets is None:
                 status = 1
                 continue

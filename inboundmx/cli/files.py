@@ -6,15 +6,16 @@ Knows how the parts are put together without a reactor. Does not know what is do
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from inboundmx.app.greylist_operations import GreylistOperations
 from inboundmx.app.maillog import LineWriter, MailLog, line_writer
-from inboundmx.app.operations import NotUnderstood, Operations
+from inboundmx.app.operations import NotUnderstood, Operations, Told
 from inboundmx.app.pause_operations import PauseOperations
 from inboundmx.cli.asking import SOCKET_NAME, CannotAsk
 from inboundmx.cli.printing import complain
@@ -64,11 +65,11 @@ def open_log(log: LogSettings) -> LineWriter:
 
 def perform(
     settings: Settings, operation: str, arguments: Mapping[str, Any], asked_by: str, writer: LineWriter
-) -> list[dict[str, Any]]:
-    """The rows of every spool there is, or of what all share. Raises CannotAsk."""
+) -> list[bytes]:
+    """The rows of every spool there is, or of what all share, as JSON text. Raises CannotAsk."""
     data = Path(settings.gateway.data)
     clock = CommandClock()
-    rows: list[dict[str, Any]] = []
+    rows: list[bytes] = []
     try:
         if operation.startswith("greylist."):
             return _shared(settings, operation, arguments, asked_by, clock, writer)
@@ -121,7 +122,7 @@ def _shared(
     asked_by: str,
     clock: CommandClock,
     writer: LineWriter,
-) -> list[dict[str, Any]]:
+) -> list[bytes]:
     """On the state store, which needs no lock: any process may have it open."""
     with _journal(settings, FIRST_WORKER, clock, writer) as journal:
         state = SqliteStateStore(
@@ -142,14 +143,21 @@ def _shared(
     return rows
 
 
-def _finished(coroutine: Any) -> list[dict[str, Any]]:
-    """With lanes that do everything at once, no coroutine waits."""
-    rows: list[dict[str, Any]] = []
+def _finished(coroutine: Any) -> list[bytes]:
+    """With lanes that do everything at once, no coroutine waits. The rows are made before the files are closed."""
+    rows: list[bytes] = []
+
+    def done(told: Iterable[Told]) -> None:
+        rows.extend(
+            row.encode("ascii") if isinstance(row, str) else json.dumps(row).encode("ascii")
+            for row in told
+            if row is not None
+        )
 
     def failed(failure: Any) -> None:
         failure.raiseException()
 
-    promptly(coroutine, rows.extend, failed)
+    promptly(coroutine, done, failed)
     return rows
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inboundmx.cli.asking import CannotAsk, ask
-from inboundmx.cli.configuration import settings_of
+from inboundmx.cli.configuration import Configuration
 from inboundmx.cli.printing import due, safe, say, say_json, shortened, span, table
 from inboundmx.cli.querying import verbs_of
 
@@ -43,7 +43,7 @@ def register(commands: Any) -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
-    rows = ask(settings_of(args), "greylist.list", {"matching": args.matching, "limit": args.limit})
+    rows = ask(Configuration(args.config), "greylist.list", {"matching": args.matching, "limit": args.limit})
     if args.json:
         say_json(rows)
     elif not rows:
@@ -61,7 +61,7 @@ def _forget(args: argparse.Namespace) -> int:
     arguments: dict[str, Any] = {"matching": args.matching}
     arguments |= {"all": True} if args.all else {}
     arguments |= {"dry_run": True} if args.dry_run else {}
-    rows = ask(settings_of(args), "greylist.forget", arguments)
+    rows = ask(Configuration(args.config), "greylist.forget", arguments)
     if args.json:
         say_json(rows)
     elif args.dry_run:

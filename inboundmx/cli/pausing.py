@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from inboundmx.cli.asking import ask
-from inboundmx.cli.configuration import settings_of
+from inboundmx.cli.configuration import Configuration
 from inboundmx.cli.printing import safe, say, say_json
 from inboundmx.cli.querying import paused, seconds
 
@@ -38,12 +38,12 @@ def _pause(args: argparse.Namespace) -> int:
     arguments: dict[str, Any] = {"domain": args.domain, "reason": args.reason}
     if args.span:
         arguments["for"] = seconds("--for", args.span)
-    rows = ask(settings_of(args), "spool.pause", arguments)
+    rows = ask(Configuration(args.config), "spool.pause", arguments)
     return _tell(args, rows)
 
 
 def _resume(args: argparse.Namespace) -> int:
-    rows = ask(settings_of(args), "spool.resume", {"domain": args.domain})
+    rows = ask(Configuration(args.config), "spool.resume", {"domain": args.domain})
     return _tell(args, rows)
 
 

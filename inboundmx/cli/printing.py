@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"))
 _OCTETS = ((2**30, "GB"), (2**20, "MB"), (2**10, "KB"))
 
 
@@ -23,10 +22,11 @@ def safe(text: str) -> str:
 
 def span(seconds: float) -> str:
     """``45s``, ``9m``, ``5h``, ``3d``: the largest unit of which there are two, so 90 seconds are ``90s``."""
-    for length, unit in _UNITS:
-        if seconds >= 2 * length or unit == "s":
-            return f"{int(seconds // length)}{unit}"
-    raise AssertionError("the last unit always fits")
+    if seconds < 120.0:
+        return f"{int(seconds)}s"
+    if seconds < 7200.0:
+        return f"{int(seconds // 60.0)}m"
+    return f"{int(seconds // 3600.0)}h" if seconds < 172800.0 else f"{int(seconds // 86400.0)}d"
 
 
 def due(at: float | None, now: float) -> str:
@@ -49,15 +49,11 @@ def shortened(text: str, width: int) -> str:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
     """Columns as wide as their widest cell; those in ``right`` are aligned there."""
-    cells = [list(heads), *([safe(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
-    return [
-        "  ".join(
-            cell.rjust(widths[column]) if column in right else cell.ljust(widths[column])
-            for column, cell in enumerate(row)
-        ).rstrip()
-        for row in cells
-    ]
+    cells = [tuple(heads), *map(tuple, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    pattern = "  ".join(f"%{'' if column in right else '-'}{width}s" for column, width in enumerate(widths))
+    # What is made safe stays as long as it was.
+    return [safe(pattern % row).rstrip() for row in cells]
 
 
 def say(*lines: str) -> None:
@@ -70,6 +66,11 @@ def complain(*lines: str) -> None:
     """To standard error, in the program's name."""
     for line in lines:
         sys.stderr.write(f"inboundmx: {line}\n")
+
+
+def say_rows(rows: Sequence[bytes]) -> None:
+    """A JSON list of values that are JSON text already, one a line: a hundred thousand of them are only copied."""
+    sys.stdout.write("[\n" + b",\n".join(rows).decode("ascii") + "\n]\n" if rows else "[]\n")
 
 
 def say_json(value: Any) -> None:

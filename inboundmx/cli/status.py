@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from inboundmx.cli.asking import SOCKET_NAME, ask
-from inboundmx.cli.configuration import settings_of
+from inboundmx.cli.configuration import Configuration
 from inboundmx.cli.printing import safe, say, say_json, size, span, table
 from inboundmx.cli.querying import paused
 
@@ -26,8 +26,8 @@ def register(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    settings = settings_of(args)
-    processes = ask(settings, "status", {})
+    config = Configuration(args.config)
+    processes = ask(config, "status", {})
     running = any(process["running"] for process in processes)
     if args.json:
         say_json({"running": running, "processes": processes})
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     if running:
         say("the gateway is running")
     else:
-        control = Path(settings.gateway.data) / SOCKET_NAME
+        control = Path(config.data) / SOCKET_NAME
         say(f"the gateway is not running: nobody answers at {control}; its files say:")
     if not processes:
         say("  nothing has ever been spooled")

@@ -138,7 +138,8 @@ class Desk:
         try:
             coroutine.send(None)
         except StopIteration as stop:
-            return json.loads(json.dumps(list(stop.value)))  # type: ignore[no-any-return]
+            rows = [row for row in stop.value if row is not None]
+            return [json.loads(row if isinstance(row, str) else json.dumps(row)) for row in rows]
         raise AssertionError("nothing here waits")
 
     def events(self) -> list[tuple[str, str]]:
@@ -548,3 +549,16 @@ def test_every_question_is_in_the_log_when_detail_is_asked_for() -> None:
     assert desk.journal.rows == [
         ("asked", "", {"operation": "spool.list", "asked_by": "ann (uid 7)", "domain": "a.test"}, "debug")
     ]
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1, ["e1"]), (2, ["e1", "e2"]), (9, ["e1", "e2", "e3"])])
+def test_a_list_may_be_cut_to_the_oldest(limit: int, expected: list[str]) -> None:
+    desk = Desk(*(entry(f"e{n}", received_at=NOW - 100 + n) for n in (3, 1, 2)))
+    assert ids(desk.ask("spool.list", limit=limit)) == expected
+    assert ids(desk.ask("quarantine.list", limit=limit)) == []
+
+
+@pytest.mark.parametrize("limit", [0, -1, True, "5", 1.5])
+def test_a_limit_is_a_whole_number(limit: Any) -> None:
+    with pytest.raises(NotUnderstood):
+        Desk(entry("e1")).ask("spool.list", limit=limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -21,8 +22,7 @@ from twisted.internet.testing import StringTransport
 from inboundmx.app import control
 from inboundmx.app.control import AlreadyRunning, ControlConnection, ControlFactory, make_way
 from inboundmx.app.operations import NotUnderstood
-from inboundmx.cli.asking import REQUEST_LIMIT, CannotAsk, NotRunning, ask_gateway, socket_address
-from inboundmx.model.settings import GatewaySettings, Settings
+from inboundmx.cli.asking import REQUEST_LIMIT, CannotAsk, NotRunning, ask_gateway, read, socket_address
 from inboundmx.ports import StorageFull
 
 
@@ -79,12 +79,40 @@ def test_rows_are_answered_and_then_the_end() -> None:
 
 
 def test_many_rows_are_written_a_part_at_a_time() -> None:
-    connection, transport = Desk(list=({"id": n} for n in range(250))).connect()
+    connection, transport = Desk(list=({"id": n} for n in range(450))).connect()
     connection.dataReceived(request("list"))
     transport.producer.resumeProducing()
-    assert transport.value().count(b"\n") == 100
+    assert transport.value().count(b"\n") == 200
     transport.clear()
-    assert len(heard(transport)) == 151
+    assert len(heard(transport)) == 251
+
+
+def test_rows_may_be_text_already_and_may_take_their_time() -> None:
+    desk = Desk(list=['{"id":1}', None, None, {"id": 2}, None])
+    connection, transport = desk.connect()
+    connection.dataReceived(request("list"))
+    said = []
+    for _ in range(3):
+        transport.producer.resumeProducing()
+        said.append(transport.value())
+        transport.clear()
+        if not said[-1]:
+            # Nothing was written, so the transport will not ask again.
+            desk.clock.advance(0)
+            said.append(transport.value())
+            transport.clear()
+    assert said == [b'{"row":{"id":1}}\n', b"", b'{"row":{"id":2}}\n', b'{"end":true}\n']
+
+
+def test_rows_that_take_their_time_end_with_the_connection() -> None:
+    desk = Desk(list=itertools.repeat(None))
+    connection, transport = desk.connect()
+    connection.dataReceived(request("list"))
+    transport.producer.resumeProducing()
+    transport.producer.stopProducing()
+    connection.connectionLost()
+    desk.clock.advance(0)
+    assert desk.clock.getDelayedCalls() == [] and transport.value() == b""
 
 
 def test_a_second_request_waits_for_the_first() -> None:
@@ -225,18 +253,17 @@ SERVER = """
 def test_a_real_one_answers_knows_its_asker_and_leaves_nothing_behind(tmp_path: Path, folder: str) -> None:
     data = tmp_path / folder
     data.mkdir()
-    settings = Settings(gateway=GatewaySettings(data=str(data)))
     with pytest.raises(NotRunning):
-        ask_gateway(settings, "who", {})
+        list(ask_gateway(str(data), "who", {}))
     command = [sys.executable, "-c", textwrap.dedent(SERVER), str(data)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None and server.stdout.readline() == "ready\n"
-            (row,) = ask_gateway(settings, "who", {"ids": ["e1"]})
+            (row,) = read(ask_gateway(str(data), "who", {"ids": ["e1"]}))
             assert f"uid {os.getuid()}" in row["asked_by"] and row["arguments"] == {"ids": ["e1"]}
-            assert [row["id"] for row in ask_gateway(settings, "list", {})] == list(range(5000))
+            assert [row["id"] for row in read(ask_gateway(str(data), "list", {}))] == list(range(5000))
             with pytest.raises(CannotAsk, match="too many ids"):
-                ask_gateway(settings, "who", {"ids": ["x" * 100] * 5000})
+                list(ask_gateway(str(data), "who", {"ids": ["x" * 100] * 5000}))
             # One that has connected and says nothing must not keep the gateway from stopping.
             with socket.socket(socket.AF_UNIX) as idle:
                 with socket_address(data / "control.sock") as address:

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from inboundmx.cli import asking
-from inboundmx.cli.asking import CannotAsk, NotRunning, act_as_owner, ask_gateway, user_name
-from inboundmx.model.settings import GatewaySettings, Settings
+from inboundmx.cli.asking import CannotAsk, NotRunning, act_as_owner, ask_gateway, read, user_name
 
 
 @contextlib.contextmanager
@@ -41,15 +40,11 @@ def answering(data: Path, answer: bytes, close: bool = True) -> Iterator[list[by
         thread.join()
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(gateway=GatewaySettings(data=str(tmp_path)))
 
-
-def test_a_request_is_a_line_of_json(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_is_a_line_of_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "ann")
     with answering(tmp_path, b'{"row":{"id":"e1"}}\n{"end":true}\n') as heard:
-        assert ask_gateway(settings, "spool.list", {"ids": ["e1"]}) == [{"id": "e1"}]
+        assert list(ask_gateway(str(tmp_path), "spool.list", {"ids": ["e1"]})) == [b'{"id":"e1"}']
     assert json.loads(heard[0]) == {"operation": "spool.list", "arguments": {"ids": ["e1"]}, "on_behalf_of": "ann"}
 
 
@@ -64,33 +59,37 @@ def test_a_request_is_a_line_of_json(settings: Settings, tmp_path: Path, monkeyp
         (b'{"error":"no such thing","usage":true}\n', "no such thing", True),
     ],
 )
-def test_an_answer_that_is_none_is_said(
-    settings: Settings, tmp_path: Path, answer: bytes, told: str, usage: bool
-) -> None:
+def test_an_answer_that_is_none_is_said(tmp_path: Path, answer: bytes, told: str, usage: bool) -> None:
     with answering(tmp_path, answer), pytest.raises(CannotAsk, match=told) as trouble:
-        ask_gateway(settings, "spool.list", {})
+        list(ask_gateway(str(tmp_path), "spool.list", {}))
     assert trouble.value.usage is usage
 
 
-def test_no_answer_in_time_is_said(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_answer_in_time_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "_ANSWER_SECONDS", 0.05)
     with answering(tmp_path, b"", close=False), pytest.raises(CannotAsk, match="did not answer within"):
-        ask_gateway(settings, "spool.list", {})
+        list(ask_gateway(str(tmp_path), "spool.list", {}))
 
 
-def test_nobody_there_is_not_an_error_yet(settings: Settings, tmp_path: Path) -> None:
+def test_rows_are_read_all_or_none() -> None:
+    assert read([]) == [] and read([b'{"id":"e1"}', b'{"id":"e2"}']) == [{"id": "e1"}, {"id": "e2"}]
+    with pytest.raises(CannotAsk, match="ended the conversation"):
+        read([b'{"id":"e1"}', b'{"id":'])
+
+
+def test_nobody_there_is_not_an_error_yet(tmp_path: Path) -> None:
     with pytest.raises(NotRunning):
-        ask_gateway(settings, "status", {})
+        list(ask_gateway(str(tmp_path), "status", {}))
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "control.sock"))
     with pytest.raises(NotRunning):
-        ask_gateway(settings, "status", {})
+        list(ask_gateway(str(tmp_path), "status", {}))
 
 
-def test_a_socket_that_is_no_socket_is_like_nobody(settings: Settings, tmp_path: Path) -> None:
+def test_a_socket_that_is_no_socket_is_like_nobody(tmp_path: Path) -> None:
     (tmp_path / "control.sock").write_text("")
     with pytest.raises(NotRunning):
-        ask_gateway(settings, "status", {})
+        list(ask_gateway(str(tmp_path), "status", {}))
 
 
 def test_users_have_names_where_they_have(tmp_path: Path) -> None:
