@@ -15,6 +15,7 @@ from inboundmx.model.message import Body
 from inboundmx.model.settings import DomainSettings, Settings
 from inboundmx.policy.dsn import hears_of_delay
 from inboundmx.policy.notices import HEADERS_LIMIT, MESSAGE_LIMIT, Kind, compose
+from inboundmx.policy.prioritising import at_reception
 from inboundmx.policy.retrying import Settlement, given_up_after
 
 
@@ -94,7 +95,7 @@ def notice_of(
         recipients=(SpoolRecipient(sender, notify="NEVER"),),
         size=len(octets),
         domain=sender.domain,
-        priority=domain.priority if settings.priority.null_sender is None else settings.priority.null_sender,
+        priority=at_reception(domain.priority, len(octets), None, settings.priority),
         next_attempt_at=now,
         eight_bit=not octets.isascii(),
         utf8=not sender.ascii,

@@ -473,7 +473,14 @@ class DeliveryService:
             except KeyError:
                 return None
             except Damaged as damage:
-                return await self._park(_without(entry, settlement.delivered), DAMAGED, str(damage), "error")
+                left = _without(entry, settlement.delivered)
+                if left.pending:
+                    return await self._park(left, DAMAGED, str(damage), "error")
+                # They have it; only the notice of that cannot be written.
+                settlement = replace(settlement, confirmed=(), unconfirmed=settlement.confirmed)
+                self._spool.remove_soon(id)
+                tell(self._journal, entry, settlement, attempt, ())
+                return None
             deposits = deposits_of(
                 entry, settlement, attempt, domain, content, self._settings(), now, lambda: self._new_id(now)
             )

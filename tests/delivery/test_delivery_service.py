@@ -300,6 +300,43 @@ def test_a_notice_to_a_stranger_leaves_us_as_other_mail_does(world):
     assert (notice.notice, notice.state, notice.domain, notice.via) == (True, State.ACTIVE, "b.example", "outbound")
 
 
+def asking(id, notify, **more):
+    made = entry(id, **more)
+    return replace(made, recipients=tuple(replace(r, notify=notify) for r in made.recipients))
+
+
+def test_a_notice_of_success_and_the_end_of_its_entry_are_one_commit(world):
+    world.settings = settings(domain(), HOME)
+    world.deposit(asking("entry1", "SUCCESS", may_notify=True))
+    world.answering(OK)
+    world.transmitter.sent[0].answer(OK)
+    change = world.spool.changes[0]
+    assert change.remove == ("entry1",)
+    assert b"Action: relayed" in change.add[0].content.body.head
+    assert not world.spool.rows
+    assert world.journal.named("success_notified") == [("success_notified", "m-entry1")]
+
+
+def test_what_was_delivered_is_not_parked_because_its_notice_cannot_be_written(world):
+    world.deposit(asking("entry1", "SUCCESS", may_notify=True))
+    world.spool.damaged = Damaged("hash")
+    world.transmitter.last.answer(OK)
+    assert (world.spool.removed, list(world.spool.changes)) == (["entry1"], [])
+    assert [f["untold"] for e, _, f, _ in world.journal.events if e == "delivered"] == [["ann@a.example"]]
+
+
+def test_beyond_the_notices_of_an_hour_mail_is_held_instead():
+    world = World(domain(), HOME, notices_per_hour=2)
+    world.answering(UNKNOWN, phase=Phase.RECIPIENT)
+    for number in range(5):
+        sender = Address(f"s{number}", "b.example")
+        world.deposit(entry(f"entry{number}", may_notify=True, sender=sender))
+    assert len(world.journal.named("bounced")) == 2
+    held = [row for row in world.spool.rows.values() if row.state is State.HELD]
+    assert [row.cause for row in held] == ["undeliverable"] * 3
+    assert len(world.journal.named("notice_throttled")) == 1
+
+
 def test_a_notice_that_fails_is_dropped_with_a_record(world):
     world.answering(UNKNOWN, phase=Phase.RECIPIENT)
     world.deposit(entry("entry1", sender=None, notice=True))
