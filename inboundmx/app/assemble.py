@@ -18,9 +18,11 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
 from twisted.internet.ssl import CertificateOptions
 from twisted.logger import globalLogPublisher
 
+from inboundmx.app.checking import warnings_at_start
 from inboundmx.app.control import AlreadyRunning, ControlSocket
 from inboundmx.app.descriptors import room_for_strangers
 from inboundmx.app.greylist_operations import GreylistOperations
@@ -32,13 +34,17 @@ from inboundmx.app.operations import Operations
 from inboundmx.app.pause_operations import PauseOperations
 from inboundmx.app.settings import BadSettings, load
 from inboundmx.checks.api import Tools
+from inboundmx.console.routes import Facts
+from inboundmx.console.server import ConsoleService
 from inboundmx.delivery.pausing import Pauses
+from inboundmx.intake.conversation import DISK_RESERVE
 from inboundmx.model.settings import Settings
 from inboundmx.net.chance import SystemChance
 from inboundmx.net.clock import ReactorClock
 from inboundmx.net.dns_servers import name_servers
 from inboundmx.net.offload import ThreadOffload
 from inboundmx.net.own_addresses import OwnAddresses
+from inboundmx.net.peers import PeerLoads
 from inboundmx.net.resolver import DnsResolver
 from inboundmx.net.scanners import ScanningServices
 from inboundmx.ports import Journal, Unavailable
@@ -90,6 +96,7 @@ class GatewayService(Service):
         self._data = Path(settings.gateway.data)
         self._folder = self._data / "spool" / WORKER
         self._log: MailLog | None = None
+        self._console = ConsoleService(lambda: self.settings, self._clock)
         # Built once privileges are gone; nobody is heard before the reactor runs, and so not before this is set.
         self._factory = SmtpServerFactory(None, self._clock, self._chance, settings)  # type: ignore[arg-type]
 
@@ -104,9 +111,11 @@ class GatewayService(Service):
             raise CannotStart([str(trouble)]) from trouble
         self._writer: LineWriter = writer
         self._make_folder()
-        for endpoint in gateway.listen:
+        served: list[tuple[str, Factory]] = [(each, self._factory) for each in gateway.listen]
+        served += [(each, self._console.factory) for each in self.settings.console.listen]
+        for endpoint, factory in served:
             try:
-                self._ports += listen(self._reactor, endpoint, self._factory, self._certificate)
+                self._ports += listen(self._reactor, endpoint, factory, self._certificate)
             except CannotListenError as trouble:
                 self._close_ports()
                 reason = getattr(trouble.socketError, "strerror", None) or trouble.socketError
@@ -163,6 +172,7 @@ class GatewayService(Service):
         bodies = SpoolBodies(str(self._folder), str(self._data))
         self._transmitter = SmtpTransmitter(reactor, clock, settings.gateway.hostname, str(self._data))
         pauses = self._make_pauses(journal)
+        self._peers = PeerLoads(reactor, lambda: self.settings, clock, chance, self._health)
         self._inside = Inside(
             Outside(
                 clock,
@@ -174,6 +184,7 @@ class GatewayService(Service):
                 self._tools,
                 pauses,
                 OwnAddresses(clock),
+                self._peers.load,
                 archive=FileArchive(lambda: self.settings, self._tools.offload, self._tools.contents),
             )
         )
@@ -193,9 +204,13 @@ class GatewayService(Service):
         )
         self._control = ControlSocket(self._data, self._operations, reactor)
         self._control.startService()
+        self._console.start(Facts(self._operations.status, self._cannot_keep), journal)
         self._factory.reception = self._inside.reception
         self._make_room(settings)
         self._inside.start()
+        self._peers.start()
+        for warning in warnings_at_start(settings):
+            journal.record("exposed", "", {"warning": warning}, level="warning")
 
     def _make_pauses(self, journal: Journal) -> Pauses:
         file = PauseFile(str(self._data))
@@ -257,6 +272,8 @@ class GatewayService(Service):
             changed = [key for key in FIXED if getattr(settings.gateway, key) != getattr(self.settings.gateway, key)]
             if changed:
                 raise ValueError(f"[gateway] {', '.join(changed)}: needs a restart")
+            if settings.console.listen != self.settings.console.listen:
+                raise ValueError("[console] listen: needs a restart")
             plan = self._inside.plan(settings)
             options = server_options(settings.tls)
             writer = line_writer(settings.log)
@@ -282,6 +299,10 @@ class GatewayService(Service):
             "reload_refused", "", {"problems": problems, "kept": self.settings.fingerprint}, level="error"
         )
 
+    def _cannot_keep(self) -> str:
+        """Why mail could not be taken into the spool now, in a word; empty when it could."""
+        return "disk-full" if self._spool.free_octets() < DISK_RESERVE else self._spool.trouble
+
     def _facts(self) -> Mapping[str, Any]:
         return {
             "workers": [{"worker": WORKER, "pid": os.getpid(), "connections": len(self._factory.connections)}],
@@ -303,6 +324,8 @@ class GatewayService(Service):
             return
         self._journal.record("stopping", "", {})
         await self._close_ports()
+        await self._console.stop()
+        self._peers.stop()
         self._inside.hurry()
         await self._factory.drain(DRAIN_SECONDS)
         await self._control.stopService()

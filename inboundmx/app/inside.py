@@ -64,18 +64,21 @@ class Inside:
         self._journal = journal
         self._pauses = outside.pauses
         current: Callable[[], Settings] = lambda: self.settings  # noqa: E731
-        self.routes = RouteFinder(current, outside.tools.resolver, chance, outside.own, outside.loads)
+        # Each counts its own turns: with one for both, what is spooled and then delivered would always get one host.
+        receiving, delivering = (
+            RouteFinder(current, outside.tools.resolver, chance, outside.own, outside.loads) for _ in range(2)
+        )
         self.courier = Courier(outside.transmitter, current, clock, chance, journal, outside.tools.state)
         self.deliveries = DeliveryService(
-            spool, self.courier, self.routes, outside.archive, current, clock, chance, journal, self.is_paused
+            spool, self.courier, delivering, outside.archive, current, clock, chance, journal, self.is_paused
         )
         self._pauses.ended = self.deliveries.resumed
         self._retention = Retention(spool, clock, journal)
         handing_over = PausingCourier(self.courier, self._pauses)
-        acceptance = Acceptance(self.routes, handing_over, spool, self.deliveries, journal, clock, chance)
+        acceptance = Acceptance(receiving, handing_over, spool, self.deliveries, journal, clock, chance)
         self.reception = GatewayReception(
             plan_of(outside.tools, journal),
-            Admission(self.routes, handing_over),
+            Admission(receiving, handing_over),
             acceptance,
             spool,
             outside.bodies,

@@ -73,6 +73,8 @@ class SqliteSpool:
         self._retry = False
         self._vacuum = False
         self._full = False
+        self.trouble = ""
+        """Why the last commit did not come about, a word: ``disk-full`` or ``disk-fails``; empty when it did."""
         self._closing = False
         self._free = 0
         self._free_until = float("-inf")
@@ -295,6 +297,8 @@ class SqliteSpool:
     def _note_room(self, errors: Sequence[Exception | None]) -> None:
         """One line when the disk is full, one when it takes mail again."""
         full = any(isinstance(error, StorageFull) for error in errors)
+        if errors[:-1]:
+            self.trouble = "disk-full" if full else "disk-fails" if any(errors) else ""
         if full and not self._full:
             self._full = True
             fields = {"what": f"no room for {self._folder}", "done": "new mail is answered 452; delivery goes on"}
