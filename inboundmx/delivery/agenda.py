@@ -309,17 +309,17 @@ class Agenda:
         self._go(destination)
         self._tidy(destination)
 
-    def _go(self, destination: _Destination) -> None:
-        """Starts what is due, the highest priority first, then the oldest."""
+    def _go(self, destination: _Destination) -> bool:
+        """Starts what is due, the highest priority first, then the oldest. False: it was not let start all it may."""
         # ``start`` may end at once and come back here.
         if not destination.ready or destination.starting or destination.moving or self._paused(*destination.key):
-            return
+            return True
         destination.starting = True
         try:
             while destination.due and destination.running < self._room() and not self._stopped:
                 if not self._may_start(destination):
                     self._blocked[destination] = None
-                    return
+                    return False
                 item = heapq.heappop(destination.due)
                 if not item.state:
                     continue
@@ -331,6 +331,7 @@ class Agenda:
                 self._start(item.id, slot)
         finally:
             destination.starting = False
+        return True
 
     def _may_start(self, destination: _Destination) -> bool:
         if self._holding or len(self._running) >= (AT_ONCE if destination.running else 2 * AT_ONCE):
@@ -354,10 +355,15 @@ class Agenda:
         for destination in list(islice(self._blocked, BURST + refusals)):
             if self._more is not None or self._holding:
                 break
-            if self._blocked.pop(destination, self) is self:
+            before = destination.running
+            if destination not in self._blocked:
                 continue
-            self._go(destination)
-            if destination in self._blocked:
+            if self._go(destination):
+                self._blocked.pop(destination, None)
+            elif destination.running > before:
+                # It had its turn.
+                self._blocked[destination] = self._blocked.pop(destination)
+            else:
                 refusals -= 1
                 if refusals <= 0:
                     break

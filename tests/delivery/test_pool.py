@@ -264,7 +264,7 @@ def test_our_short_clock_alone_does_not_make_a_host_down(world):
     assert waiting[0].trouble == "timeout"
     assert not world.pool.down
     behind = world.wait()
-    world.clock.advance(300.1)
+    world.clock.advance(30.1)
     assert behind[0].trouble == "timeout"
     assert world.pool.down
 
@@ -327,3 +327,97 @@ def test_closing_turns_away_and_closes_what_is_given_back(world):
         world.pool.give_back(one, None)
     assert not world.transmitter.live()
     assert not world.clock.turned.getDelayedCalls()
+
+
+# --- where we connect from ---
+
+
+FROM = ("192.0.2.101", "2001:db8::101", "192.0.2.102")
+
+
+def opened_from(world, many):
+    for kept in world.open(many):
+        kept.connection.open = False
+        world.pool.give_back(kept, None)
+    return world.transmitter.sources
+
+
+@pytest.mark.parametrize(
+    ("address", "sources"),
+    [
+        ("192.0.2.10", ["192.0.2.101", "192.0.2.102", "192.0.2.101"]),
+        ("2001:db8::10", ["2001:db8::101"] * 3),
+        ("mx.b.example", ["192.0.2.101", "2001:db8::101", "192.0.2.102"]),
+    ],
+)
+def test_our_addresses_of_the_host_s_family_take_turns(address, sources):
+    assert opened_from(World(host=Host(address), terms=Terms(sources=FROM)), 3) == sources
+
+
+def test_without_an_address_of_its_family_the_system_chooses():
+    assert opened_from(World(host=Host("2001:db8::10"), terms=Terms(sources=FROM[:1])), 1) == [""]
+
+
+def test_a_source_that_fails_at_once_is_tried_once_and_then_none():
+    world = World(terms=Terms(sources=FROM))
+    world.transmitter.bad_sources = FROM
+    assert opened_from(world, 2) == ["192.0.2.101", "", "192.0.2.102", ""]
+    assert not world.pool.down
+
+
+def test_a_host_that_is_silent_is_not_tried_without_the_source():
+    world = World(terms=Terms(sources=FROM))
+    world.transmitter.hosts[FIRST] = "silent"
+    waiting = world.wait()
+    world.clock.advance(31)
+    assert waiting[0].trouble == "timeout"
+    assert world.transmitter.sources == ["192.0.2.101"]
+
+
+def test_closing_ends_the_second_try():
+    world = World(terms=Terms(sources=FROM))
+    world.transmitter.bad_sources = FROM
+    world.transmitter.hosts[FIRST] = "silent"
+    waiting = world.wait()
+    assert world.transmitter.sources == ["192.0.2.101", ""]
+    world.pool.close()
+    assert waiting[0].trouble == "abandoned"
+    assert not world.clock.turned.getDelayedCalls()
+
+
+# --- hosts that do not answer ---
+
+
+def test_what_is_opened_to_hosts_that_were_never_heard_is_half_of_all_and_live_mail_is_not_held_back():
+    one = World(cap=9, budget=8, host=Host("192.0.2.100"))
+    one.transmitter.hosts = dict.fromkeys([Host(f"192.0.2.{n}") for n in range(100, 110)], "silent")
+    silent = [one, *(World(host=Host(f"192.0.2.{n}"), shared=one) for n in range(101, 110))]
+    for world in silent:
+        world.wait()
+    assert len(one.transmitter.asked) == 4
+    live = World(host=SECOND, shared=one)
+    assert isinstance(live.join()[0], Kept)
+    one.clock.advance(31)
+    assert len(one.transmitter.asked) == 4 + 1 + 4
+
+
+def test_a_pool_is_unused_when_nobody_holds_or_waits_for_anything(world):
+    assert world.pool.unused
+    (kept,) = world.open(1)
+    assert not world.pool.unused
+    world.pool.give_back(kept, 0.1)
+    assert not world.pool.unused
+    world.clock.advance(31)
+    assert world.pool.unused
+    world.transmitter.hosts[FIRST] = "silent"
+    world.wait()
+    assert not world.pool.unused
+    world.clock.advance(31)
+    assert world.pool.down and world.pool.unused
+    knocking = fired(world.pool.breaker.knock())
+    assert not knocking and not world.pool.unused
+
+
+def test_who_answers_is_told(world):
+    world.open(1)
+    assert world.greeted == world.transmitter.connections
