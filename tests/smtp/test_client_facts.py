@@ -450,3 +450,42 @@ def test_no_authentication_offered_after_xclient() -> None:
     talk.says(b"220 again\r\n")
     assert talk.says(b"250-mx\r\n250-XCLIENT ADDR\r\n250 PIPELINING\r\n") == ONCE
     talk.deliver()
+
+
+# --- whatever the host says ---
+
+GOOD = {b"EHLO": b"", b"XCLIENT": b"220 again", b"AUTH": b"235 in", b"DATA": b"354 go", b".": b"250 taken"}
+BAD = [b"220 x", b"250 x", b"354 x", b"421 x", b"450 x", b"501 x", b"503 x", b"530 x", b"554 x", b"334 x", b"nonsense"]
+
+
+@given(st.data())
+def test_no_message_ever_goes_as_another_clients(data: st.DataObject) -> None:
+    talk = authenticated()
+    offers = [talk.ehlo, talk.ehlo, b"250 mx\r\n"]
+    taken_for: Client | None = None
+    clients = {client.ip: client for client in (ONE, TWO)}
+    for client in data.draw(st.lists(st.sampled_from([ONE, TWO, None]), min_size=2, max_size=5)):
+        asked = talk.send(client).split(b"\r\n")[:-1]
+        in_content = False
+        while asked and not talk.outcome.fired:
+            line = asked.pop(0)
+            verb = line.split(b" ")[0]
+            if in_content and line != b".":
+                continue
+            bad = data.draw(st.integers(0, 9)) == 0
+            good = GOOD.get(verb, b"250 ok") + b"\r\n"
+            if verb == b"EHLO":
+                good = data.draw(st.sampled_from(offers))
+            answer = data.draw(st.sampled_from(BAD)) + b"\r\n" if bad else good
+            if verb == b"XCLIENT" and answer.startswith(b"220"):
+                ip = line.split(b"ADDR=")[1].split(b" ")[0].decode().removeprefix("IPV6:")
+                taken_for = clients[ip]
+            in_content = verb == b"DATA" and answer.startswith(b"354")
+            asked += talk.says(answer).split(b"\r\n")[:-1]
+        if talk.outcome.fired and talk.attempt.delivered:
+            assert taken_for in (client, None)
+        if not talk.connection.usable:
+            break
+    talk.line.hangs_up()
+    assert talk.outcome.fired
+    assert talk.network.timers == 0

@@ -84,12 +84,17 @@ def test_helo_when_ehlo_is_unknown(code: bytes) -> None:
         (b"HTTP/1.1 400 Bad Request\r\n", b"", "garbage", "greeting", None),
         (b"x" * 70000, b"", "garbage", "greeting", None),
         (b"220-many\r\n" * 10000 + b"220 lines\r\n", b"", "garbage", "greeting", None),
+        (b"\x00" * 70000, b"", "garbage", "greeting", None),
+        (b"\x00\r\n", b"", "garbage", "greeting", None),
+        (b"220\x00hi\r\n", b"", "garbage", "greeting", None),
+        (b"22\x000 hi\r\n", b"", "garbage", "greeting", None),
         (b"220 hi\r\n250 too eager\r\n", b"", "garbage", "hello", None),
         (b"220 hi\r\n", b"550 5.7.1 not you\r\n", "rejects_us", "hello", 550),
         (b"220 hi\r\n", b"421 closing\r\n", "lost", "hello", 421),
         (b"220 hi\r\n", b"451 later\r\n", "lost", "hello", 451),
         (b"220 hi\r\n", b"354 odd\r\n", "garbage", "hello", 354),
         (b"220 hi\r\n", EHLO + b"250 more\r\n", "garbage", "hello", None),
+        (b"220 hi\r\n", b"250-X%d\r\n" * 10_000 % tuple(range(10_000)), "garbage", "hello", None),
     ],
 )
 def test_a_server_that_does_not_want_us(
@@ -201,6 +206,14 @@ def starttls(network: Network, tls: str) -> tuple[object, object]:
     line.says(b"220 hi\r\n")
     assert line.says(b"250-mx\r\n250 STARTTLS\r\n") == b"STARTTLS\r\n"
     return outcome, line
+
+
+def test_lmtp_is_encrypted_too() -> None:
+    network = Network()
+    network.dial(Host("192.0.2.10", 24, "lmtp"), tls="required")
+    line = network.answer()
+    assert line.says(b"220 hi\r\n") == b"LHLO gateway.example\r\n"
+    assert line.says(b"250-mx\r\n250 STARTTLS\r\n") == b"STARTTLS\r\n"
 
 
 def test_none_never_encrypts() -> None:

@@ -395,7 +395,8 @@ def test_421_anywhere(step: int) -> None:
 
 @pytest.mark.parametrize("step", range(4))
 @pytest.mark.parametrize(
-    "garbage", [b"hello there\r\n", b"250-a\r\n550 b\r\n", b"250-a\r\n" * 10_000, b"\xff" * 5000, b"334 odd\r\n"]
+    "garbage",
+    [b"\x00\r\n", b"hello there\r\n", b"250-a\r\n550 b\r\n", b"250-a\r\n" * 10_000, b"\xff" * 5000, b"334 odd\r\n"],
 )
 def test_garbage(step: int, garbage: bytes) -> None:
     talk = Talk()
@@ -473,6 +474,35 @@ def test_silence(step: int, seconds: float) -> None:
     assert talk.attempt.ended_at > talk.attempt.started_at
     talk.line.hangs_up()
     assert talk.network.timers == 0
+
+
+def test_an_answer_that_drips_has_no_more_time_than_another() -> None:
+    talk = Talk()
+    talk.send(parcel())
+    for octet in b"250 Slow":
+        talk.network.reactor.advance(1.0)
+        talk.says(bytes([octet]))
+    assert not talk.outcome.fired
+    talk.network.reactor.advance(2.1)
+    assert talk.attempt.trouble == "timeout"
+
+
+def test_little_is_held_of_an_endless_line() -> None:
+    talk = Talk()
+    talk.send(parcel())
+    for _ in range(1000):
+        talk.says(b"250-" + b"x" * 1000)
+        if talk.outcome.fired:
+            break
+    assert talk.attempt.trouble == "garbage"
+    assert len(talk.connection._parser._buffer) < 10_000
+
+
+def test_nuls_are_harmless_in_words() -> None:
+    talk = Talk()
+    talk.send(parcel())
+    talk.says(b"250 \x00a\r\n550 5.1.1 no\x00body\r\n503 \x00\r\n")
+    assert [str(reply) for _, reply in talk.attempt.replies] == ["550 5.1.1 no body"]
 
 
 def test_an_idle_connection_has_no_deadline() -> None:
