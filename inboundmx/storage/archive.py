@@ -59,18 +59,15 @@ class FileArchive:
             self._make(path, folder)
             names = [f"{entry.message_id}.eml", f"{entry.message_id}-{entry.id}.eml"]
             places = [os.path.join(folder, name) for name in names]
-            for place in places:
-                if _holds(place, self._blocks(entry, content)):
-                    _sync(folder)
-                    return place
-            _write(fresh, self._blocks(entry, content))
-            with self._naming:
-                free = next((place for place in places if not os.path.exists(place)), None)
-                if free is None:
-                    raise Unavailable(f"{places[1]} is there and is not this copy")
-                os.rename(fresh, free)
+            place, there = self._place(places, entry, content)
+            if not there:
+                _write(fresh, self._blocks(entry, content))
+                with self._naming:
+                    place, there = self._place(places, entry, content)
+                    if not there:
+                        os.rename(fresh, place)
             _sync(folder)
-            return free
+            return place
         except OSError as error:
             # It may have been removed.
             self._lasting.discard(folder)
@@ -80,6 +77,15 @@ class FileArchive:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(fresh)
+
+    def _place(self, places: Iterable[str], entry: SpoolEntry, content: Content) -> tuple[str, bool]:
+        """Where the copy belongs, and whether it is there."""
+        for place in places:
+            if not os.path.exists(place):
+                return place, False
+            if _holds(place, self._blocks(entry, content)):
+                return place, True
+        raise Unavailable(f"{place} is there and is not this copy")
 
     def _make(self, path: str, folder: str) -> None:
         if folder in self._lasting:
@@ -130,13 +136,10 @@ def _write(path: str, blocks: Iterable[bytes]) -> None:
 
 
 def _holds(path: str, blocks: Iterable[bytes]) -> bool:
-    """Whether a file is there and is exactly this."""
-    try:
-        with open(path, "rb") as file:
-            # One octet more than there should be is one too many.
-            return all(file.read(len(block)) == block for block in blocks) and not file.read(1)
-    except FileNotFoundError:
-        return False
+    """Whether a file is exactly this."""
+    with open(path, "rb") as file:
+        # One octet more than there should be is one too many.
+        return all(file.read(len(block)) == block for block in blocks) and not file.read(1)
 
 
 def _sync(folder: str) -> None:

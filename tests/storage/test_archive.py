@@ -143,6 +143,17 @@ def test_copies_of_one_message_at_the_same_time(shelf: Shelf) -> None:
     )
 
 
+def test_two_archives_of_one_folder_keep_one_copy_of_what_is_the_same(shelf: Shelf) -> None:
+    content = shelf.made(os.urandom(3_000_000))
+    entries = [an_entry(f"0123456789abc{number:02}", domain=("books", "more")[number % 2]) for number in range(8)]
+    threads = [threading.Thread(target=shelf.keep, args=(entry, content)) for entry in entries]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert shelf.files() == [f"{DAY}/{ID}.eml"]
+
+
 @pytest.mark.parametrize("damage", [b"", MAIL, b"x"])
 def test_what_is_there_and_is_not_the_copy_stays(shelf: Shelf, damage: bytes) -> None:
     place = Path(shelf.keep())
