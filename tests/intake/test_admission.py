@@ -19,7 +19,7 @@ from inboundmx.model.custody import Route, State
 from inboundmx.model.finding import Finding, Stage
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
-from inboundmx.model.settings import BackupSettings, CheckSettings, RelaySettings, Settings
+from inboundmx.model.settings import OUTGOING, BackupSettings, CheckSettings, RelaySettings, Settings
 from inboundmx.ports import NoRoute, Unavailable
 
 FAR = Address("far", "far.example")
@@ -54,13 +54,13 @@ def answer(gate: Gate, recipient: Address, sender: Address | None = SENDER) -> R
     ],
 )
 def test_who_may_relay_sends_to_anybody(session: Session):
-    gate = Gate(settings(relay=RELAY), session)
+    gate = Gate(settings(relay=RELAY, outgoing=replace(OUTGOING, handover="cut-through")), session)
     assert gate.send(MAIL, FAR).code == 250
     (entry,) = gate.spool.entries()
     assert (entry.via, entry.domain, entry.state) == ("outbound", "far.example", State.ACTIVE)
     assert gate.courier.parcels == []
     [(event, _, fields)] = gate.journal.events
-    assert (event, fields["via"]) == ("spooled", "outbound")
+    assert (event, fields["via"]) == ("spooled", "outbound") and "reason" not in fields
     assert fields["relay"] == f"granted to {session.authenticated_as or 'its address'}"
 
 
@@ -115,6 +115,14 @@ def test_routes_inside_an_address_and_literals_are_for_nobody(session: Session, 
     gate.routes.found[recipient.domain] = PRIMARY
     assert answer(gate, recipient).permanent
     assert gate.routes.asked == []
+
+
+@pytest.mark.parametrize("local", ["ann%else.example", "else.example!ann", '"ann@else.example"'])
+def test_a_recipient_who_was_taken_opens_the_door_to_no_other(local: str):
+    gate = Gate(settings(relay=RELAY), TRUSTED)
+    gate.envelope(ANN, FAR)
+    for name in ("a.example", "far.example"):
+        assert gate.ask(gate.conversation.recipient(Address(local, name))).code == 550
 
 
 def test_mail_for_a_domain_of_ours_does_not_leave_us():

@@ -19,6 +19,7 @@ from inboundmx.model.identity import make_id
 from inboundmx.model.message import Body, Message
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import (
+    ARCHIVING,
     OUTGOING,
     ArchiveSettings,
     BlockingSettings,
@@ -110,7 +111,7 @@ def test_one_message_s_wishes_are_not_the_next_one_s():
     gate = Gate(settings())
     send(gate, ANN, dsn={ANN: ("NEVER", "")}, ret="HDRS", envid="first")
     gate.conversation.reset()
-    send(gate, ANN)
+    send(gate, BOB)
     assert [(p.ret, p.envid, p.dsn) for p in gate.courier.parcels] == [
         ("HDRS", "first", (("NEVER", ""),)),
         ("", "", ()),
@@ -240,7 +241,8 @@ def test_a_message_has_the_priority_of_its_kind(sender: Address | None, threshol
 
 
 def test_a_copy_for_an_archive_goes_by_the_spool_with_the_same_content():
-    gate = Gate(settings(archives=(ArchiveSettings("books"),)))
+    telling = replace(ARCHIVING, bounce="always")
+    gate = Gate(settings(archives=(ArchiveSettings("books"),), archiving=telling))
     assert send(gate, ANN, BOB).code == 250
     assert gate.courier.parcels == []
     (change,) = gate.spool.commits
@@ -334,8 +336,9 @@ def test_a_host_that_answers_is_not_told_what_it_could_not_take():
     assert send(gate, ANN).code == 250
 
 
-def test_what_is_kept_for_an_operator_needs_no_host():
-    held = domain("a.example", levels=acting(Action("hold")))
+@pytest.mark.parametrize("action", [Action("hold"), Action("redirect", "eve@c.example")])
+def test_what_is_not_for_its_host_needs_no_host(action: Action):
+    held = domain("a.example", levels=acting(action))
     gate = Gate(settings(check("p", "pills", 10.0), domains=(held,)))
     gate.courier.limits = {"a.example": 10}
     assert send(gate, ANN, content=SPAM).code == 250

@@ -29,6 +29,12 @@ def test_each_recipient_is_judged_by_what_was_seen_of_it():
     ]  # fmt: skip
 
 
+def test_the_same_domain_reached_by_another_way_is_another():
+    leaving = DomainSettings("a.example", via="outbound")
+    found = groups([seen("listed")], CHECKS, {ANN: HERE, BOB: leaving})
+    assert [(group.domain, group.recipients) for group in found] == [(HERE, (ANN,)), (leaving, (BOB,))]
+
+
 def test_without_anything_of_their_own_those_of_a_domain_are_one():
     results = [seen("listed")]
     [one] = groups(results, CHECKS, {ANN: HERE, BOB: HERE})

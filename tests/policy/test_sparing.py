@@ -91,6 +91,17 @@ def test_a_blocking_line_of_no_weight_counts_where_the_threshold_is_nothing() ->
     assert not settled([], [SPAMD], checks, {ANN: domain("a.example", blocking=BlockingSettings(0.0))})
 
 
+def test_mail_that_leaves_us_is_settled_by_its_own_threshold() -> None:
+    checks = {"list": check("list", {"listed": 20.0}, "blocking"), "sa": check("sa", USUAL, "blocking")}
+    blocking = BlockingSettings(incoming_threshold=100.0, outgoing_threshold=20.0)
+    seen = [said("list", "listed")]
+    assert settled(seen, [SPAMD], checks, {ANN: domain("a.example", via="outbound", blocking=blocking)})
+    assert settled(seen, [SPAMD], checks, {ANN: domain("a.example", blocking=blocking)})
+    blocking = BlockingSettings(incoming_threshold=100.0, outgoing_threshold=30.0)
+    assert not settled(seen, [SPAMD], checks, {ANN: domain("a.example", via="outbound", blocking=blocking)})
+    assert settled(seen, [SPAMD], checks, {ANN: domain("a.example", blocking=blocking)})
+
+
 def test_every_domain_must_be_settled() -> None:
     checks = {"list": check("list", {"listed": 20.0}), "sa": check("sa", USUAL)}
     strict, usual = domain("a.example", levels=REJECT_FROM_20), domain("c.example")
