@@ -1,18 +1,25 @@
 """Handing over while the stranger waits: which host, what an answer means, and the one clock."""
 
+from dataclasses import replace
+from ipaddress import ip_network
+
 import pytest
 from delivery_fakes import (
     ANN,
     BOB,
+    CONTENT,
+    DOMAIN,
     FIRST,
     OK,
     REFUSED,
     SECOND,
+    SENDER,
     FakeChance,
     FakeClock,
     FakeJournal,
     FakeTransmitter,
     domain,
+    entry,
     parcel,
     route,
     run,
@@ -21,9 +28,10 @@ from delivery_fakes import (
 from fakes.state import FakeStateStore
 
 from inboundmx.delivery.answers import passed_on
-from inboundmx.delivery.courier import Courier
-from inboundmx.model.custody import Phase, Terms
+from inboundmx.delivery.courier import POOLS, TOLD, Courier
+from inboundmx.model.custody import Client, Host, Parcel, Phase, Route, SpoolRecipient, Terms
 from inboundmx.model.reply import Reply
+from inboundmx.model.settings import BackupSettings, DomainSettings, OutboundSettings
 from inboundmx.ports import Refused, Unheard
 
 GREYLISTED = Reply(450, "4.2.0", "later")
@@ -303,3 +311,249 @@ def test_different_refusals_are_the_messages_own(world):
 )
 def test_what_a_stranger_hears(reply, phase, expected):
     assert str(passed_on(reply, phase)) == expected
+
+
+# --- the fallback ---
+
+RELAY = Host("192.0.2.25", 587)
+DIRECT = Route(DOMAIN, (FIRST, SECOND), fallback=Route(DOMAIN, (RELAY,), Terms("required", "me", "secret")))
+BLOCKED, NO = Reply(554, "5.7.1", "you are listed"), Reply(550, "5.1.1", "nobody of that name")
+REJECTED = Refused("rejects_us", "greeting", Reply(554, "5.7.1", "go away"), "rejected")
+NO_TLS = Refused("tls", "tls", None, "no encrypted connection")
+
+
+def tried(world):
+    return [sent.connection.host for sent in world.transmitter.sent]
+
+
+def handed(world, **how):
+    return run(world.courier.hand_over(parcel(**how), DIRECT))[0]
+
+
+def attempted(world, **facts):
+    async def content():
+        return CONTENT
+
+    return run(world.courier.attempt(entry("entry1", **facts), content, DIRECT))[0]
+
+
+WAYS = pytest.mark.parametrize("way", [handed, attempted])
+
+
+@WAYS
+@pytest.mark.parametrize("how", [REFUSED, REJECTED, NO_TLS])
+def test_the_fallback_is_tried_when_no_host_of_the_route_is_there_for_us(world, way, how):
+    world.transmitter.hosts = {FIRST: how, SECOND: how}
+    got = way(world)
+    assert tried(world) == [RELAY]
+    world.transmitter.last.answer(OK)
+    assert getattr(got[0], "kind", "delivered") == "delivered"
+    assert got[0].host == RELAY
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("reply", "phase", "elsewhere"),
+    [
+        (GREYLISTED, Phase.RECIPIENT, True),
+        (BLOCKED, Phase.MAIL, True),
+        (BLOCKED, Phase.DOT, True),
+        (NO, Phase.RECIPIENT, False),
+        (Reply(550, "", "no"), Phase.DOT, False),
+    ],
+)
+def test_what_a_host_answers_to_the_message_and_the_fallback(world, way, reply, phase, elsewhere):
+    got = way(world)
+    world.transmitter.last.answer(reply, phase=phase)
+    assert tried(world) == ([FIRST, RELAY] if elsewhere else [FIRST])
+    assert bool(got) is not elsewhere
+
+
+@WAYS
+def test_421_goes_to_the_next_host_and_then_to_the_fallback(world, way):
+    way(world)
+    for _ in range(2):
+        world.transmitter.last.lose(reply=Reply(421, "4.3.2", "closing"))
+    assert tried(world) == [FIRST, SECOND, RELAY]
+
+
+@WAYS
+def test_what_may_have_arrived_is_not_sent_another_way(world, way):
+    got = way(world)
+    world.transmitter.last.dot_sent = True
+    world.transmitter.last.lose(phase=Phase.DOT, dot_sent=True)
+    assert got and tried(world) == [FIRST]
+
+
+def test_recipients_answered_differently_are_no_reason_for_the_fallback(world):
+    got = attempted(world, recipients=(SpoolRecipient(ANN), SpoolRecipient(BOB)))
+    world.transmitter.last.answer(OK, GREYLISTED)
+    assert got[0].replies == ((ANN, OK), (BOB, GREYLISTED))
+    assert tried(world) == [FIRST]
+
+
+def test_when_the_fallback_is_not_there_either_the_message_waits(world):
+    world.transmitter.hosts = dict.fromkeys((FIRST, SECOND, RELAY), REFUSED)
+    assert handed(world)[0].kind == "postponed"
+    assert attempted(world)[0].trouble == "refused"
+
+
+def test_what_was_refused_for_our_sake_waits_for_the_fallback(world):
+    world.transmitter.hosts = {RELAY: REFUSED}
+    got = attempted(world)
+    world.transmitter.last.answer(BLOCKED)
+    assert (got[0].trouble, [reply.code for _, reply in got[0].replies]) == ("refused", [451])
+
+
+def test_the_fallback_has_no_more_time_than_the_stranger():
+    world = World(domain(handover_deadline=8.0))
+    world.transmitter.hosts = dict.fromkeys((FIRST, SECOND, RELAY), "silent")
+    got = handed(world)
+    world.clock.advance(8.1)
+    assert (got[0].kind, got[0].detail) == ("postponed", "deadline")
+    assert RELAY not in [host for host, *_ in world.transmitter.asked]
+
+
+# --- what is sent with an entry ---
+
+
+def test_an_entry_is_sent_with_all_that_was_said_of_it(world):
+    said = SpoolRecipient(ANN, notify="SUCCESS,FAILURE", original="rfc822;ann@a.example")
+    facts = {"peer_ip": "198.51.100.7", "peer_name": "mx.b.example", "hello": "mail.b.example"}
+    attempted(world, recipients=(said, SpoolRecipient(BOB)), ret="HDRS", envid="Q1", eight_bit=True, **facts)
+    sent = world.transmitter.last.parcel
+    assert sent == Parcel(
+        "m-entry1", SENDER, (ANN, BOB), CONTENT, True, ret="HDRS", envid="Q1",
+        dsn=(("SUCCESS,FAILURE", "rfc822;ann@a.example"), ("", "")),
+    )  # fmt: skip
+
+
+def test_who_the_client_is_is_told_to_hosts_that_trust_us(world):
+    way = Route(DOMAIN, (FIRST,), Terms(client_facts="xclient"))
+    facts = {"peer_ip": "198.51.100.7", "peer_name": "mx.b.example", "hello": "mail.b.example"}
+
+    async def content():
+        return CONTENT
+
+    run(world.courier.attempt(entry("entry1", **facts), content, way))
+    sent = world.transmitter.last.parcel
+    assert (sent.client, sent.dsn) == (Client("198.51.100.7", "mx.b.example", "mail.b.example"), ())
+
+
+# --- what hosts could take ---
+
+
+def down(world, *hosts, way=None):
+    """They were there, and are not any more."""
+    for host in hosts:
+        world.warm(host)
+        world.transmitter.hosts[host] = REFUSED
+    for connection in world.transmitter.connections:
+        connection.open = False
+    world.hand_over(hosts=hosts)
+
+
+def test_what_no_host_could_take_is_said_only_while_all_are_down(world):
+    world.transmitter.extensions = {"SIZE": "1000"}
+    way = route(FIRST, SECOND)
+    assert world.courier.unable(way, 2000, False) is None
+    down(world, FIRST)
+    assert world.courier.unable(way, 2000, False) is None
+    down(world, SECOND)
+    assert str(world.courier.unable(way, 2000, False)).startswith("552 5.3.4 ")
+    assert world.courier.unable(way, 1000, False) is None
+    assert str(world.courier.unable(way, 0, True)).startswith("553 5.6.7 ")
+    world.transmitter.hosts.clear()
+    world.clock.advance(31)
+    assert world.courier.unable(way, 2000, False) is None
+
+
+def test_a_fallback_that_is_not_known_to_be_down_may_take_it(world):
+    world.transmitter.extensions = {"SIZE": "1000"}
+    down(world, FIRST, SECOND)
+    assert world.courier.unable(DIRECT, 2000, False) is None
+
+
+def test_what_hosts_could_take_is_known_after_a_restart(world):
+    world.transmitter.extensions = {"SIZE": "1000"}
+    world.warm()
+    world.transmitter.hosts[FIRST] = REFUSED
+    world.begin()
+    world.courier.start()
+    assert world.courier.unable(route(FIRST), 2000, False) is None
+    world.hand_over()
+    assert world.courier.unable(route(FIRST), 2000, False).code == 552
+
+
+def test_nothing_is_kept_of_strangers_hosts(world):
+    run(world.courier.hand_over(parcel(), route(Host("198.51.100.9"))))
+    assert not world.state.puts
+
+
+# --- strangers' hosts ---
+
+
+def test_pools_of_strangers_hosts_do_not_stay(world):
+    hosts = [Host(f"198.51.100.{n % 250}", 1000 + n) for n in range(POOLS + 100)]
+    for host in hosts:
+        run(world.courier.hand_over(parcel(), route(host)))
+        world.transmitter.last.answer(OK)
+        world.clock.advance(1)
+    assert len(world.courier._pools) < POOLS
+    assert len(world.courier.status()) <= TOLD
+    # What nobody uses costs no timer.
+    world.clock.advance(40)
+    assert not world.clock.turned.getDelayedCalls()
+
+
+def test_a_host_the_settings_name_is_not_forgotten_while_it_is_down(world):
+    world.transmitter.hosts[FIRST] = REFUSED
+    world.hand_over()
+    for n in range(POOLS + 10):
+        world.courier.pool(Host(f"198.51.100.{n % 250}", 1000 + n), Terms())
+    assert len(world.courier._pools) < POOLS
+    assert world.courier.pool(FIRST, Terms()).down
+    assert world.courier.status()[str(FIRST)]["state"] == "open"
+
+
+@pytest.mark.parametrize(
+    ("host", "settled", "wanted"),
+    [
+        (FIRST, {}, True),
+        (RELAY, {"outbound": (OutboundSettings("relay", server=(RELAY,)),)}, True),
+        (RELAY, {"outbound": (OutboundSettings("relay", server=(RELAY,), enabled=False),)}, False),
+        (Host("203.0.113.5", name="mx.c.example"), {"backup": BackupSettings((ip_network("203.0.113.0/29"),))}, True),
+        (Host("203.0.113.9", name="mx.c.example"), {"backup": BackupSettings((ip_network("203.0.113.0/29"),))}, False),
+        (Host("mx.c.example"), {"backup": BackupSettings((ip_network("203.0.113.0/29"),))}, False),
+        (RELAY, {"everything": DomainSettings("*", primary=(RELAY,))}, True),
+        (FIRST, {"domains": {DOMAIN: DomainSettings(DOMAIN, primary=(FIRST,), enabled=False)}}, False),
+    ],
+)
+def test_only_hosts_the_settings_name_are_probed(world, host, settled, wanted):
+    world.settings = replace(world.settings, **settled)
+    world.transmitter.hosts[host] = REFUSED
+    run(world.courier.hand_over(parcel(), route(host)))
+    world.clock.advance(100)
+    assert (len(world.transmitter.asked) > 2) is wanted
+
+
+# --- throttled ---
+
+
+def test_over_the_limit_nothing_is_handed_over():
+    world = World(domain(messages_per_hour=2))
+    world.transmitter.automatic = lambda sent: sent.answer(OK)
+    kinds = [world.hand_over()[0].kind for _ in range(3)]
+    assert kinds == ["delivered", "delivered", "postponed"]
+    assert world.hand_over()[0].detail == "throttled"
+    assert world.journal.named("throttled") == [("throttled", "")]
+    world.clock.advance(3600)
+    assert world.hand_over()[0].kind == "delivered"
+
+
+def test_only_what_is_delivered_counts():
+    world = World(domain(messages_per_hour=1))
+    world.transmitter.automatic = lambda sent: sent.answer(NO)
+    assert [world.hand_over()[0].kind for _ in range(3)] == ["refused"] * 3
+    world.transmitter.automatic = lambda sent: sent.answer(OK)
+    assert [world.hand_over()[0].kind for _ in range(2)] == ["delivered", "postponed"]
