@@ -44,6 +44,7 @@ from inboundmx.policy.retrying import (
     due_in,
     park,
     settle,
+    unanswered,
 )
 from inboundmx.ports import Archive, Chance, Clock, Damaged, Journal, NoRoute, Routes, Spool, Timer, Unavailable
 from inboundmx.prompt import promptly
@@ -92,7 +93,7 @@ class DeliveryService:
         self._clock = clock
         self._chance = chance
         self._journal = journal
-        self._notices = NoticeLimit(settings, clock, journal)
+        self.notices = NoticeLimit(settings, clock, journal)
         self._agenda = Agenda(clock, self._start, lambda: settings().delivery.max_connections_per_host, self._waits)
         self._looking_up = DeferredSemaphore(LOOK_UPS)
         self._running: dict[object, Deferred[Any] | None] = {}
@@ -146,7 +147,9 @@ class DeliveryService:
             self._adopting = self._clock.call_later(0.0, self._adopt, ids, end)
             return
         self._agenda.begin()
-        self._unsure = {key for key in self._unsure if self._agenda.knock(*key)}
+        for key in tuple(self._unsure):
+            if not self._agenda.knock(*key):
+                self._unsure.discard(key)
 
     def changed(self, ids: Sequence[str]) -> None:
         """These entries are not what they were, or are gone."""
@@ -216,15 +219,15 @@ class DeliveryService:
             timer.cancel()
             pause.callback(None)
         now = self._clock.now()
-        unanswered = tuple(
+        unheard = tuple(
             replace(entry, cause=UNANSWERED, next_attempt_at=now + UNANSWERED_SECONDS)
             for entry in map(self._spool.entry, self._underway)
             if entry is not None and entry.state is State.ACTIVE
         )
         running, self._running = self._running, {}
-        if unanswered:
+        if unheard:
             try:
-                await self._spool.commit(Change(update=unanswered))
+                await self._spool.commit(Change(update=unheard))
             except Unavailable as trouble:
                 self._journal.record("spool_trouble", "", {"trouble": trouble.reason}, level="error")
         for waiting in running.values():
@@ -345,7 +348,7 @@ class DeliveryService:
             self._spool_trouble(entry.message_id, id, trouble)
             return TROUBLE_SECONDS
         finally:
-            if attempt is None or not (attempt.dot_sent or attempt.delivered):
+            if attempt is None or not (unanswered(attempt) or any(reply.positive for _, reply in attempt.replies)):
                 self._courier.throttling.give_back(payer, outgoing, entry.size, entry.sender is None)
         if attempt.trouble == "damaged":
             return await self._park(entry, DAMAGED, "the content could not be read whole", "error")
@@ -459,9 +462,9 @@ class DeliveryService:
         delivery = self._settings().delivery
         settlement = settle(
             entry, attempt, now, domain, delivery,
-            slot=slot, jitter=self._chance.uniform(0.0, 1.0), notices=self._notices.room(entry.sender),
+            slot=slot, jitter=self._chance.uniform(0.0, 1.0), notices=self.notices.room(entry.sender),
         )  # fmt: skip
-        self._notices.settled(entry, settlement)
+        self.notices.settled(entry, settlement)
         if settlement.entry is None and not settlement.failed and not settlement.confirmed:
             self._spool.remove_soon(id)
             tell(self._journal, entry, settlement, attempt, ())
