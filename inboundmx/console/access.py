@@ -25,9 +25,10 @@ _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::[0-9]{1,5})?")
 
 
 def plain(address: str) -> str:
-    """An IP address as text, an IPv4 one that came in by an IPv6 socket as IPv4."""
+    """An IP address as text, without its zone, an IPv4 one that came in by an IPv6 socket as IPv4; empty for what is no
+    address."""
     try:
-        ip = ip_address(address)
+        ip = ip_address(address.partition("%")[0])
     except ValueError:
         return ""
     mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None

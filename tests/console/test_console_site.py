@@ -191,6 +191,13 @@ def test_neighbours_of_ipv6_are_one() -> None:
     assert console.status_of(client="2001:db8:0:1::1").code == 200
 
 
+def test_a_neighbour_on_the_link() -> None:
+    console = Console()
+    for each in range(FAILURES):
+        assert console.status_of("wrong", f"fe80::{each:x}%eth0").code == 401
+    assert console.status_of(client="fe80::ffff%eth0").code == 429
+
+
 def test_what_is_remembered_is_bounded() -> None:
     console = Console()
     for _ in range(FAILURES):
