@@ -201,6 +201,7 @@ class GatewayService(Service):
                 "spool": self._pausing,
             },
             self._inside.is_paused,
+            notices=self._inside.deliveries.notices,
         )
         self._control = ControlSocket(self._data, self._operations, reactor)
         self._control.startService()

@@ -18,6 +18,7 @@ import idna
 
 from inboundmx.app.listing import Listing
 from inboundmx.delivery.giving_up import GivenUp, change_of, given_up
+from inboundmx.delivery.notice_limit import NoticeLimit
 from inboundmx.model.address import written
 from inboundmx.model.custody import Change, Content, SpoolEntry, State, Status
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
@@ -176,7 +177,8 @@ def a_label(domain: str) -> str:
 class Operations:
     """``deliveries`` is None when the gateway is stopped. ``facts`` adds to ``status`` what only the assembly knows:
     workers, connections, the health of services. ``nouns`` are further things to operate on, by name, or do what is not
-    done to entries. ``paused``: whether nothing of a domain is delivered now."""
+    done to entries. ``paused``: whether nothing of a domain is delivered now. ``notices`` counts those of a running
+    gateway."""
 
     def __init__(
         self,
@@ -189,12 +191,14 @@ class Operations:
         nouns: Mapping[str, Noun] | None = None,
         paused: Callable[[str], bool] = lambda domain: False,
         chance: Chance | None = None,
+        notices: NoticeLimit | None = None,
     ) -> None:
         self._spool = spool
         self._deliveries = deliveries
         self._journal = journal
         self._clock = clock
         self.settings = settings
+        self._notices = notices or NoticeLimit(lambda: self.settings, clock, journal)
         self._facts = facts
         self._nouns = nouns or {}
         self._paused = paused
@@ -466,7 +470,8 @@ class Operations:
                     entry = self._spool.entry(id)
                     if entry is None or not query.means(entry, now):
                         continue
-                    outcome, reason = _END[give_up(entry, now, self.settings.delivery).fate or "dropped"], ""
+                    room = self._notices.room(entry.sender)
+                    outcome, reason = _END[give_up(entry, now, self.settings.delivery, room).fate or "dropped"], ""
                     why_not = _not_bounced(entry, outcome)
                     if why_not and not query.ids:
                         continue
@@ -479,7 +484,9 @@ class Operations:
                     else:
                         aside.append(id)
                         try:
-                            ends.append(await given_up(self._spool, entry, self.settings, now, self._new_id))
+                            ends.append(
+                                await given_up(self._spool, entry, self.settings, now, self._new_id, self._notices)
+                            )
                         except (Damaged, KeyError) as damage:
                             outcome, reason = "skipped", f"cannot be read: {damage}; delete it"
                     told.append(_outcome(entry, outcome, reason))
@@ -505,11 +512,14 @@ class Operations:
             raise
         finally:
             for end in ends:
-                fields = _audit(end.entry, asked_by, trouble) | {"fate": end.settlement.fate}
-                fields["recipients"] = [str(recipient.address) for recipient in end.settlement.failed]
-                self._journal.record("failed", end.entry.message_id, fields, level="warning")
-                if end.settlement.fate == "held":
-                    self._journal.record("held", end.entry.message_id, fields | {"cause": UNDELIVERABLE})
+                for fate, failed in ((end.settlement.fate, end.settlement.owed), ("dropped", end.settlement.unasked)):
+                    if not failed:
+                        continue
+                    fields = _audit(end.entry, asked_by, trouble) | {"fate": fate}
+                    fields["recipients"] = [str(recipient.address) for recipient in failed]
+                    self._journal.record("failed", end.entry.message_id, fields, level="warning")
+                    if fate == "held":
+                        self._journal.record("held", end.entry.message_id, fields | {"cause": UNDELIVERABLE})
                 if end.notice is not None:
                     notice = end.notice.entry
                     told = {

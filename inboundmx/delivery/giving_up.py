@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from inboundmx.delivery.notice_limit import NoticeLimit
 from inboundmx.delivery.notifying import deposits_of
 from inboundmx.model.custody import Change, Deposit, SpoolEntry
 from inboundmx.model.settings import Settings
@@ -26,10 +27,16 @@ class GivenUp:
 
 
 async def given_up(
-    spool: Spool, entry: SpoolEntry, settings: Settings, now: float, new_id: Callable[[float], str]
+    spool: Spool,
+    entry: SpoolEntry,
+    settings: Settings,
+    now: float,
+    new_id: Callable[[float], str],
+    notices: NoticeLimit,
 ) -> GivenUp:
     """What is to be committed. Raises Damaged or KeyError when a notice cannot quote the message, and Unavailable."""
-    settlement = give_up(entry, now, settings.delivery)
+    settlement = give_up(entry, now, settings.delivery, notices.room(entry.sender))
+    notices.settled(entry, settlement)
     if settlement.fate != "notify":
         return GivenUp(entry, settlement, None)
     content = await spool.content(entry.id)

@@ -25,7 +25,7 @@ class NoticeLimit:
         self._settings = settings
         self._clock = clock
         self._journal = journal
-        self._began = clock.monotonic()
+        self._began = float("-inf")
         self._written = 0
         # No more addresses than notices were written.
         self._by_address: dict[Address, int] = {}

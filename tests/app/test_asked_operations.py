@@ -14,7 +14,7 @@ from inboundmx.app.operations import BODY_HEAD, NotUnderstood, Operations, selec
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Change, Content, Host, SpoolEntry, SpoolRecipient, State, Status
 from inboundmx.model.message import Body
-from inboundmx.model.settings import DomainSettings, GatewaySettings, Settings
+from inboundmx.model.settings import DeliverySettings, DomainSettings, GatewaySettings, Settings
 from inboundmx.ports import Damaged, StorageFull
 
 NOW = 1_700_000_000.0
@@ -115,6 +115,9 @@ class FakeJournal:
 class FakeClock:
     def now(self) -> float:
         return NOW
+
+    def monotonic(self) -> float:
+        return 0.0
 
 
 SETTINGS = Settings(
@@ -411,6 +414,25 @@ def test_bounce_tells_the_sender_in_the_commit_that_ends_the_entry() -> None:
         ("failed", "ann (uid 7)")
     ]
     assert desk.deliveries is not None and desk.deliveries.calls == [("changed", [notice.id]), ("changed", ["e1"])]
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_bounce_keeps_to_the_notices_of_an_hour_and_to_what_was_asked(live: bool) -> None:
+    quiet = (SpoolRecipient(Address("bob", "a.test"), notify="NEVER"), SpoolRecipient(Address("eve", "a.test")))
+    entries = [entry(f"e{n}", may_notify=True, sender=Address(f"s{n}", "a.test"), recipients=quiet) for n in range(3)]
+    desk = Desk(*entries, live=live)
+    desk.operations.settings = replace(SETTINGS, delivery=DeliverySettings(notices_per_hour=2))
+    desk.spool.bodies = dict.fromkeys(desk.spool.kept, b"skip\nSubject: hello\r\n\r\nbody\r\n")
+    rows = desk.ask("spool.bounce", domain="a.test")
+    assert [row["outcome"] for row in rows] == ["bounced", "bounced", "held"]
+    assert [row.state for row in desk.spool.kept.values()] == [State.HELD]
+    assert all(b"bob" not in each.content.body.head for change in desk.spool.commits for each in change.add)
+    fates = [(fields["fate"], fields["recipients"]) for event, _, fields, _ in desk.journal.rows if event == "failed"]
+    assert fates == [
+        *[("notify", ["eve@a.test"]), ("dropped", ["bob@a.test"])] * 2,
+        ("held", ["eve@a.test"]),
+        ("dropped", ["bob@a.test"]),
+    ]
 
 
 def test_bounce_holds_what_its_sender_may_not_be_told_and_drops_what_has_none() -> None:
