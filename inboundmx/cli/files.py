@@ -23,7 +23,7 @@ from inboundmx.delivery.pausing import Pause, Pauses
 from inboundmx.model.settings import LogSettings, Settings
 from inboundmx.ports import Unavailable
 from inboundmx.prompt import promptly
-from inboundmx.spool import schema
+from inboundmx.spool.locking import Locked
 from inboundmx.spool.sqlite import SqliteSpool
 from inboundmx.storage.ledger import Ledger
 from inboundmx.storage.pause_file import PauseFile
@@ -83,7 +83,7 @@ def perform(
                 break
     except NotUnderstood as wrong:
         raise CannotAsk(str(wrong), usage=True) from None
-    except schema.Locked:
+    except Locked:
         raise CannotAsk(
             f"a gateway holds the spool in {data}, but nobody answers at {data / SOCKET_NAME}: "
             "it is just starting or stopping, or another command is at work; try again"
@@ -179,7 +179,7 @@ class _Aloud:
 def _spool(folder: Path, data: Path, clock: CommandClock, journal: MailLog) -> Iterator[SqliteSpool]:
     spool = SqliteSpool.open(
         str(folder), str(data), clock=clock, journal=_Aloud(journal), from_thread=at_once,
-        lane=lambda name: InlineLane(),
+        lane=lambda name: InlineLane(), adopt=False,
     )  # fmt: skip
     try:
         yield spool

@@ -27,6 +27,16 @@ def unavailable(error: OSError) -> Unavailable:
     return StorageFull(reason) if error.errno in NO_ROOM else Unavailable(reason)
 
 
+def is_ours(name: str) -> bool:
+    """Whether we may have given a body this name."""
+    return _OURS.fullmatch(name) is not None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens a file to read; a pipe in its place that nobody writes to is not waited for."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def sync_folder(path: str) -> None:
     """Makes names that were made, moved or removed in a folder last."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -79,6 +89,25 @@ class BodyFiles:
             raise
         return kept
 
+    def share(self, paths: Iterable[str]) -> dict[str, str]:
+        """Gives files of another folder a second name among ours; from the old path to ours. One that is gone has none.
+        Raises OSError."""
+        shared: dict[str, str] = {}
+        for path in paths:
+            new = os.path.join(self._bodies, os.path.basename(path))
+            try:
+                os.link(self.absolute(path), new, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            except FileExistsError:
+                # Linked already before a crash; or their row speaks of a file of ours, which is to stay.
+                if os.path.normpath(self.absolute(path)) == os.path.normpath(new):
+                    continue
+            shared[path] = os.path.relpath(new, self._data)
+        if shared:
+            sync_folder(self._bodies)
+        return shared
+
     def give_back(self, kept: dict[str, str]) -> None:
         """The rows were not committed: the files are their drafts' again."""
         for old, new in kept.items():
@@ -96,7 +125,7 @@ class BodyFiles:
         head = b""
         octets = 0
         try:
-            with open(self.absolute(path), "rb", buffering=0) as file:
+            with open(self.absolute(path), "rb", buffering=0, opener=_open_at_once) as file:
                 while chunk := file.read(_READ_OCTETS):
                     if not octets:
                         head = chunk[:SMALL_BODY]
@@ -121,7 +150,7 @@ class BodyFiles:
             with contextlib.suppress(OSError), os.scandir(folder) as found:
                 for item in found:
                     path = os.path.relpath(item.path, self._data)
-                    if not _OURS.fullmatch(item.name) or item.is_dir(follow_symlinks=False):
+                    if not is_ours(item.name) or item.is_dir(follow_symlinks=False):
                         continue
                     if folder == self._incoming or (known is not None and path not in known):
                         with contextlib.suppress(OSError):

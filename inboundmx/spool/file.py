@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from inboundmx.model.custody import Change, SpoolEntry
 from inboundmx.ports import Damaged, StorageFull, Unavailable
 from inboundmx.spool import schema
+from inboundmx.spool.adoption import adopt_all
 from inboundmx.spool.bodies import BodyFiles, unavailable
+from inboundmx.spool.parking import JUNK, park
 from inboundmx.spool.recovery import ERRORS, Salvage, open_entries, salvage
 from inboundmx.spool.reserve import Reserve, disk_is_full
 from inboundmx.spool.store import content_sum, facts_of, facts_sum
@@ -28,6 +30,8 @@ VACUUM_PAGES = 500
 _SPARE_PAGES = 1000
 _RENEW_SECONDS = 5.0
 _PAGE_OCTETS = 4096
+# Junk that is told by name.
+_NAMED = 5
 # Rows in one statement. Each step of a statement gives the interpreter's lock away and must win it back from a busy
 # reactor: alone, rows cost 13 to 28 futex calls a message, so 10 to 12.
 _ROWS = 16
@@ -84,10 +88,11 @@ class SpoolFile:
 
     # --- opening ------------------------------------------------------------------------------------------------------
 
-    def open(self, notes: list[Note]) -> list[SpoolEntry]:
-        """The entries of the live file, which is made when absent and replaced when damaged. Raises Newer, Unavailable
-        or OSError."""
-        self._generation, path = schema.live_file(self._folder)
+    def open(self, notes: list[Note], adopt: bool = False) -> list[SpoolEntry]:
+        """The entries of the live file, which is made when absent and replaced when damaged. ``adopt``: and those of
+        folders beside ours that nobody holds. Raises Newer, Unavailable or OSError."""
+        self._park(notes)
+        self._generation, path = self._live(notes)
         whole = True
         if path is None:
             self._generation = 1
@@ -112,11 +117,42 @@ class SpoolFile:
                 assert self._connection is not None
                 entries = open_entries(self._connection)
         assert self._connection is not None
+        if adopt:
+            adopted = list(adopt_all(self._folder, self._connection, self._files, self._now()))
+            if adopted:
+                notes += adopted
+                entries = open_entries(self._connection)
         known = {p for (p,) in self._connection.execute("SELECT path FROM body WHERE path IS NOT NULL")}
         self._tidy(notes)
         self._reserve.hold()
         self._files.sweep(known if whole else None)
         return entries
+
+    def _park(self, notes: list[Note]) -> None:
+        parked = park(self._folder)
+        if parked:
+            named = ", ".join(os.path.relpath(path, self._folder) for path in parked[:_NAMED])
+            more = f" and {len(parked) - _NAMED} more" if len(parked) > _NAMED else ""
+            what = f"not ours in {self._folder}: {named}{more}"
+            notes.append(("spool_junk", {"what": what, "done": f"moved to {os.path.join(self._folder, JUNK)}"}))
+
+    def _live(self, notes: list[Note]) -> tuple[int, str | None]:
+        """The live file's generation and path. A file that claims to be it and is no database, where an older one is
+        there as well, is nothing that we made: a generation is made whole."""
+        generation, path = schema.live_file(self._folder)
+        while path is not None:
+            try:
+                if schema.is_database(path):
+                    break
+            except PermissionError:
+                break
+            before = [n for n in range(1, generation) if os.path.exists(schema.path_of(self._folder, n))]
+            if not before:
+                break
+            aside = schema.set_aside(path, "damaged", self._now())
+            notes.append(("spool_junk", {"what": f"{path} is no spool", "done": f"renamed {aside}"}))
+            generation, path = schema.live_file(self._folder)
+        return generation, path
 
     def _connect(self, path: str) -> sqlite3.Connection:
         try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from inboundmx.ports import Damaged
@@ -28,15 +29,22 @@ class Salvage:
     whole: bool = True
 
 
-def salvage(source: sqlite3.Connection, new: sqlite3.Connection, report: Salvage) -> None:
+def salvage(
+    source: sqlite3.Connection,
+    new: sqlite3.Connection,
+    report: Salvage,
+    place: Callable[[str], str] = lambda path: path,
+) -> None:
     """Copies every readable row. An entry whose body is lost is copied too: it is found damaged when it is due, and
-    parked where an operator sees it. Only errors of ``new`` are raised."""
+    parked where an operator sees it. ``place`` says where a large body is by now. Only errors of ``new`` are raised."""
     for rowid in _rowids(source, "body", report):
         body = _row(source, f"SELECT {_BODY} FROM body WHERE rowid = ?", rowid)
         if body is None or not _sound(*body):
             report.whole = False
         else:
-            new.execute(f"INSERT OR IGNORE INTO body ({_BODY}) VALUES (?, ?, ?, ?, ?)", body)
+            id, size, digest, path, data = body
+            row = (id, size, digest, path if path is None else place(path), data)
+            new.execute(f"INSERT OR IGNORE INTO body ({_BODY}) VALUES (?, ?, ?, ?, ?)", row)
     for rowid in _rowids(source, "entry", report):
         entry = _row(source, f"SELECT {_ENTRY} FROM entry WHERE rowid = ?", rowid)
         if entry is None or not _good(entry):

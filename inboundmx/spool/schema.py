@@ -21,10 +21,7 @@ from inboundmx.storage.owner import give_to_owner_of
 _NAME = re.compile(r"spool(?:-([1-9][0-9]{0,8}))?\.sqlite")
 _BUSY_SECONDS = 5.0
 _INCREMENTAL = 2
-
-
-class Locked(Unavailable):
-    """Another process holds this spool."""
+_MAGIC = b"SQLite format 3\0"
 
 
 class Newer(Unavailable):
@@ -71,6 +68,12 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_to_1, _to_2)
 VERSION = len(MIGRATIONS)
 
 
+def is_database(path: str) -> bool:
+    """By its first octets."""
+    with open(path, "rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
 def live_file(folder: str) -> tuple[int, str | None]:
     """The generation and path of the live file; (0, None) in a new folder."""
     generations = [
@@ -90,7 +93,7 @@ def refuse_newer(path: str) -> None:
     with open(path, "rb") as file:
         header = file.read(100)
     version = int.from_bytes(header[60:64], "big")
-    if header.startswith(b"SQLite format 3\0") and VERSION < version < 10_000:
+    if header.startswith(_MAGIC) and VERSION < version < 10_000:
         raise Newer(
             f"{path} was written by a newer release (version {version}, this one knows up to {VERSION}); it is left "
             "as it is: install that release again, or let it deliver what the spool holds first"

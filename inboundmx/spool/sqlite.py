@@ -6,7 +6,6 @@ The folder holds the SQLite file, ``bodies/``, ``incoming/`` and ``lock``, which
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Sequence
 
@@ -14,9 +13,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from inboundmx.model.custody import Change, Content, Deposit, SpoolEntry, State
 from inboundmx.ports import Clock, Journal, StorageFull, Timer, Unavailable
-from inboundmx.spool import schema
-from inboundmx.spool.bodies import NO_ROOM, BodyFiles
+from inboundmx.spool.bodies import BodyFiles
 from inboundmx.spool.file import Batch, Note, Result, SpoolFile
+from inboundmx.spool.locking import take_lock
 from inboundmx.spool.reader import SpoolReader
 from inboundmx.storage.owner import give_to_owner_of
 from inboundmx.storage.writer import FromThread, Lane, ThreadLane, Writer
@@ -102,13 +101,14 @@ class SqliteSpool:
         journal: Journal,
         from_thread: FromThread,
         lane: Callable[[str], Lane] = ThreadLane,
+        adopt: bool = True,
     ) -> SqliteSpool:
         """Takes the lock, makes, migrates or mends the file, and reads the entries; blocks meanwhile, so call it before
-        anything is served. Raises ``schema.Locked``, ``schema.Newer`` or another Unavailable, each with a sentence for
-        the operator."""
+        anything is served. ``adopt``: takes over what folders beside it hold that nobody else does. Raises ``Locked``,
+        ``schema.Newer`` or another Unavailable, each with a sentence for the operator."""
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
-            lock = _take_lock(folder)
+            lock = take_lock(folder)
         except OSError as error:
             raise Unavailable(f"cannot use the spool {folder}: {os.strerror(error.errno or 0)}") from error
         notes: list[Note] = []
@@ -116,7 +116,7 @@ class SqliteSpool:
             files = BodyFiles(folder, data_folder)
             files.prepare()
             file = SpoolFile(folder, files, clock.now, clock.monotonic)
-            entries = file.open(notes)
+            entries = file.open(notes, adopt=adopt)
             give_to_owner_of(folder, (item.path for item in os.scandir(folder)))
         except OSError as error:
             os.close(lock)
@@ -355,25 +355,3 @@ class SqliteSpool:
                 waiting.errback(answer)
             else:
                 waiting.callback(answer)
-
-
-def _take_lock(folder: str) -> int:
-    """The descriptor that holds the folder's lock. Raises Locked or OSError."""
-    path = os.path.join(folder, "lock")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, b"%d\n" % os.getpid())
-    except BlockingIOError:
-        owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(descriptor)
-        raise schema.Locked(
-            f"the spool {folder} is in use by process {owner}: stop that gateway first, or use its control socket"
-        ) from None
-    except OSError as error:
-        # The process id is for people: a full disk need not stop us.
-        if error.errno not in NO_ROOM:
-            os.close(descriptor)
-            raise
-    return descriptor

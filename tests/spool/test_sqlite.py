@@ -21,6 +21,7 @@ from inboundmx.model.message import SMALL_BODY
 from inboundmx.ports import Damaged, StorageFull, Unavailable
 from inboundmx.spool import schema
 from inboundmx.spool.file import SpoolFile
+from inboundmx.spool.locking import Locked
 from inboundmx.spool.sqlite import FRESH_OCTETS, WAITING_CHANGES
 
 LARGE = os.urandom(SMALL_BODY + 77)
@@ -279,7 +280,7 @@ def test_a_full_disk_does_not_keep_us_from_starting_for_opening_writes_nothing(c
 
 
 def test_no_room_to_open_is_told_with_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: SpoolFile, notes: object) -> list[object]:
+    def refuse(self: SpoolFile, notes: object, adopt: bool) -> list[object]:
         raise StorageFull("no room on the disk")
 
     monkeypatch.setattr(SpoolFile, "open", refuse)
@@ -525,7 +526,7 @@ def test_a_newer_file_is_refused_untouched(custody: Custody) -> None:
 def test_a_second_holder_is_refused_with_a_sentence(custody: Custody) -> None:
     custody.commit(add(a_deposit("entry0000001")))
     other = Custody(custody.data)
-    with pytest.raises(schema.Locked, match=f"in use by process {os.getpid()}"):
+    with pytest.raises(Locked, match=f"in use by process {os.getpid()}"):
         other.open()
     custody.close()
     other.open()
@@ -584,7 +585,7 @@ def test_half_made_and_superseded_files_are_tidied(custody: Custody) -> None:
     ]  # fmt: skip
 
 
-def test_junk_in_the_folders_neither_stops_nor_harms(custody: Custody) -> None:
+def test_junk_in_the_folders_neither_stops_nor_harms_and_is_told_once(custody: Custody) -> None:
     custody.commit(add(a_deposit("large0000001", custody.large("large0000001", LARGE))))
     custody.large("coming000001", LARGE)
     custody.close()
@@ -594,7 +595,67 @@ def test_junk_in_the_folders_neither_stops_nor_harms(custody: Custody) -> None:
         os.mkfifo(custody.folder / folder / "fifofifo0001")
         (custody.folder / folder / "linklink0001").symlink_to("/dev/zero")
         (custody.folder / folder / "a folder").mkdir()
+    os.mkfifo(custody.folder / "reserve.pipe")
+    os.mkfifo(custody.folder / "spool-7.sqlite")
+    (custody.folder / "spool-8.sqlite").mkdir()
+    (custody.folder / "spool-9.sqlite").symlink_to("nowhere")
     custody.open()
     assert isinstance(custody.content("large0000001"), Content)
-    assert custody.files() == ["a folder", "large0000001"]
-    assert custody.files("incoming") == ["a folder"]
+    assert (custody.files(), custody.files("incoming")) == (["large0000001"], [])
+    assert custody.journal.names == ["spool_junk"]
+    # What has a name of ours and stands for nothing is removed; all else is where nobody reads it.
+    assert len(custody.files("junk")) == 50 + 3 * 3 + 4
+    told = custody.journal.events[0][1]
+    assert "and 58 more" in told["what"] and told["done"] == f"moved to {custody.folder}/junk"
+    custody.reopen()
+    assert custody.ids == ["large0000001"] and custody.journal.names == ["spool_junk"]
+
+
+def test_ten_thousand_foreign_files_are_put_aside(custody: Custody) -> None:
+    custody.commit(add(a_deposit("entry0000001")))
+    custody.close()
+    for n in range(10_000):
+        os.mknod(custody.folder / f"foreign{n}.eml")
+    custody.open()
+    assert custody.ids == ["entry0000001"] and len(custody.files("junk")) == 10_000
+    assert len(custody.journal.events) == 1 and len(str(custody.journal.events)) < 500
+
+
+@pytest.mark.parametrize("octets", [b"", b"From nobody", os.urandom(9000)])
+def test_a_file_that_only_claims_to_be_the_spool_hides_no_mail(custody: Custody, octets: bytes) -> None:
+    custody.commit(add(a_deposit("entry0000001")))
+    custody.close()
+    (custody.folder / "spool-9.sqlite").write_bytes(octets)
+    for _ in range(2):
+        custody.open()
+        assert custody.ids == ["entry0000001"] and custody.journal.names == ["spool_junk"]
+        custody.close()
+    assert (custody.folder / f"spool-9.sqlite.damaged-{int(NOW)}").read_bytes() == octets
+
+
+def test_a_pipe_in_place_of_a_body_is_damage_and_not_waited_for(custody: Custody) -> None:
+    custody.commit(add(a_deposit("large0000001", custody.large("large0000001", LARGE))))
+    path = custody.folder / "bodies" / "large0000001"
+    path.unlink()
+    os.mkfifo(path)
+    assert isinstance(custody.content("large0000001"), Damaged)
+
+
+def test_an_upgrade_on_a_full_disk_uses_the_room_held_back(custody: Custody, monkeypatch: pytest.MonkeyPatch) -> None:
+    custody.commit(add(a_deposit("entry0000001")))
+    custody.close()
+    connect, full = schema.connect, [True]
+
+    def refuse(path: str) -> sqlite3.Connection:
+        if full:
+            full.clear()
+            assert (custody.folder / "reserve").exists()
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        assert not (custody.folder / "reserve").exists()
+        return connect(path)
+
+    monkeypatch.setattr(schema, "connect", refuse)
+    custody.open()
+    assert custody.ids == ["entry0000001"]
