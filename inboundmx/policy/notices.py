@@ -251,6 +251,8 @@ def _status_code(kind: Kind, said: str) -> str:
 
 
 def _mta_name(host: Host) -> str:
+    if host.name:
+        return _ascii(_clean(host.name))
     try:
         ip_address(host.address)
     except ValueError:

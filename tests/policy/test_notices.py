@@ -160,6 +160,7 @@ def test_status_codes(kind: str, reply: str, status: str) -> None:
         (Host("192.0.2.10"), "dns; [192.0.2.10]"),
         (Host("2001:db8::1"), "dns; [IPv6:2001:db8::1]"),
         (Host("mail.b.example", 24, "lmtp"), "dns; mail.b.example"),
+        (Host("192.0.2.10", name="mx.b.example"), "dns; mx.b.example"),
     ],
 )
 def test_the_host_that_answered(host: Host, shown: str) -> None:

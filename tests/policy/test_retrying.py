@@ -242,7 +242,7 @@ answers = st.sampled_from([OK, LATER, NO])
 
 
 @given(
-    st.lists(answers, min_size=1, max_size=4),
+    st.lists(st.tuples(answers, st.sampled_from(["", "NEVER", "SUCCESS,FAILURE"])), min_size=1, max_size=4),
     st.booleans(),
     st.booleans(),
     st.booleans(),
@@ -255,11 +255,13 @@ def test_nobody_is_lost_or_counted_twice(replies, may_notify, null, slot, used, 
     people = [Address(f"r{n}", "a.example") for n in range(len(replies))]
     before = entry(*people, may_notify=may_notify, slots_used=used)
     before = replace(before, sender=None) if null else before
-    done = settled(
-        before, dict(zip(people, replies, strict=True)), domain=domain, slot=slot, trouble=trouble, dot_sent=dot_sent
-    )
+    wishes = tuple(replace(r, notify=wish) for r, (_, wish) in zip(before.recipients, replies, strict=True))
+    before = replace(before, recipients=wishes)
+    answers = dict(zip(people, [reply for reply, _ in replies], strict=True))
+    done = settled(before, answers, domain=domain, slot=slot, trouble=trouble, dot_sent=dot_sent)
     waiting = [r.address for kept in (done.entry, done.split) if kept is not None for r in kept.pending]
-    gone = [r.address for r in done.failed] if done.fate in ("notify", "dropped") else []
+    gone = [r.address for r in (done.failed if done.fate in ("notify", "dropped") else done.unasked)]
+    assert {r.address for r in (*done.confirmed, *done.unconfirmed)} <= {*done.delivered}
     assert sorted([*done.delivered, *gone, *waiting], key=str) == sorted(people, key=str)
     assert bool(done.fate) == bool(done.failed)
     if done.entry is not None:

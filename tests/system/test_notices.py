@@ -158,6 +158,19 @@ def test_a_host_that_offers_dsn_is_not_to_answer_a_notice(play: Stage) -> None:
     assert notice.parameters[1] == "NOTIFY=NEVER"
 
 
+def test_a_notice_to_a_stranger_leaves_by_the_outbound_gateway(play: Stage) -> None:
+    primary, relay = play.recording(), play.recording()
+    primary.script(dot="550 5.6.0 no")
+    gateway = play.gateway(
+        f"[delivery]\nbounce = always\n{domain(primary.port, handover='spool')}"
+        f"[outbound relay]\nserver = 127.0.0.1:{relay.port}\n"
+    )
+    told(gateway, letter("from afar"), "ann", sender="someone@stranger.example")
+    notice = relay.one(b"multipart/report")
+    assert (notice.sender, notice.recipients) == ("", ("someone@stranger.example",))
+    emptied(gateway)
+
+
 def test_forged_senders_hear_nothing(play: Stage) -> None:
     """Nobody's address was verified, a program wrote, it scored as spam, there is no sender: no backscatter."""
     primary, home = play.recording(), play.recording()
