@@ -401,6 +401,7 @@ class Courier:
 def _parcel(entry: SpoolEntry, content: Content, terms: Terms) -> Parcel:
     pending = entry.pending
     dsn = tuple((recipient.notify, recipient.original) for recipient in pending)
+    tells = terms.client_facts != "none"
     return Parcel(
         entry.message_id,
         entry.sender,
@@ -411,7 +412,7 @@ def _parcel(entry: SpoolEntry, content: Content, terms: Terms) -> Parcel:
         ret=entry.ret,
         envid=entry.envid,
         dsn=dsn if any(notify or original for notify, original in dsn) else (),
-        client=None if terms.client_facts == "none" else Client(entry.peer_ip, entry.peer_name, entry.hello),
+        client=Client(entry.peer_ip, entry.peer_name, entry.hello) if entry.peer_ip and tells else None,
     )
 
 
