@@ -145,12 +145,13 @@ class Stranger:
 
     TRIES = 6
 
-    def __init__(self, world, serial, sender, recipients, parameters=""):
+    def __init__(self, world, serial, sender, recipients, parameters, ip):
         self.world = world
         self.serial = serial
         self.sender = sender
         self.left = list(recipients)
         self.parameters = parameters
+        self.ip = ip
         self.tries = 0
 
     def go(self):

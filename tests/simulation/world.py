@@ -31,7 +31,10 @@ from inboundmx.smtp.server import SmtpServerFactory
 
 HOUR, DAY = 3600.0, 86400.0
 OURS = "192.0.2.1"
-PRIMARIES = {name: f"198.51.100.{number}" for number, name in enumerate(("one", "two", "three", "senders"), 1)}
+HOSTS = ("one", "two", "three", "senders", "far", "backed", "else", "relay")
+PRIMARIES = {name: f"198.51.100.{number}" for number, name in enumerate(HOSTS, 1)}
+# Strangers, one of whom may send out through us.
+STRANGER, OUR_PRIMARY = "203.0.113.7", "192.0.2.77"
 INI = f"""
 [gateway]
 hostname = mx.gateway.example
@@ -59,8 +62,42 @@ handover = spool
 greylisting = no
 [check greylist]
 use = greylist
+[backup]
+primaries = {PRIMARIES["backed"]}
+[relay]
+allow = {OUR_PRIMARY}
+[outbound relay]
+server = {PRIMARIES["relay"]}
+exclusive = no
+[archive outgoing]
+rule = outgoing
+path = /archive
 """
-DOMAINS = ("a.example", "b.example", "c.example", "d.example")
+DOMAINS = ("a.example", "b.example", "c.example", "d.example", "backed.example")
+# Where mail of a domain may arrive, and nowhere else.
+PLACES = {
+    "a.example": {"one"},
+    "b.example": {"one", "two"},
+    "c.example": {"three"},
+    "d.example": {"two"},
+    "sender.example": {"senders"},
+    "backed.example": {"backed"},
+    "far.example": {"far", "relay"},
+    "else.example": {"else", "relay"},
+    "null.example": set(),
+    "nowhere.example": set(),
+}
+AWAY = ("@far.example", "@else.example", "@null.example", "@nowhere.example")
+ZONE = {
+    "far.example": {"MX": [(10, "mx1.far.example"), (10, "mx2.far.example")]},
+    "mx1.far.example": {"A": [PRIMARIES["far"]]},
+    "mx2.far.example": {"A": ["198.51.100.99"]},
+    "else.example": {"A": [PRIMARIES["else"]]},
+    "null.example": {"MX": [(0, ".")]},
+    "backed.example": {"MX": [(10, "mx.backed.example"), (20, "mx.gateway.example")]},
+    "mx.backed.example": {"A": [PRIMARIES["backed"]]},
+    "mx.gateway.example": {"A": [OURS]},
+}
 
 
 class SimulatedChance:
@@ -77,6 +114,21 @@ class SimulatedChance:
 
     def shuffled(self, items):
         return self.chance.sample(list(items), len(items))
+
+
+class SimulatedResolver(FakeResolver):
+    """``trouble``: how likely a look-up is not answered."""
+
+    def __init__(self, chance):
+        super().__init__(ZONE)
+        self.chance = chance
+        self.trouble = 0.0
+
+    async def look_up(self, name, type):
+        if self.chance.random() < self.trouble:
+            raise Unavailable("no answer")
+        self.asked.clear()
+        return await super().look_up(name, type)
 
 
 class SimulatedSpool(FakeSpool):
@@ -129,16 +181,14 @@ class Books:
     def __init__(self):
         self.faults: list[Any] = []
         self.dropped: set[tuple[str, str]] = set()
-        self.notified: set[tuple[str, str]] = set()
         self.events: Counter[str] = Counter()
 
     def record(self, event, id, fields, *, level="info"):
         self.events[event] += 1
         if event == "fault":
             self.faults.append(dict(fields))
-        if event == "failed" and fields["fate"] in ("dropped", "notify"):
-            ends = self.dropped if fields["fate"] == "dropped" else self.notified
-            ends.update((id, recipient) for recipient in fields["recipients"])
+        if event == "failed" and fields["fate"] == "dropped":
+            self.dropped.update((id, recipient) for recipient in fields["recipients"])
         if event == "expired":
             self.dropped.update((id, recipient) for recipient in fields["recipients"])
 
@@ -166,7 +216,11 @@ class World:
         self.network.hosts = {(ip, 25): self.primaries[name] for name, ip in PRIMARIES.items()}
         self.letters: dict[str, bytes] = {}
         self.senders: dict[str, str] = {}
+        self.resolver = SimulatedResolver(self.chance)
+        self.archive = FakeArchive()
         self.promised: dict[tuple[str, str], str] = {}
+        self.outgoing: set[str] = set()
+        self.asked: dict[tuple[str, str], str] = {}
         self.arrivals: dict[tuple[str, str], list[Arrival]] = defaultdict(list)
         self.resurrected: Counter[tuple[str, str]] = Counter()
         self.notices: dict[str, list[bytes]] = defaultdict(list)
@@ -188,7 +242,7 @@ class World:
         tools = Tools(
             self.settings,
             life,
-            FakeResolver(),
+            self.resolver,
             self._state,
             None,
             FakeOffload(),
@@ -198,7 +252,7 @@ class World:
         transmitter = SmtpTransmitter(life, life, "mx.gateway.example", "")
         pauses = Pauses(life, self.books, lambda kept: succeed(None))
         outside = Outside(
-            life, chance, self.books, self.spool, FakeBodies(), transmitter, tools, pauses, archive=FakeArchive()
+            life, chance, self.books, self.spool, FakeBodies(), transmitter, tools, pauses, archive=self.archive
         )
         self.inside = self._made(outside)
         self.spool.written_late = self.inside.deliveries.deposited
@@ -234,7 +288,7 @@ class World:
 
     def visit(self, visit: Visit):
         """A stranger connects."""
-        peer = IPv4Address("TCP", "203.0.113.7", 4000)
+        peer = IPv4Address("TCP", visit.stranger.ip, 4000)
         network, life = self.network, self.life
         ours = End(network, life, IPv4Address("TCP", OURS, 25), peer)
         theirs = End(network, None, peer, IPv4Address("TCP", OURS, 25))
@@ -259,10 +313,15 @@ class World:
 
     def told(self, visit, code, line):
         if code == 250:
+            if any(recipient.endswith(AWAY) for recipient in visit.accepted):
+                self.outgoing.add(visit.key)
             for recipient in visit.accepted:
                 self.promised[visit.key, recipient] = line.split()[-1]
+                self.asked[line.split()[-1], recipient] = visit.stranger.parameters
 
     def arrived(self, host, sender, recipient, octets):
+        if host.name not in PLACES[recipient.rpartition("@")[2]]:
+            self.wrong.append(f"mail for {recipient} came to {host.name}")
         if b"multipart/report" in octets:
             if sender:
                 self.wrong.append("a notice with a sender")
@@ -291,9 +350,15 @@ class World:
             names = [
                 chance.choice(("ann", "bob", GONE + "eve")) + str(serial) for _ in range(chance.choice((1, 1, 2, 3)))
             ]
-            domain = chance.choice(DOMAINS)
-            recipients = {f"{name}@{chance.choice((domain, domain, chance.choice(DOMAINS)))}" for name in names}
-            stranger = Stranger(self, serial, sender, sorted(recipients))
+            inward = chance.random() < 0.8
+            domains = (
+                DOMAINS if inward else ("far.example", "else.example", "null.example", "nowhere.example", "a.example")
+            )
+            domain = chance.choice(domains)
+            recipients = {f"{name}@{chance.choice((domain, domain, chance.choice(domains)))}" for name in names}
+            parameters = chance.choice(("", "", "", " NOTIFY=NEVER", " NOTIFY=SUCCESS,FAILURE", " NOTIFY=DELAY"))
+            ip = STRANGER if inward else OUR_PRIMARY
+            stranger = Stranger(self, serial, sender, sorted(recipients), parameters, ip)
             self.time.later(chance.uniform(0, end), stranger.go)
         for primary in self.primaries.values():
             self._moods(primary, end)
@@ -305,6 +370,10 @@ class World:
                 at, self._disk, chance.choice((StorageFull("no room on the disk"), Unavailable("it fails")))
             )
             self.time.later(at + chance.choice((1, 60, HOUR)), self._disk, None)
+        for _ in range(chance.randrange(3)):
+            at = chance.uniform(0, end)
+            self.time.later(at, self._names, chance.choice((0.1, 0.5, 1.0)))
+            self.time.later(at + chance.choice((60, HOUR)), self._names, 0.0)
         for _ in range(chance.randrange(2)):
             self.time.later(chance.uniform(0, end), self._jump, chance.choice((-HOUR, HOUR, -DAY, DAY)))
         self.time.run(end)
@@ -328,11 +397,15 @@ class World:
         if failure is not None:
             self.spool.failing_since = min(self.spool.failing_since, self.time.at)
 
+    def _names(self, trouble):
+        self.resolver.trouble = trouble
+
     def _jump(self, seconds):
         self.time.jumped += seconds
 
     def _heal(self):
         self.spool.failure = None
+        self.resolver.trouble = 0.0
         for primary in self.primaries.values():
             primary.reachable, primary.trouble, primary.greylists, primary.refuses_us = "up", 0.0, False, False
 
@@ -352,21 +425,27 @@ class World:
             sender = self.senders[key]
             if self.arrivals.get((key, recipient)) or (id, recipient) in kept or self._dropped(id, recipient, sender):
                 continue
-            if not self._told(id, recipient, sender):
+            if not self._told(recipient, sender):
                 wrong.append(f"lost: {key} for {recipient} from <{sender}>, promised as {id}")
         for (key, recipient), arrivals in self.arrivals.items():
             unconfirmed = sum(arrival.confirmed_at is None for arrival in arrivals)
             explained = unconfirmed + self.resurrected[key, recipient]
             if len(arrivals) - 1 > explained:
                 wrong.append(f"{key} came {len(arrivals)} times to {recipient}, {explained} explained")
-        wrong += [f"a notice to {recipient}" for recipient in self.notices if not recipient.endswith("@sender.example")]
+        copies = self.archive.kept.values()
+        archived = {octets.partition(b"X-Key: ")[2].partition(b"\r\n")[0].decode() for octets in copies}
+        wrong += [f"{key} is in no archive" for key in self.outgoing - archived]
+        wrong += [
+            f"a notice to {recipient}"
+            for recipient in self.notices
+            if not recipient.endswith(("@sender.example", "@else.example"))
+        ]
         return wrong
 
     def _dropped(self, id, recipient, sender):
-        return not sender and (id, recipient) in self.books.dropped
+        """Nobody is told of what has the null sender, or of a failure that nobody wants to hear of."""
+        unwanted = not sender or self.asked.get((id, recipient), "FAILURE") in (" NOTIFY=NEVER", " NOTIFY=DELAY")
+        return unwanted and (id, recipient) in self.books.dropped
 
-    def _told(self, id, recipient, sender):
-        """A sender elsewhere cannot be looked over the shoulder: for it the record must do."""
-        if sender.endswith("@else.example"):
-            return (id, recipient) in self.books.notified
+    def _told(self, recipient, sender):
         return any(f"; {recipient}\r\n".encode() in notice for notice in self.notices.get(sender, ()))
