@@ -23,6 +23,8 @@ from inboundmx.storage.writer import FromThread, Lane, ThreadLane, Writer
 REMOVE_SECONDS = 0.2
 OWED_SECONDS = 1.0
 VACUUM_SECONDS = 5.0
+# A commit that failed speaks of so long, unless others follow: who is told of it may send nothing more to try again.
+TROUBLE_SECONDS = 30.0
 FREE_SECONDS = 1.0
 # Bounds of what waits: changes for the disk, contents to be read.
 WAITING_CHANGES = 5000
@@ -72,8 +74,8 @@ class SqliteSpool:
         self._retry = False
         self._vacuum = False
         self._full = False
-        self.trouble = ""
-        """Why the last commit did not come about, a word: ``disk-full`` or ``disk-fails``; empty when it did."""
+        self._trouble = ""
+        self._trouble_until = float("-inf")
         self._closing = False
         self._free = 0
         self._free_until = float("-inf")
@@ -188,6 +190,11 @@ class SqliteSpool:
                 self._free = 0
         return self._free
 
+    @property
+    def trouble(self) -> str:
+        """Why commits fail, a word: ``disk-full`` or ``disk-fails``; empty when they do not, or none was tried lately."""
+        return self._trouble if self._clock.monotonic() < self._trouble_until else ""
+
     def close(self) -> Deferred[None]:
         """Writes what waits, checkpoints, closes and unlocks. Fires when that is done."""
         self._closing = True
@@ -298,7 +305,8 @@ class SqliteSpool:
         """One line when the disk is full, one when it takes mail again."""
         full = any(isinstance(error, StorageFull) for error in errors)
         if errors[:-1]:
-            self.trouble = "disk-full" if full else "disk-fails" if any(errors) else ""
+            self._trouble = "disk-full" if full else "disk-fails" if any(errors) else ""
+            self._trouble_until = self._clock.monotonic() + TROUBLE_SECONDS
         if full and not self._full:
             self._full = True
             fields = {"what": f"no room for {self._folder}", "done": "new mail is answered 452; delivery goes on"}

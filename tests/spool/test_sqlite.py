@@ -210,6 +210,20 @@ def test_closing_writes_what_waits_and_leaves_one_file(custody: Custody) -> None
 # --- a full disk ------------------------------------------------------------------------------------------------------
 
 
+def test_trouble_is_told_while_it_is_fresh(custody: Custody) -> None:
+    raw(custody).execute("PRAGMA max_page_count=1")
+    big = add(a_deposit("entry0000002", os.urandom(200_000)))
+    custody.commit(big)
+    assert custody.spool.trouble == "disk-full"
+    custody.clock.task.advance(60)
+    assert custody.spool.trouble == "", "nobody may send again what would show that all is well"
+    custody.commit(big)
+    assert custody.spool.trouble == "disk-full"
+    raw(custody).execute("PRAGMA max_page_count=1000000")
+    assert custody.commit(big) == [None]
+    assert custody.spool.trouble == ""
+
+
 def test_a_full_file_is_said_once_and_stays_good(custody: Custody) -> None:
     custody.commit(add(a_deposit("entry0000001")))
     raw(custody).execute("PRAGMA max_page_count=1")
