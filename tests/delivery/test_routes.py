@@ -254,6 +254,16 @@ def test_primaries_need_no_look_up() -> None:
     assert finding.resolver.asked == []
 
 
+def test_a_reload_is_in_force_for_the_next_message() -> None:
+    domain = DomainSettings("a.test", primary=PRIMARIES)
+    finding = Finding(forwarding(a_test=domain))
+    assert finding.find("a.test", "").terms.tls == "opportunistic"
+    finding.settings = forwarding(a_test=replace(domain, tls="required"))
+    assert finding.find("a.test", "").terms.tls == "required"
+    finding.settings = replace(finding.settings, delivery=DeliverySettings(source_address=("192.0.2.200",)))
+    assert finding.find("a.test", "").terms.sources == ("192.0.2.200",)
+
+
 def test_domains_take_turns_each_for_itself() -> None:
     finding = Finding(
         forwarding(
