@@ -10,16 +10,19 @@ An entry costs one small item: heaps hold items themselves, ordered by what they
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count, islice
 
+from inboundmx.delivery.line import SLACK_SECONDS
 from inboundmx.model.custody import Host, SpoolEntry
 from inboundmx.ports import Clock, Timer
 
 # Entries moved in one turn of the reactor; a wave of a hundred thousand takes several.
 TURN = 1000
 # So many are started within so many seconds.
-BURST, BURST_SECONDS = 200, 0.05
+BURST, BURST_SECONDS = 100, 0.025
+# When so many could not start, neither could the next.
+REFUSALS = 8
 # How many run at once in all. Beyond it a destination may still start its first, as often again.
 AT_ONCE = 1000
 # Destinations told of in the status.
@@ -100,6 +103,7 @@ class Agenda:
         self._burst_ends = 0.0
         self._more: Timer | None = None
         self._moves: dict[_Destination, Timer] = {}
+        self._unblocking = False
         self._holding = False
         self._stopped = False
 
@@ -153,9 +157,10 @@ class Agenda:
 
     def go_on(self, domain: str) -> None:
         """What has become due while it was paused is started; of all destinations, when ``domain`` is empty."""
-        for destination in tuple(self._destinations.values()):
-            if not domain or destination.key[0] == domain:
-                self._go(destination)
+        for destination in self._destinations.values():
+            if destination.ready and (not domain or destination.key[0] == domain):
+                self._blocked[destination] = None
+        self._unblock()
 
     def goes_to(self, id: str, hosts: tuple[Host, ...]) -> None:
         """The hosts that what runs under ``id``, and so its destination, was last to go to."""
@@ -180,7 +185,7 @@ class Agenda:
 
     def begin(self) -> None:
         self._holding = False
-        self._unblock(len(self._blocked))
+        self._unblock()
 
     def stop(self) -> None:
         """Starts nothing more."""
@@ -201,9 +206,14 @@ class Agenda:
     def running(self, id: str) -> bool:
         return id in self._running
 
-    def destinations(self) -> Iterator[tuple[str, str, tuple[Host, ...]]]:
-        """Domain, via, and the hosts of its last route, of each."""
-        return iter([(*destination.key, destination.hosts) for destination in self._destinations.values()])
+    def destinations(self) -> Sequence[Key]:
+        """Domain and via of each."""
+        return tuple(self._destinations)
+
+    def hosts(self, key: Key) -> tuple[Host, ...]:
+        """Of the destination's last route; none, if none was found yet."""
+        destination = self._destinations.get(key)
+        return destination.hosts if destination is not None else ()
 
     def counts(self) -> Mapping[str, Mapping[str, int]]:
         """By domain, of the fullest: how many wait for their time, are due, run."""
@@ -305,7 +315,7 @@ class Agenda:
         if entry is not None and not self._stopped:
             self._put(entry, seconds, early, slot)
         if self._blocked:
-            self._unblock(8)
+            self._unblock()
         self._go(destination)
         self._tidy(destination)
 
@@ -347,13 +357,19 @@ class Agenda:
 
     def _go_on_starting(self) -> None:
         self._more = None
-        self._burst = 0
-        self._unblock(len(self._blocked))
+        if self._clock.monotonic() >= self._burst_ends - SLACK_SECONDS:
+            self._burst = 0
+        self._unblock()
 
-    def _unblock(self, refusals: int) -> None:
-        """Those that were not let are let in their turn, until none may start or so many could not."""
+    def _unblock(self) -> None:
+        """Those that were not let are let in their turn."""
+        # What is started may end at once and come back here.
+        if self._unblocking:
+            return
+        self._unblocking = True
+        refusals = REFUSALS
         for destination in list(islice(self._blocked, BURST + refusals)):
-            if self._more is not None or self._holding:
+            if self._more is not None or self._holding or refusals <= 0:
                 break
             before = destination.running
             if destination not in self._blocked:
@@ -365,8 +381,9 @@ class Agenda:
                 self._blocked[destination] = self._blocked.pop(destination)
             else:
                 refusals -= 1
-                if refusals <= 0:
-                    break
+        self._unblocking = False
+        if self._blocked and self._more is None and not self._holding and len(self._running) < AT_ONCE:
+            self._more = self._clock.call_later(0.0, self._go_on_starting)
 
     def _wake_at(self, destination: _Destination, at: float) -> None:
         if destination.wakes_at is not None and destination.wakes_at <= at:

@@ -107,6 +107,7 @@ class DeliveryService:
         # Destinations adopted with entries that failed before: whether they are back nobody has seen.
         self._unsure: set[tuple[str, str]] = set()
         self._adopting: Timer | None = None
+        self._bringing: dict[Host, Timer] = {}
         # Runs while something waits because its domain is disabled.
         self._disabled: Timer | None = None
         self._stopping = False
@@ -205,7 +206,7 @@ class DeliveryService:
     async def _stop(self, seconds: float) -> None:
         self._stopping = True
         self._agenda.stop()
-        for timer in (self._adopting, self._disabled):
+        for timer in (self._adopting, self._disabled, *self._bringing.values()):
             if timer is not None:
                 timer.cancel()
         self._courier.close()
@@ -273,13 +274,22 @@ class DeliveryService:
 
     def _came_back(self, host: Host) -> None:
         """Brings forward what waits where the last route named the host, or if none was found yet, the section does."""
-        settings = self._settings()
-        for name, via, hosts in self._agenda.destinations():
+        self._bring(host, self._agenda.destinations(), 0)
+
+    def _bring(self, host: Host, keys: Sequence[tuple[str, str]], at: int) -> None:
+        """A part in a turn. A host that goes and comes meanwhile begins anew."""
+        timer = self._bringing.pop(host, None)
+        if timer is not None:
+            timer.cancel()
+        for name, via in keys[at : at + TURN]:
+            hosts = self._agenda.hosts((name, via))
             if not hosts and not via:
-                domain = settings.domain(name)
+                domain = self._settings().domain(name)
                 hosts = domain.primary if domain is not None else ()
             if host in hosts:
                 self._agenda.bring_forward(name, via)
+        if at + TURN < len(keys) and not self._stopping:
+            self._bringing[host] = self._clock.call_later(0.0, self._bring, host, keys, at + TURN)
 
     def _start(self, id: str, slot: bool) -> None:
         self._run(id, self._attend(id, slot), lambda seconds: self._ended(id, slot, seconds))

@@ -202,6 +202,26 @@ def test_many_destinations_come_back_in_parts_and_are_started_when_all_is_known(
     assert world.agenda.counts()["a.example"] == {"later": 1, "due": 3 * TURN - 3, "running": 1}
 
 
+def test_what_ends_at_once_does_not_nest_across_destinations():
+    depth, deepest, started = 0, 0, []
+
+    def start(id, slot):
+        nonlocal depth, deepest
+        depth += 1
+        deepest = max(deepest, depth)
+        started.append(id)
+        agenda.finished(id)
+        depth -= 1
+
+    clock = FakeClock()
+    agenda = Agenda(clock, start, lambda: 1)
+    for n in range(3 * TURN):
+        agenda.put(entry(f"e{n}", domain=f"d{n}.example"), 1)
+    clock.advance(3)
+    assert len(started) == 3 * TURN
+    assert deepest <= 2
+
+
 def test_nothing_is_started_while_it_is_held(world):
     world.agenda.hold()
     world.agenda.put(entry("a", priority=3), 0)
@@ -222,13 +242,14 @@ def test_a_destination_is_forgotten_with_its_last_entry_and_keeps_its_hosts_unti
     world.agenda.put(entry("a"), 0)
     world.agenda.goes_to("a", (FIRST, SECOND))
     world.agenda.again(entry("a"), 5)
-    assert list(world.agenda.destinations()) == [("a.example", "", (FIRST, SECOND))]
+    assert world.agenda.destinations() == (("a.example", ""),)
+    assert world.agenda.hosts(("a.example", "")) == (FIRST, SECOND)
     world.clock.advance(5)
     world.agenda.finished("a")
-    assert not list(world.agenda.destinations())
+    assert not world.agenda.destinations()
     world.agenda.put(entry("b"), 5)
     world.agenda.drop("b")
-    assert not list(world.agenda.destinations())
+    assert not world.agenda.destinations()
 
 
 def test_a_domain_of_ours_and_mail_that_leaves_us_for_it_are_two_destinations_told_as_one():

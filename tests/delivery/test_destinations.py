@@ -169,6 +169,21 @@ def test_a_host_that_is_back_brings_forward_every_destination_it_was_last_the_ro
     assert sorted(world.spool.removed) == ["d.example", "e.example", "entry1", "f.example"]
 
 
+def test_a_gateway_that_is_back_brings_forward_thousands_of_destinations_in_parts(world):
+    many = 3 * TURN
+    world.transmitter.hosts[FIRST] = REFUSED
+    for n in range(many):
+        name = f"d{n}.example"
+        world.routes.ways[name] = Route(name, (FIRST,))
+        world.deposit(entry(name, Address("x", name), domain=name, via="outbound"))
+        world.clock.advance(0.01)
+    assert {row.slots_used for row in world.spool.rows.values()} == {1}
+    world.transmitter.hosts.clear()
+    world.answering(OK)
+    world.clock.advance(60)
+    assert not world.spool.rows
+
+
 def test_subdomains_and_all_other_domains_come_back_with_their_primary():
     world = World(domain(subdomains=True))
     world.settings = replace(world.settings, everything=DomainSettings("*", primary=(FIRST,)))
