@@ -107,8 +107,9 @@ class Answer:
 class Wire:
     """A raw SMTP client: sends octets exactly as given, reads whole replies."""
 
-    def __init__(self, port: int, *, host: str = "127.0.0.1", timeout: float = PATIENCE) -> None:
-        self.socket = socket.create_connection((host, port), timeout)
+    def __init__(self, port: int, *, host: str = "127.0.0.1", timeout: float = PATIENCE, source: str = "") -> None:
+        """``source``: the address to come from; the system's choice where it is empty."""
+        self.socket = socket.create_connection((host, port), timeout, (source, 0) if source else None)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
 
@@ -192,9 +193,10 @@ def post(
     sender: str = "someone@stranger.example",
     recipients: Sequence[str] = (f"user@{DOMAIN}",),
     parameters: str = "",
+    source: str = "",
 ) -> Answer:
     """One message on one connection; the first answer that is a refusal, or the one to the final dot."""
-    with Wire(port) as wire:
+    with Wire(port, source=source) as wire:
         wire.hello()
         for answer in wire.envelope(sender, *recipients, parameters=parameters):
             if answer.code >= 400:
@@ -257,13 +259,13 @@ class Child:
             if path.exists()
         )
 
-    def wait_for_banner(self, port: int) -> None:
+    def wait_for_banner(self, port: int, host: str = "127.0.0.1") -> None:
         deadline = time.monotonic() + PATIENCE
         while True:
             if not self.running:
                 pytest.fail(f"{self.name} ended instead of greeting\n{self.said()}")
             try:
-                with socket.create_connection(("127.0.0.1", port), 0.5) as probe:
+                with socket.create_connection((host, port), 0.5) as probe:
                     if probe.recv(4).startswith(b"220"):
                         probe.sendall(b"QUIT\r\n")
                         return
@@ -417,6 +419,9 @@ class Received:
     tls: bool
     parameters: tuple[str, ...]
     """What MAIL and each RCPT said behind the address."""
+    host: str
+    peer: str
+    """The two addresses of the connection: the primary's and ours."""
 
     @property
     def head(self) -> bytes:
@@ -435,9 +440,12 @@ class Received:
 class RecordingPrimary(Child):
     """aiosmtpd in a child process: keeps the exact octets of what it accepts, and answers as it is told."""
 
-    def __init__(self, folder: Path, port: int, certificate: Certificate | None) -> None:
+    def __init__(
+        self, folder: Path, port: int, certificate: Certificate | None, hosts: Sequence[str] = ("127.0.0.1",)
+    ) -> None:
         super().__init__("primary", folder)
         self.port = port
+        self._hosts = tuple(hosts)
         self._certificate = (str(certificate.certificate), str(certificate.key)) if certificate else ()
         self._script = folder / "script.json"
         self.script()
@@ -452,8 +460,9 @@ class RecordingPrimary(Child):
 
     def start(self) -> Self:
         program = str(HERE / "recording_primary.py")
-        self.spawn([sys.executable, program, str(self.port), str(self.folder), *self._certificate])
-        self.wait_for_banner(self.port)
+        where = f"{','.join(self._hosts)},{self.port}"
+        self.spawn([sys.executable, program, where, str(self.folder), *self._certificate])
+        self.wait_for_banner(self.port, self._hosts[0])
         return self
 
     def stop(self) -> None:
@@ -467,7 +476,8 @@ class RecordingPrimary(Child):
                 told = json.loads(path.read_text())
                 content = path.with_suffix(".eml").read_bytes()
                 recipients, parameters = tuple(told["recipients"]), tuple(told["parameters"])
-                mails.append(Received(told["sender"], recipients, content, told["tls"], parameters))
+                ends = told["host"], told["peer"]
+                mails.append(Received(told["sender"], recipients, content, told["tls"], parameters, *ends))
         return mails
 
     def count(self) -> int:
@@ -603,13 +613,15 @@ C = TypeVar("C", bound=Child)
 
 
 class Saboteur(Child):
-    """strace on a running process: makes its system calls fail, as ``inject`` says (strace -e inject=…)."""
+    """strace on a running process: makes its system calls fail, as ``inject`` says (strace -e inject=…); with ``file``
+    those on that file alone."""
 
-    def __init__(self, folder: Path, victim: Child, inject: str) -> None:
+    def __init__(self, folder: Path, victim: Child, inject: str, file: Path | None) -> None:
         super().__init__("strace", folder)
         calls = inject.partition(":")[0]
+        only = ["-P", str(file)] if file else []
         self.spawn(
-            [need("strace"), "-f", "-e", f"trace={calls}", "-e", f"inject={inject}", "-p", str(victim.pid)]
+            [need("strace"), "-f", "-y", "-e", f"trace={calls}", "-e", f"inject={inject}", *only, "-p", str(victim.pid)]
         )
         until("strace attached", lambda: self._attached())
 
@@ -657,9 +669,16 @@ class Stage:
         )
         return gateway.start() if start else gateway
 
-    def recording(self, *, start: bool = True, certificate: Certificate | None = None) -> RecordingPrimary:
-        """``certificate``: with STARTTLS."""
-        primary = self._keep(RecordingPrimary(self._room("primary"), free_port(), certificate))
+    def recording(
+        self,
+        *,
+        start: bool = True,
+        certificate: Certificate | None = None,
+        hosts: Sequence[str] = ("127.0.0.1",),
+        port: int = 0,
+    ) -> RecordingPrimary:
+        """``certificate``: with STARTTLS. ``hosts``: the addresses it listens on."""
+        primary = self._keep(RecordingPrimary(self._room("primary"), port or free_port(), certificate, hosts))
         return primary.start() if start else primary
 
     def sink(self, *arguments: str) -> Sink:
@@ -670,9 +689,9 @@ class Stage:
         need("dovecot")
         return self._keep(DovecotLmtp(self._room("dovecot"), free_port())).start()
 
-    def sabotage(self, victim: Child, inject: str) -> Saboteur:
+    def sabotage(self, victim: Child, inject: str, file: Path | None = None) -> Saboteur:
         need("strace")
-        return self._keep(Saboteur(self._room("strace"), victim, inject))
+        return self._keep(Saboteur(self._room("strace"), victim, inject, file))
 
     def faults(self) -> list[object]:
         return [fault for child in self._children if isinstance(child, Gateway) for fault in child.faults()]
