@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 _TOLD_APART = frozenset(
     {"running", "spool", "spool_octets", "oldest_seconds", "free_octets", "primaries", "settings", "started_at",
-     "workers", "queues", "claimed", "services", "paused"}
+     "workers", "queues", "claimed", "services", "paused", "throttled"}
 )  # fmt: skip
 
 
@@ -65,6 +65,8 @@ def told(process: Mapping[str, Any], now: float) -> list[str]:
         lines.append(_line("", f"{size(process['spool_octets'])}, the oldest {span(process['oldest_seconds'])} old"))
     lines.append(_line("disk", f"{size(process['free_octets'])} free"))
     lines += [_line("paused", paused(pause, now)) for pause in process.get("paused", ())]
+    for domain, facts in process.get("throttled", {}).items():
+        lines.append(_line("throttled", f"{domain}: {facts['limit']} is reached, goes on in {span(facts['seconds'])}"))
     queues = [{"domain": domain, **counts} for domain, counts in process.get("queues", {}).items()]
     services = [_service(service, now) for service in process.get("services", ())]
     for rows in (process["primaries"], queues, services):

@@ -106,7 +106,7 @@ def test_status_lines() -> None:
     process = {
         "running": True, "pid": 7, "spool": {"active": 2, "held": 0}, "spool_octets": 4300, "oldest_seconds": 7300.0,
         "free_octets": 5 * 2**30, "settings": "f00", "started_at": 850.0,
-        "primaries": primaries,
+        "primaries": primaries, "throttled": {"a.test": {"limit": "messages_per_hour", "seconds": 1200.5}},
     }  # fmt: skip
     assert told(process, 1000.0) == [
         "  running for  2m",
@@ -114,6 +114,7 @@ def test_status_lines() -> None:
         "  spool        2 active, 0 held",
         "               4.2KB, the oldest 2h old",
         "  disk         5.0GB free",
+        "  throttled    a.test: messages_per_hour is reached, goes on in 20m",
         "",
         "HOST              STATE   LAST ERROR  RATE",
         "[2001:db8::1]:25  closed  -           -",

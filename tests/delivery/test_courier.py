@@ -557,3 +557,10 @@ def test_only_what_is_delivered_counts():
     assert [world.hand_over()[0].kind for _ in range(3)] == ["refused"] * 3
     world.transmitter.automatic = lambda sent: sent.answer(OK)
     assert [world.hand_over()[0].kind for _ in range(2)] == ["delivered", "postponed"]
+
+
+def test_a_domain_we_are_backup_of_by_its_mx_set_has_the_same_courier(world):
+    way = Route("c.example", (Host("198.51.100.9"),), mode="backup")
+    world.transmitter.automatic = lambda sent: sent.answer(OK)
+    assert run(world.courier.hand_over(parcel(), way))[0][0].kind == "delivered"
+    assert run(world.courier.hand_over(parcel(), replace(way, mode="forward")))[0][0].detail == "no such domain"
