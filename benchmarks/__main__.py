@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import checks, greylist, lag, scanners
+from benchmarks import backlog, checks, greylist, lag, scanners
 from benchmarks.peers import NotHere, Ours, Peer, Postfix
 from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Effort, Figures, Scenario, forward, measure
 
@@ -28,10 +28,11 @@ APART: dict[str, Callable[[Effort, Path], list[dict[str, Any]]]] = {
     "scanners": scanners.measured,
     "lag": lag.measured,
     "greylist": greylist.measured,
+    "backlog": backlog.measured,
 }
 # Divided so that more than 1 is better for us.
 HIGHER_IS_BETTER = ("rate", "accepted_rate")
-LOWER_IS_BETTER = ("cpu_ms", "mail_p50_ms", "mail_p99_ms", "dot_p50_ms")
+LOWER_IS_BETTER = ("cpu_ms", "mail_p50_ms", "mail_p99_ms", "dot_p50_ms", "kib_each", "list_s")
 
 
 def median(values: list[float]) -> float:

@@ -59,6 +59,10 @@ class Sink:
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self._log = folder / "sink.log"
+        self.start()
+
+    def start(self) -> None:
+        """Counts from nothing."""
         user = ["-u", "nobody"] if os.geteuid() == 0 else []
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -108,6 +112,14 @@ class Peer:
     def cpu_seconds(self) -> float:
         return proc.cpu_seconds(self.pid)
 
+    def list_command(self) -> list[str]:
+        """Shows what waits."""
+        raise NotImplementedError
+
+    def flush_command(self) -> list[str]:
+        """Tries all that waits now."""
+        raise NotImplementedError
+
     def stop(self) -> None:
         self.sink.stop()
 
@@ -145,7 +157,14 @@ primary = 127.0.0.1:{self.sink.port}
                 [sys.executable, "-m", "inboundmx", "--config", str(config), "run"], stdout=output, stderr=output
             )
         self.pid = self._process.pid
+        self._command = [sys.executable, "-m", "inboundmx", "--config", str(config), "spool"]
         wait_for_banner(self.port, "inboundmx", log)
+
+    def list_command(self) -> list[str]:
+        return [*self._command, "list"]
+
+    def flush_command(self) -> list[str]:
+        return [*self._command, "force", "--state", "active"]
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
@@ -203,6 +222,12 @@ message_size_limit = {LARGEST}
             raise NotHere(f"Postfix did not start: {started.stdout}{started.stderr}")
         wait_for_banner(self.port, "postfix", folder / "mail.log")
         self.pid = int((folder / "queue" / "pid" / "master.pid").read_text())
+
+    def list_command(self) -> list[str]:
+        return [program("postqueue", "postfix"), "-c", str(self._config), "-p"]
+
+    def flush_command(self) -> list[str]:
+        return [program("postqueue", "postfix"), "-c", str(self._config), "-f"]
 
     def stop(self) -> None:
         subprocess.run([self._postfix, "-c", str(self._config), "stop"], capture_output=True, check=False)
