@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from network_of_its_own import network_of_its_own
 from programs import Certificate, Stage, stage
 from scanners import clamd, liars, spamd
 
@@ -15,6 +16,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "/tests/system/" in item.path.as_posix():
             item.add_marker(pytest.mark.system)
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[None]:
+    """Everything of the module takes place in a network of its own; see ``network_of_its_own``. Needs root."""
+    with network_of_its_own():
+        yield
 
 
 @pytest.fixture

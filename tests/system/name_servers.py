@@ -55,6 +55,12 @@ class Nsd(Child):
         until("nsd answers", lambda: answers(self.port, next(iter(self.zones))))
         return self
 
+    def change(self, **zones: str) -> None:
+        """Other records from now on (a name's dots as underscores); who remembers the old ones does so for a minute."""
+        self.zones = {**self.zones, **{name.replace("_", "."): records for name, records in zones.items()}}
+        self.end()
+        self.start()
+
 
 class Rbldnsd(Child):
     """A list of addresses; ``entries`` in rbldnsd's own words."""

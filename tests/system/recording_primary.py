@@ -1,4 +1,5 @@
-"""A primary for tests, run as a child: ``recording_primary.py PORT FOLDER [CERTIFICATE KEY]`` (then with STARTTLS).
+"""A primary for tests, run as a child: ``recording_primary.py HOST,PORT FOLDER [CERTIFICATE KEY]`` (then with
+STARTTLS; several HOSTs in a row).
 
 aiosmtpd, so that another hand than ours reads the wire. Each accepted message becomes NUMBER.eml (exact octets) and
 NUMBER.json (envelope) in FOLDER before 250 is said; FOLDER/script.json says what to answer instead.
@@ -89,7 +90,10 @@ class Recorder:
         name = f"{next(self._numbers):06d}"
         assert isinstance(envelope.original_content, bytes)
         (self._folder / f"{name}.part").write_bytes(envelope.original_content)
+        assert server.transport is not None
         told = {
+            "host": server.transport.get_extra_info("sockname")[0],
+            "peer": server.transport.get_extra_info("peername")[0],
             "sender": (envelope.mail_from or "").removeprefix("<>"),
             "recipients": envelope.rcpt_tos,
             "tls": session.ssl is not None,
@@ -104,7 +108,8 @@ class Recorder:
         return f"250 2.0.0 kept as {name}"
 
 
-async def main(port: int, folder: Path, *certificate: str) -> None:
+async def main(where: str, folder: Path, *certificate: str) -> None:
+    *hosts, port = where.split(",")
     recorder = Recorder(folder)
     loop = asyncio.get_running_loop()
     context = None
@@ -122,9 +127,9 @@ async def main(port: int, folder: Path, *certificate: str) -> None:
             loop=loop,
         )
 
-    server = await loop.create_server(session, "127.0.0.1", port, backlog=1000)
+    server = await loop.create_server(session, hosts, int(port), backlog=1000)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]))
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:]))
