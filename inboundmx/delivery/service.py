@@ -62,6 +62,7 @@ LOOK_UPS = 100
 
 # The host of an attempt that did not come as far as one.
 NOWHERE = Host("", 0)
+NOT_BACKUP = Reply(451, "4.4.4", "the domain's MX set names no mail server now that we are a backup of")
 
 
 class NoHost(Exception):
@@ -372,7 +373,10 @@ class DeliveryService:
         try:
             route = await self._route(entry, domain)
         except NoRoute as nowhere:
-            return self._not_tried(entry, started, "no_route", nowhere.reply)
+            # Whom we are backup of is for the domain and for [backup] to say, and both can be mistaken for a while:
+            # what is in custody waits its list out. It goes nowhere else meanwhile, and nobody is told it failed.
+            reply = NOT_BACKUP if entry.via == "backup" else nowhere.reply
+            return self._not_tried(entry, started, "no_route", reply)
         except Unavailable as trouble:
             return self._not_tried(entry, started, "dns", Reply(451, "4.4.3", trouble.reason))
         hosts: tuple[Host, ...] = ()

@@ -215,7 +215,7 @@ class DeliveryAttempt:
     itself answered, else a word: ``refused`` (connection), ``dns`` (its name cannot be looked up), ``timeout``,
     ``lost``, ``garbage``, ``tls``, ``rejects_us`` (5xx at banner, EHLO, STARTTLS, AUTH; 521, 530, 535, 538 anywhere),
     ``unable`` (the host lacks what the message needs), ``abandoned``, ``damaged`` (the stored body could not be read
-    whole; no final dot was sent), ``no_route`` (there is no way to the domain, for good; no host has an address then),
+    whole; no final dot was sent), ``no_route`` (there is no way to the domain; no host has an address then),
     ``archive`` (the copy could not be written).
     ``dot_sent``: the final dot had left us, so without an answer the message may have arrived. A 2xx in ``replies``
     means delivered only where ``phase`` is DOT; then it does even beside trouble (LMTP answers for each recipient).

@@ -100,7 +100,7 @@ class LogSettings:
 class DeliverySettings:
     retry: Retry = key(FORWARD_RETRY, "retry", "minutes between attempts, the first being at once; a last * repeats it until lifetime; a domain with mode = backup has 10/10/10/1440 unless it says otherwise itself")
     lifetime: float = key(5 * DAY, "limit", "a repeating retry list ends when a message is this old")
-    dns_error_attempts: int = key(2, "count", "attempts that end in a DNS error before giving up; never applied to destinations given as addresses")
+    dns_error_attempts: int = key(2, "count", "attempts that end in a DNS error before giving up, counted from four hours of the retry list on, as our own resolver may be what fails; never where a primary is given as an address, nor for mode = backup and [backup]")
     delay: float = key(0.0, "span", "held so long before the first attempt; more than 0 spools every message first")
     handover: Literal["cut-through", "spool"] = key("cut-through", "word:cut-through spool", "cut-through: the primary's own answer is passed on; spool: committed to disk first")
     handover_deadline: float = key(30.0, "limit", "what a stranger waits for the primary's answer before we spool and say 250")

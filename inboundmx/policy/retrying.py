@@ -18,7 +18,7 @@ from typing import Literal
 from inboundmx.model.address import Address
 from inboundmx.model.custody import DeliveryAttempt, Host, SpoolEntry, SpoolRecipient, State, Status
 from inboundmx.model.reply import Reply
-from inboundmx.model.settings import DeliverySettings, DomainSettings, Retry
+from inboundmx.model.settings import HOUR, DeliverySettings, DomainSettings, Retry
 from inboundmx.policy.dsn import hears_of_delay, hears_of_failure, hears_of_success
 
 # After a final dot without an answer the message may have arrived: RFC 1047, RFC 5321 4.5.3.2.6.
@@ -27,6 +27,9 @@ UNANSWERED_SECONDS = 600.0
 JITTER = 0.01
 # How far an attempt may be off its slot by the rounding of timers.
 SLACK_SECONDS = 1.0
+
+# An outage of our resolver may last a night's first hours, and must not bounce what we were to send meanwhile.
+DNS_PATIENCE_SECONDS = 4 * HOUR
 
 # Causes of an entry. The first is an ACTIVE one's: not to be tried before its time even when its primary comes back.
 UNANSWERED = "unanswered"
@@ -131,8 +134,8 @@ def settle(
     before = set(waiting)
     slots_used = entry.slots_used + slot
     wait = wait_before(max(slots_used, 1), domain.retry, domain.lifetime)
-    dns_errors = entry.dns_errors + (slot and attempt.trouble == "dns")
-    given_up = wait is None or _nameless(dns_errors, domain, delivery)
+    dns_errors = entry.dns_errors + (slot and _is_nameless(entry, attempt, domain))
+    given_up = wait is None or dns_errors >= delivery.dns_error_attempts
     exhausted = slot and given_up and any(r.status is Status.PENDING for r in recipients)
     if exhausted and domain.when_exhausted == "bounce":
         recipients = tuple(replace(r, status=Status.FAILED) if r.status is Status.PENDING else r for r in recipients)
@@ -187,10 +190,19 @@ def park(entry: SpoolEntry, cause: str, now: float, delivery: DeliverySettings) 
     return replace(held, expires_at=None)
 
 
-def _nameless(dns_errors: int, domain: DomainSettings, delivery: DeliverySettings) -> bool:
-    """Whether the primaries' names could not be looked up too often (SmarterMail: Attempts before bouncing DNS errors).
-    A primary given as an address needs no DNS, and so is never given up for want of it."""
-    return dns_errors >= delivery.dns_error_attempts and not any(map(_is_address, domain.primary))
+def _is_nameless(entry: SpoolEntry, attempt: DeliveryAttempt, domain: DomainSettings) -> bool:
+    """Whether the attempt counts as one of SmarterMail's *Attempts before bouncing DNS errors*.
+
+    Only what nobody answered comes here: that a domain is not there, or takes no mail, is an answer and final at once.
+    No answer says as much of our own resolver as of the domain, so it counts only from DNS_PATIENCE_SECONDS of the list
+    on: an outage of ours, however many domains it is of, lets nothing be given up before its slots have come that far.
+    It never counts where we hold mail as backup, where a primary is given as an address, nor where it is a gateway's
+    name that is not found: that is no word about the domain."""
+    if attempt.trouble != "dns" or domain.mode == "backup" or any(map(_is_address, domain.primary)):
+        return False
+    if entry.via == "outbound" and attempt.host.address:
+        return False
+    return offset(entry.slots_used, domain.retry) >= DNS_PATIENCE_SECONDS
 
 
 def _is_address(host: Host) -> bool:

@@ -83,15 +83,46 @@ def test_nowhere_for_good_settles_all_recipients(world):
     assert [(fields["host"], fields["trouble"]) for fields in failed] == [("", "no_route")] * 2
 
 
-def test_dns_that_does_not_answer_uses_a_slot_and_is_counted(world):
+def test_dns_that_does_not_answer_uses_a_slot(world):
     world.routes.ways[C] = Unavailable("no name server answers")
     world.deposit(leaving())
     kept = world.row("out")
-    assert (kept.slots_used, kept.dns_errors, kept.pending[0].last_reply[:9]) == (1, 1, "451 4.4.3")
+    assert (kept.slots_used, kept.pending[0].last_reply[:9]) == (1, "451 4.4.3")
     world.routes.ways[C] = Route(C, (MX,))
     world.answering(OK)
     world.clock.advance(16 * 60)
     assert world.spool.removed == ["out"]
+
+
+def test_an_outage_of_our_resolver_for_a_night_bounces_nothing(world):
+    world.routes.ways[C] = Unavailable("no name server answers")
+    world.deposit(leaving(may_notify=True))
+    world.clock.advance(8 * 3600)
+    assert world.row("out").state is State.ACTIVE
+    assert world.journal.named("failed") == []
+    # And so it does not go on for five days where the domain's own name servers are gone.
+    world.clock.advance(8 * 3600)
+    assert world.journal.named("failed") == [("failed", "m-out")]
+
+
+def test_what_we_are_not_backup_of_any_more_waits_its_list_out_and_goes_nowhere_else(world):
+    world.routes.ways[C] = NoRoute(Reply(550, "5.7.1", "relaying denied"))
+    world.deposit(entry("kept", STRANGER, domain=C, via="backup", may_notify=True))
+    world.clock.advance(20 * 3600)
+    kept = world.row("kept")
+    assert (kept.state, kept.slots_used, kept.pending[0].last_reply[:9]) == (State.ACTIVE, 4, "451 4.4.4")
+    world.clock.advance(5 * 3600)
+    assert (world.row("kept").state, world.row("kept").cause) == (State.HELD, "exhausted")
+    assert not world.transmitter.sent and not world.journal.named("failed", "bounced")
+
+
+def test_what_we_are_backup_of_again_is_delivered(world):
+    world.routes.ways[C] = NoRoute(Reply(550, "5.7.1", "relaying denied"))
+    world.deposit(entry("kept", STRANGER, domain=C, via="backup"))
+    world.routes.ways[C] = Route(C, (MX,), Terms(), "backup")
+    world.answering(OK)
+    world.clock.advance(11 * 60)
+    assert world.spool.removed == ["kept"]
 
 
 def test_a_section_without_a_primary_keeps_its_mail():
@@ -102,7 +133,14 @@ def test_a_section_without_a_primary_keeps_its_mail():
 
 def test_so_many_routes_are_looked_for_at_once(world):
     world.routes.held = Deferred()
-    world.deposit(*(leaving(f"e{n}", ) for n in range(5)))
+    world.deposit(
+        *(
+            leaving(
+                f"e{n}",
+            )
+            for n in range(5)
+        )
+    )
     for n in range(LOOK_UPS + 20):
         there = entry(f"o{n}", Address("x", f"d{n}.example"), domain=f"d{n}.example", via="outbound")
         world.deposit(there)
@@ -241,6 +279,22 @@ def test_a_large_spool_is_adopted_in_parts_and_begun_with_the_most_urgent():
     assert [sent.parcel.message_id for sent in world.transmitter.sent] == [f"m-e{many - 7}"]
     world.transmitter.last.answer(OK)
     assert world.transmitter.last.parcel.message_id == "m-meanwhile"
+
+
+def test_a_large_spool_is_forced_and_changed_in_parts(world):
+    many = 3 * TURN
+    world.deposit(*(entry(f"e{n}", next_attempt_at=world.start + 900) for n in range(many)))
+    world.answering(OK)
+    ids = list(world.spool.rows)
+    world.service.force(ids[: many // 2])
+    assert len(world.spool.removed) < TURN
+    world.clock.advance(2)
+    assert len(world.spool.removed) == many // 2
+    for id in ids[many // 2 :]:
+        world.spool.rows[id] = replace(world.spool.rows[id], next_attempt_at=world.clock.now() + 10)
+    world.service.changed(ids)
+    world.clock.advance(12)
+    assert not world.spool.rows
 
 
 def test_a_stop_ends_the_adoption():

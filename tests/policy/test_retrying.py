@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from inboundmx.model.address import Address
 from inboundmx.model.custody import DeliveryAttempt, Host, Phase, SpoolEntry, SpoolRecipient, State, Status
 from inboundmx.model.reply import Reply
-from inboundmx.model.settings import BACKUP_RETRY, DAY, FORWARD_RETRY, MINUTE, DeliverySettings, DomainSettings, Retry
+from inboundmx.model.settings import (
+    BACKED_UP,
+    BACKUP_RETRY,
+    DAY,
+    FORWARD_RETRY,
+    MINUTE,
+    OUTGOING,
+    DeliverySettings,
+    DomainSettings,
+    Retry,
+)
 from inboundmx.policy.retrying import due_in, give_up, offset, park, settle, unanswered, wait_before
 
 START = 1_800_000_000.0
@@ -275,21 +285,55 @@ def test_nobody_is_lost_or_counted_twice(replies, may_notify, null, slot, used, 
 NAMED = replace(FORWARD, primary=(Host("mail.a.example"),))
 
 
+OUT = replace(OUTGOING, name="a.example")
+NOBODY, RELAY = Host("", 0), Host("relay.example")
+# Of 15/30/60/90/240* the slots are 0, 15, 45, 105, 195 and 435 minutes after the first attempt.
+EARLY, LATE = 4, 5
+
+
+def nameless(domain, host=NOBODY, slots=LATE, before=1, via=""):
+    """What is left of an entry whose next attempt finds no name answered."""
+    kept = entry(slots_used=slots, dns_errors=before, may_notify=True, via=via)
+    made = replace(attempt({ANN: LATER}, trouble="dns", dot_sent=False), host=host)
+    return settle(kept, made, START, domain, DELIVERY, slot=True, jitter=0.0).entry
+
+
 @pytest.mark.parametrize(
-    ("primary", "before", "state"),
+    ("domain", "via", "host", "ends"),
     [
-        ((Host("mail.a.example"),), 0, State.ACTIVE),
-        ((Host("mail.a.example"),), 1, None),
-        ((Host("mail.a.example"), Host("192.0.2.1")), 9, State.ACTIVE),
-        ((Host("2001:db8::1"),), 9, State.ACTIVE),
+        (NAMED, "", Host("mail.a.example"), True),
+        (OUT, "outbound", NOBODY, True),
+        # A gateway of ours: that it is not found is no word about the domain.
+        (OUT, "outbound", RELAY, False),
+        (replace(FORWARD, primary=(Host("mail.a.example"), Host("192.0.2.1"))), "", Host("mail.a.example"), False),
+        (replace(FORWARD, primary=(Host("2001:db8::1"),)), "", Host("2001:db8::1"), False),
+        (replace(BACKED_UP, name="a.example", retry=FORWARD_RETRY), "backup", NOBODY, False),
+        (replace(NAMED, mode="backup"), "", Host("mail.a.example"), False),
     ],
 )
-def test_a_primary_whose_name_cannot_be_looked_up_is_given_up_soon_unless_an_address_is_known(primary, before, state):
-    held = entry(dns_errors=before, may_notify=True)
-    done = settled(held, {ANN: LATER}, domain=replace(FORWARD, primary=primary), trouble="dns", dot_sent=False)
-    assert (done.entry.state if done.entry is not None else None) is state
-    if done.entry is not None:
-        assert done.entry.dns_errors == before + 1
+def test_what_cannot_be_looked_up_for_long_is_given_up_unless_an_address_is_known_or_we_are_backup(
+    domain, via, host, ends
+):
+    assert (nameless(domain, host, via=via) is None) is ends
+    early = nameless(domain, host, EARLY, via=via)
+    assert (early.state, early.dns_errors) == (State.ACTIVE, 1)
+
+
+def test_no_answer_counts_from_some_hours_on():
+    assert nameless(OUT, before=0, via="outbound").dns_errors == 1
+
+
+def test_backup_keeps_its_list_without_dns():
+    """10/10/10/1440 whole, then held and not returned."""
+    kept, times, at = entry(via="backup", may_notify=True), [], START
+    domain = replace(BACKED_UP, name="a.example")
+    while kept.state is State.ACTIVE:
+        times.append(at - START)
+        made = replace(attempt({ANN: LATER}, at, "dns", dot_sent=False), host=NOBODY)
+        kept = settle(kept, made, at, domain, DELIVERY, slot=True, jitter=0.0).entry
+        at = kept.next_attempt_at
+    assert times == [minutes * MINUTE for minutes in (0, 10, 20, 30, 1470)]
+    assert (kept.state, kept.cause) == (State.HELD, "exhausted")
 
 
 def test_other_trouble_is_no_error_of_dns():
