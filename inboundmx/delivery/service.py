@@ -55,7 +55,7 @@ TROUBLE_SECONDS = 60.0
 STOP_SECONDS = 5.0
 # How often it is looked whether a domain is enabled again.
 DISABLED_SECONDS = 60.0
-# Entries adopted in one turn of the reactor.
+# Entries or destinations looked at in one turn of the reactor.
 TURN = 500
 # Routes looked for at once.
 LOOK_UPS = 100
@@ -107,8 +107,8 @@ class DeliveryService:
         self._pauses: dict[Deferred[None], Timer] = {}
         # Destinations adopted with entries that failed before: whether they are back nobody has seen.
         self._unsure: set[tuple[str, str]] = set()
-        self._adopting: Timer | None = None
-        self._bringing: dict[Host, Timer] = {}
+        # What goes on in the next turn of the reactor.
+        self._turns: set[Timer] = set()
         # Runs while something waits because its domain is disabled.
         self._disabled: Timer | None = None
         self._stopping = False
@@ -136,7 +136,6 @@ class DeliveryService:
         self._adopt([entry.id for entry in self._spool.entries()], 0)
 
     def _adopt(self, ids: Sequence[str], at: int) -> None:
-        self._adopting = None
         end = min(len(ids), at + TURN)
         for id in ids[at:end]:
             entry = self._spool.entry(id)
@@ -146,7 +145,7 @@ class DeliveryService:
             if entry.state is State.ACTIVE and entry.attempts and entry.via in ("", "backup"):
                 self._unsure.add((entry.domain, entry.via))
         if end < len(ids):
-            self._adopting = self._clock.call_later(0.0, self._adopt, ids, end)
+            self._next_turn(self._adopt, ids, end)
             return
         self._agenda.begin()
         for key in tuple(self._unsure):
@@ -155,20 +154,37 @@ class DeliveryService:
 
     def changed(self, ids: Sequence[str]) -> None:
         """These entries are not what they were, or are gone."""
-        for id in ids:
-            entry = self._spool.entry(id)
-            if entry is None or entry.state is not State.ACTIVE:
-                self._agenda.drop(id)
-            else:
-                self._schedule(entry)
-                if id in self._aside_due:
-                    self._agenda.now(id)
-            self._aside_due.discard(id)
+        self._in_parts(self._changed, ids, 0)
+
+    def _changed(self, id: str) -> None:
+        entry = self._spool.entry(id)
+        if entry is None or entry.state is not State.ACTIVE:
+            self._agenda.drop(id)
+        else:
+            self._schedule(entry)
+            if id in self._aside_due:
+                self._agenda.now(id)
+        self._aside_due.discard(id)
 
     def force(self, ids: Sequence[str]) -> None:
         """Tries these now, whatever their schedule and their primary's health say; no slot is used up."""
-        for id in ids:
-            self._agenda.now(id)
+        self._in_parts(self._agenda.now, ids, 0)
+
+    def _in_parts(self, work: Callable[[Any], object], over: Sequence[Any], at: int) -> None:
+        """Does it for each, so many in a turn of the reactor."""
+        end = at + TURN
+        for each in over[at:end]:
+            work(each)
+        if end < len(over):
+            self._next_turn(self._in_parts, work, over, end)
+
+    def _next_turn(self, call: Callable[..., object], *arguments: object) -> None:
+        def due() -> None:
+            self._turns.discard(timer)
+            call(*arguments)
+
+        timer = self._clock.call_later(0.0, due)
+        self._turns.add(timer)
 
     def resumed(self, domain: str) -> None:
         """Deliveries of this domain, or of all when it is empty, are not paused any more."""
@@ -207,7 +223,7 @@ class DeliveryService:
     async def _stop(self, seconds: float) -> None:
         self._stopping = True
         self._agenda.stop()
-        for timer in (self._adopting, self._disabled, *self._bringing.values()):
+        for timer in (self._disabled, *self._turns):
             if timer is not None:
                 timer.cancel()
         self._courier.close()
@@ -275,22 +291,15 @@ class DeliveryService:
 
     def _came_back(self, host: Host) -> None:
         """Brings forward what waits where the last route named the host, or if none was found yet, the section does."""
-        self._bring(host, self._agenda.destinations(), 0)
+        self._in_parts(lambda key: self._bring(host, *key), self._agenda.destinations(), 0)
 
-    def _bring(self, host: Host, keys: Sequence[tuple[str, str]], at: int) -> None:
-        """A part in a turn. A host that goes and comes meanwhile begins anew."""
-        timer = self._bringing.pop(host, None)
-        if timer is not None:
-            timer.cancel()
-        for name, via in keys[at : at + TURN]:
-            hosts = self._agenda.hosts((name, via))
-            if not hosts and not via:
-                domain = self._settings().domain(name)
-                hosts = domain.primary if domain is not None else ()
-            if host in hosts:
-                self._agenda.bring_forward(name, via)
-        if at + TURN < len(keys) and not self._stopping:
-            self._bringing[host] = self._clock.call_later(0.0, self._bring, host, keys, at + TURN)
+    def _bring(self, host: Host, name: str, via: str) -> None:
+        hosts = self._agenda.hosts((name, via))
+        if not hosts and not via:
+            domain = self._settings().domain(name)
+            hosts = domain.primary if domain is not None else ()
+        if host in hosts:
+            self._agenda.bring_forward(name, via)
 
     def _start(self, id: str, slot: bool) -> None:
         self._run(id, self._attend(id, slot), lambda seconds: self._ended(id, slot, seconds))
