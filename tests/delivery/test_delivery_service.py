@@ -162,6 +162,18 @@ def test_a_primary_that_comes_back_gets_what_waits_at_once_and_no_slot_is_used()
     assert world.journal.named("host_down", "host_up") == [("host_down", ""), ("host_up", "")]
 
 
+@pytest.mark.parametrize("seconds", range(0, 70, 6))
+def test_a_primary_that_did_not_even_take_connections_is_found_within_a_minute_too(seconds):
+    world = World(BACKUP)
+    world.transmitter.hosts[FIRST] = "silent"
+    world.deposit(entry("entry1"))
+    world.clock.advance(3600 + seconds)
+    world.transmitter.hosts[FIRST] = "up"
+    world.answering(OK)
+    world.clock.advance(60)
+    assert world.spool.removed == ["entry1"]
+
+
 def test_what_comes_back_is_begun_slowly_and_never_takes_all_connections():
     world = World(BACKUP)
     world.transmitter.hosts[FIRST] = REFUSED
