@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from inboundmx.ports import Damaged
-from inboundmx.spool.store import entry_of, forget_shared
+from inboundmx.spool.store import entry_of
 
 # Where it quotes damaged text, a message of SQLite's own may be no text.
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
@@ -96,7 +96,4 @@ def open_entries(connection: sqlite3.Connection) -> list:  # type: ignore[type-a
     with contextlib.closing(
         connection.execute("SELECT id, body_id, state, next_attempt_at, facts, facts_sum FROM entry ORDER BY rowid")
     ) as rows:
-        try:
-            return [entry_of(*row) for row in rows]
-        finally:
-            forget_shared()
+        return [entry_of(*row) for row in rows]

@@ -6,6 +6,7 @@ The folder holds the SQLite file, ``bodies/``, ``incoming/`` and ``lock``, which
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Sequence
 
@@ -17,6 +18,7 @@ from inboundmx.spool.bodies import BodyFiles
 from inboundmx.spool.file import Batch, Note, Result, SpoolFile
 from inboundmx.spool.locking import take_lock
 from inboundmx.spool.reader import SpoolReader
+from inboundmx.spool.store import shared
 from inboundmx.storage.owner import give_to_owner_of
 from inboundmx.storage.writer import FromThread, Lane, ThreadLane, Writer
 
@@ -31,7 +33,8 @@ WAITING_CHANGES = 5000
 WAITING_CONTENTS = 1000
 BATCH_CHANGES = 500
 # What was just committed is mostly delivered at once: so much of it need not be read back.
-FRESH_OCTETS = 4 * 1024 * 1024
+FRESH_OCTETS = 1024 * 1024
+FRESH_SECONDS = 1.0
 
 _Waiting = tuple[Change, Deferred[None] | None]
 _Work = tuple[Batch, list[_Waiting]]
@@ -133,6 +136,8 @@ class SqliteSpool:
             raise
         for event, fields in notes:
             journal.record(event, "", fields, level="error")
+        # A hundred thousand entries are not garbage, and to look through them takes the collector a tenth of a second.
+        gc.freeze()
         lanes = (lane("spool-writer"), lane("spool-reader"))
         return cls(folder, file, files, entries, lock, clock, journal, from_thread, lanes)
 
@@ -262,12 +267,14 @@ class SqliteSpool:
             entry = deposit.entry
             if entry.id in buried:
                 continue
-            index[entry.id] = entry
+            index[entry.id] = shared(entry)
             if entry.state is State.ACTIVE and deposit.content.body.path is None:
                 self._keep_fresh(entry.id, deposit.content)
         for entry in change.update:
             if entry.id in index:
-                index[entry.id] = entry
+                index[entry.id] = shared(entry)
+                # It was tried, or is kept: either way it waits.
+                self._forget_fresh(entry.id)
         for id in change.remove:
             index.pop(id, None)
             buried.discard(id)
@@ -345,6 +352,12 @@ class SqliteSpool:
         self._fresh_octets += content.body.size + len(content.prefix)
         while self._fresh_octets > FRESH_OCTETS:
             self._forget_fresh(next(iter(self._fresh)))
+        self._start("fresh", FRESH_SECONDS, self._forget_all_fresh)
+
+    def _forget_all_fresh(self) -> None:
+        """What is not delivered by now has to wait, and can be read back."""
+        self._fresh.clear()
+        self._fresh_octets = 0
 
     def _forget_fresh(self, id: str) -> None:
         content = self._fresh.pop(id, None)

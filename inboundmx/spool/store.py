@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import replace
 from functools import lru_cache
 from sys import intern
+from typing import Any
 
 from inboundmx.model.address import Address
 from inboundmx.model.custody import SpoolEntry, SpoolRecipient, State, Status
@@ -115,9 +117,8 @@ def entry_of(id: str, body_id: str, state: str, next_attempt_at: float | None, f
         raise Damaged(f"entry {id!s:.40}: {error}") from error
 
 
-# Most mail that waits is for few mailboxes, so their recipients are the same objects. Whoever has read many lets go of
-# them with ``forget_shared``.
-@lru_cache(maxsize=16384)
+# Most mail that waits is for few mailboxes, so their recipients are the same objects.
+@lru_cache(maxsize=8192)
 def _recipient_of(
     local: str, domain: str, status: str, attempts: int, last_reply: str, notify: str = "", original: str = ""
 ) -> SpoolRecipient:
@@ -125,11 +126,24 @@ def _recipient_of(
     return SpoolRecipient(address, _STATUSES[status], attempts, intern(last_reply), intern(notify), original)
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=8192)
 def _address(local: str, domain: str) -> Address:
     return Address(local, intern(domain))
 
 
-def forget_shared() -> None:
-    _recipient_of.cache_clear()
-    _address.cache_clear()
+def shared(entry: SpoolEntry) -> SpoolEntry:
+    """The same entry, which shares with others what it says like them: a connection, and an attempt, each make strings
+    of their own."""
+    sender = entry.sender
+    words: dict[str, Any] = {name: intern(getattr(entry, name)) for name in _SHARED}
+    return replace(
+        entry,
+        sender=None if sender is None else _address(sender.local, sender.domain),
+        recipients=tuple([
+            _recipient_of(
+                r.address.local, r.address.domain, r.status.value, r.attempts, r.last_reply, r.notify, r.original
+            )
+            for r in entry.recipients
+        ]),
+        **words,
+    )  # fmt: skip

@@ -8,6 +8,7 @@ import random
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +17,14 @@ from typing import Any
 import pytest
 from fakes.disk import NOW, Custody, a_deposit, add, result
 
-from inboundmx.model.custody import Change, Content, State
+from inboundmx.model.address import Address
+from inboundmx.model.custody import Change, Content, SpoolRecipient, State, Status
 from inboundmx.model.message import SMALL_BODY
 from inboundmx.ports import Damaged, StorageFull, Unavailable
 from inboundmx.spool import schema
 from inboundmx.spool.file import SpoolFile
 from inboundmx.spool.locking import Locked
-from inboundmx.spool.sqlite import FRESH_OCTETS, WAITING_CHANGES
+from inboundmx.spool.sqlite import FRESH_OCTETS, FRESH_SECONDS, WAITING_CHANGES
 
 LARGE = os.urandom(SMALL_BODY + 77)
 
@@ -184,6 +186,66 @@ def test_what_was_just_committed_need_not_be_read_but_only_so_much_of_it(custody
     for n in range(60):
         custody.spool.remove_soon(f"entry{n:07}")
     assert (custody.spool._fresh_octets, custody.spool._fresh) == (0, {})
+
+
+def test_the_content_of_what_has_to_wait_is_not_kept_in_memory(custody: Custody) -> None:
+    one, two = a_deposit("entry0000001"), a_deposit("entry0000002")
+    custody.commit(add(one, two))
+    assert set(custody.spool._fresh) == {"entry0000001", "entry0000002"}
+    custody.commit(Change(update=(replace(one.entry, attempts=1),)))
+    assert set(custody.spool._fresh) == {"entry0000002"}
+    custody.clock.task.advance(FRESH_SECONDS)
+    assert (custody.spool._fresh_octets, custody.spool._fresh) == (0, {})
+    assert result(custody.spool.content("entry0000002")) == two.content
+
+
+def test_what_many_entries_say_is_in_memory_once(custody: Custody) -> None:
+    """However they came: each connection, and each attempt, makes strings of its own."""
+
+    def own(text: str) -> str:
+        return "".join([*text])
+
+    for n in range(2):
+        recipient = SpoolRecipient(Address("bob", own("here.example")), last_reply=own("451 4.4.1 no connection"))
+        custody.commit(
+            add(a_deposit(f"entry{n:07}", hello=own("a.client.example"), recipients=(recipient,), domain=own("b.c")))
+        )
+    for again in range(3):
+        one, two = custody.spool.entries()
+        assert one.recipients[0] is two.recipients[0]
+        assert (one.hello is two.hello, one.sender is two.sender, one.domain is two.domain) == (True, True, True)
+        if again:
+            custody.reopen()
+        else:
+            later = [replace(entry, recipients=(replace(entry.recipients[0], last_reply=own("452 full")),))
+                     for entry in (one, two)]  # fmt: skip
+            custody.commit(Change(update=tuple(later)))
+
+
+def test_what_waits_takes_less_than_seven_hundred_octets(custody: Custody) -> None:
+    """An entry with everything that usual mail has, but for what it shares; senders are all different."""
+    count = 1000
+    for start in range(0, count, 100):
+        custody.commit(add(*(
+            a_deposit(
+                f"entry{n:010}", sender=Address(f"newsletter-{n}", f"sender{n % 20}.example"), attempts=3,
+                recipients=(SpoolRecipient(Address(f"user{n % 50}", "here.example"), Status.PENDING, 3, "451 later"),),
+                received_at=NOW + n / 7, next_attempt_at=NOW + n / 3, hello=f"mail{n % 20}.sender.example",
+            )
+            for n in range(start, start + 100)
+        )))  # fmt: skip
+    seen: set[int] = set()
+    octets = sum(deep_size(entry, seen) for entry in custody.spool.entries()) / count
+    assert octets + sys.getsizeof(custody.spool._index) / count < 700
+
+
+def deep_size(value: object, seen: set[int]) -> int:
+    """Of all that is reached from ``value`` and was not seen before. What Python keeps anyway is not counted."""
+    if id(value) in seen or isinstance(value, State | Status | bool | None) or (type(value) is int and value < 257):
+        return 0
+    seen.add(id(value))
+    inside = value if isinstance(value, tuple) else [getattr(value, name) for name in getattr(value, "__slots__", ())]
+    return sys.getsizeof(value) + sum(deep_size(each, seen) for each in inside)
 
 
 def test_room_is_given_back_when_idle(custody: Custody) -> None:
