@@ -68,20 +68,19 @@ def user_name(uid: int) -> str:
 
 def ask(config: Configuration, operation: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of the answer. Raises CannotAsk."""
-    return read(told(config, operation, arguments))
+    return list(read(told(config, operation, arguments)))
 
 
-def read(rows: Iterable[bytes]) -> list[dict[str, Any]]:
+def read(rows: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """Rows that ``told`` gives, as values. Many at once, for parsers are quick and to call one is not; but while more
     are being made."""
-    values: list[dict[str, Any]] = []
     waiting = iter(rows)
-    try:
-        while some := list(islice(waiting, _ROWS_AT_ONCE)):
-            values += json.loads(b"[%s]" % b",".join(some))
-    except ValueError:
-        raise CannotAsk(_CUT_SHORT) from None
-    return values
+    while some := list(islice(waiting, _ROWS_AT_ONCE)):
+        try:
+            values = json.loads(b"[%s]" % b",".join(some))
+        except ValueError:
+            raise CannotAsk(_CUT_SHORT) from None
+        yield from values
 
 
 def told(config: Configuration, operation: str, arguments: Mapping[str, Any]) -> Iterator[bytes]:

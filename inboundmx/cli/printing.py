@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 _OCTETS = ((2**30, "GB"), (2**20, "MB"), (2**10, "KB"))
@@ -36,6 +37,7 @@ def due(at: float | None, now: float) -> str:
     return "now" if at <= now else f"in {span(at - now)}"
 
 
+@lru_cache(maxsize=1024)
 def size(octets: int) -> str:
     for factor, unit in _OCTETS:
         if octets >= factor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -118,39 +118,45 @@ def _list(args: argparse.Namespace) -> int:
         return 0
     # Nothing here goes in circles, and looking for that in a hundred thousand rows takes a while.
     gc.disable()
-    rows = read(found)
-    if not rows:
-        say("nothing")
-    else:
-        say(*listed(rows, time.time(), ask(config, "spool.pauses", {})))
-        if len(rows) == args.limit:
-            say(f"the oldest {args.limit}; a greater --limit may show more")
+    pauses = ask(config, "spool.pauses", {})
+    say(*listed(read(found), time.time(), pauses, args.limit))
     return 0
 
 
-def listed(rows: Sequence[dict[str, Any]], now: float, pauses: Sequence[Mapping[str, Any]] = ()) -> list[str]:
+def listed(
+    rows: Iterable[dict[str, Any]], now: float, pauses: Sequence[Mapping[str, Any]] = (), limit: int | None = None
+) -> list[str]:
     """Entries as a table with a line that sums it up, and one for each pause that keeps some of them waiting."""
     stopped = {pause["domain"] for pause in pauses}
-    waiting = [row for row in rows if row["state"] == "active" and (None in stopped or row["domain"] in stopped)]
-    waits = {row["id"] for row in waiting}
-    cells = [
-        (
+    waiting: set[str | None] = set()
+    octets = 0
+    cells = []
+    # Each row is let go of when its cells are made.
+    for row in rows:
+        octets += row["size"]
+        next_at = due(row["next_attempt_at"], now)
+        if stopped and row["state"] == "active" and (None in stopped or row["domain"] in stopped):
+            next_at = "paused"
+            waiting.add(row["domain"])
+        cells.append((
             row["id"],
             row["state"],
             span(row["age_seconds"]),
             size(row["size"]),
             str(row["attempts"]),
-            "paused" if row["id"] in waits else due(row["next_attempt_at"], now),
+            next_at,
             shortened(row["sender"] or "<>", 28),
-            _done(row["recipients"]),
-            shortened(_recipients(row), 36),
-        )
-        for row in rows
-    ]
+            *_whom(row["recipients"]),
+        ))  # fmt: skip
+    if not cells:
+        return ["nothing"]
     heads = ("ID", "STATE", "AGE", "SIZE", "TRIES", "NEXT", "SENDER", "DONE", "RECIPIENT")
-    total = f"{len(rows)} {'entry' if len(rows) == 1 else 'entries'}, {size(sum(row['size'] for row in rows))}"
-    why = [paused(pause, now) for pause in pauses if any(pause["domain"] in (None, row["domain"]) for row in waiting)]
-    return [*table(heads, cells, right=(2, 3, 4)), total, *why]
+    lines = table(heads, cells, right=(2, 3, 4))
+    lines.append(f"{len(cells)} {'entry' if len(cells) == 1 else 'entries'}, {size(octets)}")
+    lines += [paused(pause, now) for pause in pauses if waiting and pause["domain"] in (None, *waiting)]
+    if len(cells) == limit:
+        lines.append(f"the oldest {limit}; a greater --limit may show more")
+    return lines
 
 
 def paused(row: Mapping[str, Any], now: float) -> str:
@@ -162,19 +168,16 @@ def paused(row: Mapping[str, Any], now: float) -> str:
     return safe(f"deliveries of {what} are paused since {since}, {until}, by {row['asked_by']}{reason}")
 
 
-def _done(recipients: Sequence[Mapping[str, Any]]) -> str:
-    """Of how many recipients it has been delivered to how many."""
-    return f"{sum([recipient['status'] == 'delivered' for recipient in recipients])}/{len(recipients)}"
-
-
-def _recipients(row: dict[str, Any]) -> str:
-    """Those still waited for come first."""
-    if len(row["recipients"]) == 1:
-        address: str = row["recipients"][0]["address"]
-        return address
-    everybody = sorted(row["recipients"], key=lambda recipient: recipient["status"] != "pending")
+def _whom(recipients: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Of how many it has been delivered to how many, and who they are: those still waited for come first."""
+    if len(recipients) == 1:
+        (only,) = recipients
+        return ("1/1" if only["status"] == "delivered" else "0/1"), shortened(only["address"], 36)
+    done = sum(recipient["status"] == "delivered" for recipient in recipients)
+    everybody = sorted(recipients, key=lambda recipient: recipient["status"] != "pending")
     first = everybody[0]["address"] if everybody else "-"
-    return f"{first} +{len(everybody) - 1}" if len(everybody) > 1 else first
+    more = f" +{len(everybody) - 1}" if len(everybody) > 1 else ""
+    return f"{done}/{len(recipients)}", shortened(first + more, 36)
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -72,9 +72,9 @@ def test_no_answer_in_time_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_rows_are_read_all_or_none() -> None:
-    assert read([]) == [] and read([b'{"id":"e1"}', b'{"id":"e2"}']) == [{"id": "e1"}, {"id": "e2"}]
+    assert list(read([])) == [] and list(read([b'{"id":"e1"}', b'{"id":"e2"}'])) == [{"id": "e1"}, {"id": "e2"}]
     with pytest.raises(CannotAsk, match="ended the conversation"):
-        read([b'{"id":"e1"}', b'{"id":'])
+        list(read([b'{"id":"e1"}', b'{"id":']))
 
 
 def test_nobody_there_is_not_an_error_yet(tmp_path: Path) -> None:
