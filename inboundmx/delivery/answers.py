@@ -81,6 +81,13 @@ def turned_away(attempt: DeliveryAttempt) -> Refused | None:
     return None if reply is None else Refused("lost", attempt.phase, reply, str(reply))
 
 
+def unfinished(attempt: DeliveryAttempt) -> bool:
+    """The host fell silent, hung up or made no sense while it was given the message. Without the final dot it has
+    nothing (RFC 5321 4.1.1.4), and another may be given all of it."""
+    trouble = attempt.trouble in ("timeout", "lost", "garbage")
+    return trouble and not attempt.dot_sent and turned_away(attempt) is None
+
+
 def elsewhere(attempt: DeliveryAttempt) -> bool:
     """Whether another way may be tried at once: this host was not there, turned us away or refuses us, has time later,
     or refuses all for what it thinks of us (5.7.x). Any other definite refusal is the answer, and what may have arrived

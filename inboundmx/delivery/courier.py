@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 
-from inboundmx.delivery.answers import elsewhere, meaning, not_connected, refuses_us, stale, turned_away
+from inboundmx.delivery.answers import elsewhere, meaning, not_connected, refuses_us, stale, turned_away, unfinished
 from inboundmx.delivery.budget import Budget
 from inboundmx.delivery.capabilities import Capabilities
 from inboundmx.delivery.line import Line
@@ -27,6 +27,9 @@ from inboundmx.ports import Chance, Clock, Connection, Journal, Refused, StateSt
 LIVE_ANSWER_SECONDS = 10.0
 # RFC 5321 4.5.3.2.6: giving up earlier than this after the final dot breeds duplicates (RFC 1047).
 DOT_SECONDS = 600.0
+# So many hosts may take a message of the spool and not finish with it before the next ones wait for the next attempt:
+# each may have taken all the time there is for an answer.
+FAULTS = 2
 # Hosts that are probed at once; the others' probes wait for that.
 PROBES = 25
 # Pools of strangers' hosts are looked through for unused ones when there are so many.
@@ -113,7 +116,7 @@ class Courier:
 
     async def hand_over(self, parcel: Parcel, route: Route) -> Handover:
         settings = self._settings()
-        domain = settings.domain(route.domain) or settings.domain(route.domain, route.mode)
+        domain = settings.domain(route.domain, route.via)
         if domain is None or self._stopping:
             return Handover("postponed", detail="no such domain" if domain is None else "stopping")
         throttled = limited(domain)
@@ -211,67 +214,82 @@ class Courier:
         self, entry: SpoolEntry, content: Callable[[], Awaitable[Content]], route: Route
     ) -> DeliveryAttempt:
         """Tries the pending recipients of ``entry``, each to be settled alone. ``content`` is asked for once there is a
-        connection to send it over; what it raises is raised. A host that is down is tried when no other is up."""
-        while True:
-            attempt = await self._attempt(entry, content, route)
-            if route.fallback is None or not elsewhere(attempt):
-                return attempt
-            route = route.fallback
+        connection to send it over; what it raises is raised.
 
-    async def _attempt(
-        self, entry: SpoolEntry, content: Callable[[], Awaitable[Content]], route: Route
-    ) -> DeliveryAttempt:
-        started = self._clock.now()
+        Hosts that are down are passed over, whichever way they are of, unless none is up: a silent one would cost each
+        message the time of a connect before the way that works is taken."""
         recipients = tuple(recipient.address for recipient in entry.pending)
+        started = self._clock.now()
+        ways = tuple(_ways(route))
+        knocks = all(self._down(host, way.terms) for way in ways for host in way.hosts)
         attempt: DeliveryAttempt | None = None
-        for host in [host for host in route.hosts if not self._down(host, route.terms)] or route.hosts:
-            if self._stopping:
-                return not_connected(host, STOPPING, recipients, started, self._clock.now())
-            pool = self.pool(host, route.terms)
-            refused = await pool.breaker.knock()
-            reused = False
-            while refused is None:
-                got = await pool.wait()
-                if not isinstance(got, Kept):
-                    refused = got
-                    break
-                reused = got.messages > 0
-                try:
-                    parcel = _parcel(entry, await content(), route.terms)
-                except BaseException:
-                    pool.give_back(got, None)
-                    raise
-                errand = _Errand()
-                attempt = await self._transmit(errand, pool, got, parcel, self._settings().delivery.command_timeout)
-                assert attempt is not None  # nobody's patience ends here
-                if not (reused and stale(attempt)):
-                    break
-            if refused is not None:
-                attempt = not_connected(host, refused, recipients, started, self._clock.now())
-                if refused.trouble in ("rejects_us", "abandoned"):
-                    break
-                continue
-            away = turned_away(attempt) if attempt is not None else None
-            if away is None:
+        faults, further = 0, True
+        for way in ways:
+            if not further:
                 break
-            if not reused:
-                pool.refused(away)
+            for host in way.hosts:
+                if self._stopping:
+                    return not_connected(host, STOPPING, recipients, started, self._clock.now())
+                if not knocks and self._down(host, way.terms):
+                    continue
+                got = await self._try(entry, content, way.terms, host)
+                if isinstance(got, Refused):
+                    attempt = not_connected(host, got, recipients, started, self._clock.now())
+                    further = got.trouble != "abandoned"
+                    if got.trouble in ("rejects_us", "abandoned"):
+                        break
+                    continue
+                attempt = got
+                if unfinished(attempt):
+                    faults += 1
+                    if faults == FAULTS:
+                        return attempt
+                    continue
+                further = elsewhere(attempt)
+                if turned_away(attempt) is None:
+                    break
         if attempt is None:
             raise ValueError(f"the route of {route.domain} has no host")
         return attempt
+
+    async def _try(
+        self, entry: SpoolEntry, content: Callable[[], Awaitable[Content]], terms: Terms, host: Host
+    ) -> DeliveryAttempt | Refused:
+        """One host. Refused: there was no connection to send anything over."""
+        pool = self.pool(host, terms)
+        refused = await pool.breaker.knock()
+        if refused is not None:
+            return refused
+        while True:
+            got = await pool.wait()
+            if not isinstance(got, Kept):
+                return got or STOPPING
+            reused = got.messages > 0
+            try:
+                parcel = _parcel(entry, await content(), terms)
+            except BaseException:
+                pool.give_back(got, None)
+                raise
+            errand = _Errand()
+            attempt = await self._transmit(errand, pool, got, parcel, self._settings().delivery.command_timeout)
+            assert attempt is not None  # nobody's patience ends here
+            if reused and stale(attempt):
+                continue
+            away = turned_away(attempt)
+            if away is not None and not reused:
+                pool.refused(away)
+            return attempt
 
     # --- what is known of hosts ---------------------------------------------------------------------------------------
 
     def unable(self, route: Route, size: int, utf8: bool) -> Reply | None:
         said = None
-        way: Route | None = route
-        while way is not None:
+        for way in _ways(route):
             for host in way.hosts:
                 reply = self._capabilities.unable(host, size, utf8) if self._down(host, way.terms) else None
                 if reply is None:
                     return None
                 said = said or reply
-            way = way.fallback
         return said
 
     def _down(self, host: Host, terms: Terms) -> bool:
@@ -396,6 +414,13 @@ class Courier:
         event, level = ("rejects_us", "error") if refused.trouble == "rejects_us" else ("host_down", "warning")
         fields = {"host": str(pool.host), "trouble": refused.trouble, "phase": str(refused.phase)}
         self._journal.record(event, "", fields | {"detail": refused.detail}, level=level)
+
+
+def _ways(route: Route | None) -> Iterator[Route]:
+    """The route and its fallbacks."""
+    while route is not None:
+        yield route
+        route = route.fallback
 
 
 def _parcel(entry: SpoolEntry, content: Content, terms: Terms) -> Parcel:

@@ -156,13 +156,14 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where mail of ``domain`` goes: ``hosts`` in the order to try, on these ``terms``. ``fallback`` is the route taken
-    when none of the hosts took the message and none refused it for good."""
+    """Where mail of ``domain`` goes: ``hosts`` in the order to try, on these ``terms``. ``via`` as in SpoolEntry: with
+    the domain's name it finds the settings that hold. ``fallback`` is the route taken when none of the hosts took the
+    message and none refused it for good."""
 
     domain: str
     hosts: tuple[Host, ...]
     terms: Terms = Terms()
-    mode: str = "forward"
+    via: str = ""
     fallback: Route | None = None
 
 

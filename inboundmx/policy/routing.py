@@ -31,7 +31,7 @@ def route_for(domain: DomainSettings, turn: int, sources: tuple[str, ...] = ()) 
         first = turn % len(hosts)
         hosts = hosts[first:] + hosts[:first]
     terms = Terms(domain.tls, sources=sources, client_facts=domain.client_facts)
-    return Route(domain.name, hosts, terms, domain.mode)
+    return Route(domain.name, hosts, terms, domain.via)
 
 
 def bare_postmaster(address: Address) -> bool:

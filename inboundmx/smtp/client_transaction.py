@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 # Answers that speak of us and not of the mail: no mail accepted here, authentication or encryption wanted.
 REJECTS_US = frozenset({521, 530, 535, 538})
 
+# Answers to MAIL, RCPT and DATA that a host gives which did not understand a command, does not have it, or thinks it
+# out of order (RFC 5321 4.2.4, 4.3.2): every one of ours is one that each server must have, in the order it must have
+# them. So host and we are out of step, or something between us garbles, and nothing was said of the message: it waits,
+# and goes over another connection. An enhanced code of other matters says that the message is meant. 501 and 504 speak
+# of what a command was given, which is the message's own, such as an address that is not fully qualified.
+OUT_OF_STEP = frozenset({500, 502, 503})
+
 # RFC 5321 4.5.3.2.5: a slow host has so long for each block of a large content, however short it is kept otherwise.
 BLOCK_SECONDS = 180.0
 
@@ -41,6 +48,10 @@ def own_reply(trouble: str, host_reply: Reply | None = None) -> Reply:
     """A 4xx of our own making for trouble on the way; the host's words, made harmless already, at its end."""
     enhanced, sentence = _OWN_WORDS[trouble]
     return Reply(451, enhanced, f"{sentence}: {host_reply}" if host_reply else sentence)
+
+
+def _out_of_step(reply: Reply) -> bool:
+    return reply.code in OUT_OF_STEP and (not reply.enhanced or reply.enhanced.startswith("5.5."))
 
 
 class Transaction:
@@ -183,7 +194,11 @@ class Transaction:
             return
         else:
             # 503 says that nothing is in order after the client was refused; the refusal said why, and for how long.
-            self._answer_all(self.doubt if self.doubt is not None and reply.code == 503 else reply)
+            doubted = self.doubt if reply.code == 503 else None
+            if doubted is None and _out_of_step(reply):
+                self._end_out_of_step(reply)
+                return
+            self._answer_all(doubted or reply)
         if self._connection.pipelining:
             self._next = self._after_recipient
         elif self._certain:
@@ -198,6 +213,9 @@ class Transaction:
                 self._accepted.append((self._asked, reply))
             elif reply.code < 400:
                 self._connection.fail("garbage")
+                return
+            elif _out_of_step(reply):
+                self._end_out_of_step(reply)
                 return
             else:
                 self._answers[self._asked] = reply
@@ -234,6 +252,8 @@ class Transaction:
             self._send_content()
         elif reply.code < 400:
             self._connection.fail("garbage")
+        elif _out_of_step(reply):
+            self._end_out_of_step(reply)
         else:
             self._answer_all(reply)
             self._finish()
@@ -296,6 +316,12 @@ class Transaction:
             self._large.stopProducing()
             self._connection.discard()
         self._finish(trouble, keep=False)
+
+    def _end_out_of_step(self, reply: Reply) -> None:
+        """Without another word: whatever we say may be taken for something else."""
+        self._answer_all(own_reply("garbage", reply))
+        self._connection.discard()
+        self._finish("garbage", keep=False)
 
     def _answer_all(self, reply: Reply) -> None:
         """For every recipient whose outcome is not certain yet."""

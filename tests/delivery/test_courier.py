@@ -316,7 +316,8 @@ def test_what_a_stranger_hears(reply, phase, expected):
 # --- the fallback ---
 
 RELAY = Host("192.0.2.25", 587)
-DIRECT = Route(DOMAIN, (FIRST, SECOND), fallback=Route(DOMAIN, (RELAY,), Terms("required", "me", "secret")))
+RELAY_TERMS = Terms("required", "me", "secret")
+DIRECT = Route(DOMAIN, (FIRST, SECOND), fallback=Route(DOMAIN, (RELAY,), RELAY_TERMS))
 BLOCKED, NO = Reply(554, "5.7.1", "you are listed"), Reply(550, "5.1.1", "nobody of that name")
 REJECTED = Refused("rejects_us", "greeting", Reply(554, "5.7.1", "go away"), "rejected")
 NO_TLS = Refused("tls", "tls", None, "no encrypted connection")
@@ -403,6 +404,69 @@ def test_what_was_refused_for_our_sake_waits_for_the_fallback(world):
     got = attempted(world)
     world.transmitter.last.answer(BLOCKED)
     assert (got[0].trouble, [reply.code for _, reply in got[0].replies]) == ("refused", [451])
+
+
+def known_down(world, *hosts):
+    """They were tried just now and were silent."""
+    world.transmitter.hosts = dict.fromkeys(hosts, "silent")
+    for terms in (Terms(), RELAY_TERMS):
+        for host in hosts:
+            run(world.courier.attempt(entry(), None, Route(DOMAIN, (host,), terms)))
+    world.clock.advance(32)
+    world.transmitter.asked.clear()
+
+
+def test_a_way_with_a_host_that_is_up_is_taken_before_those_that_are_down_are_knocked_at(world):
+    known_down(world, FIRST, SECOND)
+    got = attempted(world)
+    assert tried(world) == [RELAY]
+    assert [host for host, *_ in world.transmitter.asked] == [RELAY]
+    world.transmitter.last.answer(OK)
+    assert got[0].delivered
+
+
+def test_when_no_way_has_a_host_that_is_up_all_are_knocked_at(world):
+    known_down(world, FIRST, SECOND, RELAY)
+    got = attempted(world)
+    assert [host for host, *_ in world.transmitter.asked] == [FIRST]
+    world.clock.advance(100)
+    assert {host for host, *_ in world.transmitter.asked} == {FIRST, SECOND, RELAY}
+    assert (got[0].host, got[0].trouble) == (RELAY, "timeout")
+
+
+@pytest.mark.parametrize("trouble", ["timeout", "lost", "garbage"])
+@pytest.mark.parametrize("phase", [Phase.MAIL, Phase.RECIPIENT, Phase.DATA])
+def test_a_host_that_does_not_finish_is_followed_by_the_next_one(world, trouble, phase):
+    got = attempted(world)
+    world.transmitter.last.answer(Reply(451, "4.4.2", "own"), phase=phase, trouble=trouble, keep=False)
+    world.transmitter.last.answer(OK)
+    assert tried(world) == [FIRST, SECOND]
+    assert got[0].delivered
+
+
+def test_the_fallback_follows_a_host_that_does_not_finish(world):
+    world.transmitter.hosts = {SECOND: REFUSED}
+    got = attempted(world)
+    world.transmitter.last.lose()
+    world.transmitter.last.answer(OK)
+    assert tried(world) == [FIRST, RELAY]
+    assert got[0].delivered
+
+
+def test_an_attempt_ends_after_the_second_host_that_does_not_finish(world):
+    got = attempted(world)
+    for _ in range(2):
+        world.transmitter.last.answer(Reply(451, "4.4.2", "own"), phase=Phase.DATA, trouble="timeout", keep=False)
+    assert tried(world) == [FIRST, SECOND]
+    assert (got[0].host, got[0].trouble) == (SECOND, "timeout")
+
+
+@pytest.mark.parametrize("trouble", ["timeout", "lost", "garbage"])
+def test_what_may_have_arrived_is_given_to_no_other_host(world, trouble):
+    got = attempted(world)
+    world.transmitter.last.answer(Reply(451, "4.4.2", "own"), trouble=trouble, keep=False)
+    assert tried(world) == [FIRST]
+    assert got[0].trouble == trouble
 
 
 def test_the_fallback_has_no_more_time_than_the_stranger():
@@ -560,7 +624,20 @@ def test_only_what_is_delivered_counts():
 
 
 def test_a_domain_we_are_backup_of_by_its_mx_set_has_the_same_courier(world):
-    way = Route("c.example", (Host("198.51.100.9"),), mode="backup")
+    way = Route("c.example", (Host("198.51.100.9"),), via="backup")
     world.transmitter.automatic = lambda sent: sent.answer(OK)
     assert run(world.courier.hand_over(parcel(), way))[0][0].kind == "delivered"
-    assert run(world.courier.hand_over(parcel(), replace(way, mode="forward")))[0][0].detail == "no such domain"
+    assert run(world.courier.hand_over(parcel(), replace(way, via="")))[0][0].detail == "no such domain"
+
+
+def test_the_settings_are_those_of_the_way_the_route_is_of(world):
+    """A [domain *] that is switched off, or does something else, says nothing of what we are backup of."""
+    everything = DomainSettings("*", enabled=False, messages_per_hour=1, handover_deadline=1.0)
+    world.settings = replace(world.settings, everything=everything)
+    way = Route("c.example", (Host("198.51.100.9"),), via="backup")
+    world.transmitter.automatic = lambda sent: sent.answer(OK)
+    assert [run(world.courier.hand_over(parcel(), way))[0][0].kind for _ in range(2)] == ["delivered"] * 2
+    world.transmitter.automatic = None
+    got = run(world.courier.hand_over(parcel(), way))[0]
+    world.clock.advance(2)
+    assert not got

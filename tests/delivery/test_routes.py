@@ -249,7 +249,7 @@ def forwarding(**domains: DomainSettings) -> Settings:
 def test_primaries_need_no_look_up() -> None:
     domain = DomainSettings("a.test", "backup", PRIMARIES, tls="required", client_facts="xclient")
     finding = Finding(forwarding(a_test=domain))
-    route = Route("a.test", PRIMARIES, Terms("required", sources=SOURCES, client_facts="xclient"), "backup")
+    route = Route("a.test", PRIMARIES, Terms("required", sources=SOURCES, client_facts="xclient"))
     assert [finding.find("a.test", "") for _ in range(3)] == [route] * 3
     assert finding.resolver.asked == []
 

@@ -27,7 +27,7 @@ BACKED = Address("ann", "backed.example")
 TRUSTED = replace(SESSION, peer_ip="192.0.2.50")
 RELAY = RelaySettings((ip_network("192.0.2.48/29"),))
 BACKUP = BackupSettings((ip_network("203.0.113.0/24"),))
-PRIMARY = Route("backed.example", (HOST,), mode="backup")
+PRIMARY = Route("backed.example", (HOST,), via="backup")
 DENIED = "550 5.7.1 relaying denied: no such domain here"
 
 

@@ -101,6 +101,6 @@ def test_the_peer_of_the_connection_alone_is_judged(peer: str, code: str) -> Non
 
 def test_a_domain_whose_backup_we_are_is_taken_and_its_neighbour_is_not() -> None:
     gate, client = connect(STRANGER)
-    gate.routes.found["backed.test"] = Route("backed.test", (HOST,), mode="backup")
+    gate.routes.found["backed.test"] = Route("backed.test", (HOST,), via="backup")
     asked = b"MAIL FROM:<>\r\nRCPT TO:<user@backed.test>\r\nRCPT TO:<user@sub.backed.test>\r\n"
     assert client.codes(asked) == ["250", "250", "550"]

@@ -126,7 +126,7 @@ def test_the_others_step_in() -> None:
     second = OutboundSettings("b", server=(Host("b1.example", 587), Host("b2.example")), auth_without_tls=True)
     third = gateway("c", tls="none")
     route = relay_route("x.test", (first, second, third), 1, ("192.0.2.9",))
-    assert (route.domain, route.mode) == ("x.test", "outbound")
+    assert (route.domain, route.via) == ("x.test", "outbound")
     assert route.hosts == second.server
     assert route.terms == Terms("opportunistic", auth_without_tls=True, sources=("192.0.2.9",))
     after = route.fallback

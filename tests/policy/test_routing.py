@@ -25,7 +25,7 @@ def settings(postmaster_at: str = "", *domains: str) -> Settings:
 @pytest.mark.parametrize("turn", [0, 1, 2, 3, 1000])
 def test_failover_begins_with_the_first(turn: int) -> None:
     domain = DomainSettings("a.test", "backup", HOSTS, tls="required")
-    assert route_for(domain, turn) == Route("a.test", HOSTS, Terms("required"), "backup")
+    assert route_for(domain, turn) == Route("a.test", HOSTS, Terms("required"))
 
 
 def test_round_robin_begins_one_further_each_time() -> None:

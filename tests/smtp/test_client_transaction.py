@@ -104,6 +104,42 @@ def test_a_refused_recipient_and_a_refused_data_leave_a_transaction_open() -> No
     assert talk.send(parcel()) == ONE
 
 
+@pytest.mark.parametrize("ehlo", [PLAIN, EHLO])
+@pytest.mark.parametrize("said", ["500 what", "502 5.5.1 not here", "503 5.5.1 bad sequence", "503 no"])
+@pytest.mark.parametrize("accepted", [0, 1, 2])
+def test_a_host_out_of_step_has_said_nothing_of_the_message(ehlo: bytes, said: str, accepted: int) -> None:
+    talk = Talk(ehlo)
+    talk.send(parcel())
+    answers = ["250 ok"] * accepted + [said] * (3 - accepted)
+    if ehlo is EHLO:
+        talk.says("".join(f"{answer}\r\n" for answer in answers).encode())
+    else:
+        for answer in answers[: accepted + 1]:
+            talk.says(f"{answer}\r\n".encode())
+    attempt = talk.attempt
+    assert (attempt.trouble, attempt.dot_sent, talk.codes) == ("garbage", False, [451])
+    assert said in str(attempt.replies[0][1])
+    assert attempt.phase is [Phase.MAIL, Phase.RECIPIENT, Phase.DATA][accepted]
+    assert not talk.connection.usable
+
+
+def test_what_was_refused_before_a_host_fell_out_of_step_is_refused() -> None:
+    talk = Talk()
+    talk.send(parcel(ANN, BOB))
+    talk.says(b"250 a\r\n550 5.1.1 no\r\n503 what\r\n")
+    assert (talk.codes, talk.attempt.trouble) == ([550, 451], "garbage")
+
+
+@pytest.mark.parametrize(
+    "said", ["501 5.1.3 no address", "504 5.5.2 need a full name", "503 5.7.1 spam", "550 5.5.1 x"]
+)
+def test_other_refusals_are_of_the_message(said: str) -> None:
+    talk = Talk()
+    talk.send(parcel())
+    talk.says(f"250 a\r\n{said}\r\n503 b\r\n".encode())
+    assert (str(talk.attempt.replies[0][1]), talk.attempt.trouble) == (said, "")
+
+
 @pytest.mark.parametrize("data", [b"503 what\r\n", b"354 go\r\n"])
 def test_a_refused_sender(data: bytes) -> None:
     talk = Talk()
@@ -244,6 +280,13 @@ def test_a_refused_rset_ends_the_connection(ehlo: bytes) -> None:
 
 
 # --- LMTP ---
+
+
+def test_an_lmtp_host_out_of_step_has_said_nothing_of_the_message() -> None:
+    talk = Talk(EHLO, LMTP)
+    talk.send(parcel())
+    talk.says(b"250 a\r\n503 b\r\n503 c\r\n")
+    assert (talk.codes, talk.attempt.trouble) == ([451], "garbage")
 
 
 def test_lmtp_answers_for_each_recipient() -> None:
@@ -606,5 +649,3 @@ def test_content_arrives_as_it_was() -> None:
     talk.send(parcel(prefix=b"Received: x\r\n", octets=b"Old: y\r\nSubject: x\r\n\r\n.\r\n..dots\r\nend", skip=8))
     wire = talk.says(b"".join(ANSWERS[:3]))
     assert unstuffed(wire) == b"Received: x\r\nSubject: x\r\n\r\n.\r\n..dots\r\nend\r\n"
-
-
