@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from inboundmx.app.addresses import domain_name
 from inboundmx.app.operations import NotUnderstood, Row, a_label
+from inboundmx.app.words import Wrong
 from inboundmx.delivery.pausing import Pause, Pauses
 from inboundmx.model.settings import Settings
 from inboundmx.ports import Clock
@@ -67,10 +69,17 @@ class PauseOperations:
         """The name under which its mail is spooled."""
         if not domain:
             return ""
-        found = self._settings().domain(a_label(domain.lower().rstrip(".")))
-        if found is None:
-            raise NotUnderstood(f"there is no [domain {domain}] in the configuration; nothing was paused")
-        return found.name
+        settings = self._settings()
+        name = a_label(domain.lower().rstrip("."))
+        if settings.domain(name) is not None:
+            return name
+        # Mail leaves us for anywhere, or we are backup for whoever names us: any domain may have some.
+        if settings.relay.allow or settings.backup.primaries:
+            try:
+                return domain_name(name)
+            except Wrong as wrong:
+                raise NotUnderstood(f"{wrong}; nothing was paused") from wrong
+        raise NotUnderstood(f"there is no [domain {domain}] in the configuration; nothing was paused")
 
 
 def _row(pause: Pause) -> Row:

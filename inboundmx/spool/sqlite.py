@@ -6,7 +6,6 @@ The folder holds the SQLite file, ``bodies/``, ``incoming/`` and ``lock``, which
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Sequence
 
@@ -136,8 +135,6 @@ class SqliteSpool:
             raise
         for event, fields in notes:
             journal.record(event, "", fields, level="error")
-        # A hundred thousand entries are not garbage, and to look through them takes the collector a tenth of a second.
-        gc.freeze()
         lanes = (lane("spool-writer"), lane("spool-reader"))
         return cls(folder, file, files, entries, lock, clock, journal, from_thread, lanes)
 
