@@ -162,6 +162,17 @@ class Agenda:
                 self._blocked[destination] = None
         self._unblock()
 
+    def take(self, id: str) -> bool:
+        """It is as if it had been started, for something else than its time: ``finished`` or ``again`` end that. False:
+        nothing is noted of it, or it runs."""
+        item = self._items.get(id)
+        if item is None:
+            return False
+        self._take_out(item)
+        item.destination.running += 1
+        self._running[id] = item
+        return True
+
     def goes_to(self, id: str, hosts: tuple[Host, ...]) -> None:
         """The hosts that what runs under ``id``, and so its destination, was last to go to."""
         item = self._running.get(id)

@@ -36,7 +36,16 @@ def deposits_of(
     def tell(kind: Kind, recipients: Sequence[SpoolRecipient], retry_until: float | None = None) -> None:
         deposits.append(
             notice_of(
-                kind, entry, recipients, content, settings, now, new_id(), attempt=attempt, retry_until=retry_until
+                kind,
+                entry,
+                recipients,
+                content,
+                settings,
+                now,
+                new_id(),
+                attempt=attempt,
+                retry_until=retry_until,
+                held=domain is not None and domain.when_exhausted == "hold",
             )
         )
 
@@ -63,6 +72,7 @@ def notice_of(
     *,
     attempt: DeliveryAttempt | None,
     retry_until: float | None,
+    held: bool = False,
 ) -> Deposit:
     """To the sender of ``entry``, by the route of the sender's domain when that is ours, else out. Its own sender is
     null (RFC 3464 2), and no host further on is to answer it (RFC 3461 6.1)."""
@@ -83,6 +93,7 @@ def notice_of(
         retry_until=retry_until,
         attempted_at=None if attempt is None else attempt.ended_at,
         complete=complete,
+        held=held,
     )
     ours = settings.domain(sender.domain)
     domain = ours or settings.outgoing

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from inboundmx.delivery.agenda import Agenda
 from inboundmx.delivery.courier import Courier
+from inboundmx.delivery.delaying import Delays
 from inboundmx.delivery.notice_limit import NoticeLimit
 from inboundmx.delivery.notifying import deposits_of
 from inboundmx.delivery.telling import tell
@@ -114,6 +115,11 @@ class DeliveryService:
         self._stopping = False
         self._stopped: Deferred[None] | None = None
         courier.came_back = self._came_back
+        # Reserved while their senders are told of the delay; True: it was due, perhaps before its time.
+        self._reserved: dict[str, bool] = {}
+        self._delays = Delays(
+            spool, settings, clock, journal, self.notices, self._new_id, self._take, self._give_back, self.deposited
+        )
 
     # --- ports.Deliveries ---------------------------------------------------------------------------------------------
 
@@ -223,6 +229,7 @@ class DeliveryService:
     async def _stop(self, seconds: float) -> None:
         self._stopping = True
         self._agenda.stop()
+        self._delays.stop()
         for timer in (self._disabled, *self._turns):
             if timer is not None:
                 timer.cancel()
@@ -242,6 +249,7 @@ class DeliveryService:
             for entry in map(self._spool.entry, self._underway)
             if entry is not None and entry.state is State.ACTIVE
         )
+        self._delays.abandon()
         running, self._running = self._running, {}
         if unheard:
             try:
@@ -266,6 +274,7 @@ class DeliveryService:
     def _schedule(self, entry: SpoolEntry) -> None:
         if entry.state is not State.ACTIVE or entry.id in self._claimed:
             return
+        self._delays.watch()
         early = entry.attempts > 0 and entry.cause != UNANSWERED
         self._agenda.again(entry, self._seconds(entry), early=early)
 
@@ -300,6 +309,23 @@ class DeliveryService:
             hosts = domain.primary if domain is not None else ()
         if host in hosts:
             self._agenda.bring_forward(name, via)
+
+    def _take(self, id: str) -> bool:
+        """Reserves one that waits, as if it were on its way."""
+        due = self._agenda.due(id)
+        if self._stopping or id in self._running or not self._agenda.take(id):
+            return False
+        self._reserved[id] = due
+        self._running[id] = None
+        return True
+
+    def _give_back(self, id: str) -> None:
+        due = self._reserved.pop(id)
+        self._running.pop(id, None)
+        self._ended(id, True, None)
+        if due and not self._agenda.due(id):
+            self._agenda.now(id)
+        self._perhaps_all_ended()
 
     def _start(self, id: str, slot: bool) -> None:
         self._run(id, self._attend(id, slot), lambda seconds: self._ended(id, slot, seconds))

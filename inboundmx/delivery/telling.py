@@ -49,6 +49,10 @@ def tell(
             record("deferred", id, trouble | told | {"next_attempt_at": kept.next_attempt_at})
         else:
             record("held", id, trouble | told | {"cause": kept.cause}, level="warning")
+    tell_notices(journal, entry, settlement, deposits)
+
+
+def tell_notices(journal: Journal, entry: SpoolEntry, settlement: Settlement, deposits: Sequence[Deposit]) -> None:
     notices = [deposit.entry for deposit in deposits if deposit.entry.notice]
     due = (settlement.fate == "notify", settlement.delayed, bool(settlement.confirmed))
     for event, notice in zip(
@@ -59,7 +63,7 @@ def tell(
             "notice": notice.id,
             "recipients": _texts(r.address for r in notice.recipients),
         }
-        record(event, id, fields | {"state": notice.state.value, "cause": notice.cause})
+        journal.record(event, entry.message_id, fields | {"state": notice.state.value, "cause": notice.cause})
 
 
 def _texts(addresses: Iterable[Address]) -> list[str]:

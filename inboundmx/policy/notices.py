@@ -69,14 +69,15 @@ def compose(
     retry_until: float | None = None,
     attempted_at: float | None = None,
     complete: bool = False,
+    held: bool = False,
 ) -> bytes:
     """The notice as mail data, CRLF lines. It is ASCII but for addresses and parts of the original that are not; then
     it needs 8BITMIME, and SMTPUTF8 when the sender's own address is not ASCII.
 
     ``recipients`` are those it speaks of; ``host`` answered, if any did, at ``attempted_at``; ``retry_until`` is when a
-    delayed message will be given up. ``notice_id`` must be one that nobody could guess. ``head`` begins the
-    original; ``complete``: it is all of it. That is returned whole when this was asked for and it failed (RFC 3461
-    4.3), else its header section, cut.
+    delayed message will be given up, ``held``: by keeping it for an operator. ``notice_id`` must be one that nobody
+    could guess. ``head`` begins the original; ``complete``: it is all of it. That is returned whole when this was asked
+    for and it failed (RFC 3461 4.3), else its header section, cut.
     """
     if entry.sender is None:
         raise ValueError("the null sender is never told anything")
@@ -85,7 +86,7 @@ def compose(
     wanted = kind == "failed" and entry.ret == "FULL"
     whole = wanted and complete and _returnable(head)
     returned = head if whole else _returned(head)
-    text = _text(kind, entry, recipients, gateway.hostname, postmaster, retry_until, wanted and not whole)
+    text = _text(kind, entry, recipients, gateway.hostname, postmaster, retry_until, held, wanted and not whole)
     status = _status(kind, entry, recipients, gateway.hostname, host, retry_until, attempted_at, utf8)
     boundary = f"=_{notice_id}"
     while boundary.encode() in text + status + returned:
@@ -155,6 +156,7 @@ def _text(
     hostname: str,
     postmaster: str,
     retry_until: float | None,
+    held: bool,
     not_whole: bool,
 ) -> bytes:
     """The part that is read by people."""
@@ -162,7 +164,8 @@ def _text(
     if kind == "delayed":
         until = "" if retry_until is None else f" until {_date(retry_until)}"
         said = f"has not been delivered to {whom} yet:"
-        advice = f"You do not need to send it again: delivery will be tried{until}. You will be told if it fails."
+        end = "After that it is kept here until somebody decides about it" if held else "You will be told if it fails"
+        advice = f"You do not need to send it again: delivery will be tried{until}. {end}."
     elif kind == "delivered":
         said = f"was delivered to {whom}:"
         advice = "You asked to be told. It was put into the mailbox; whether it was read is not known here."

@@ -153,7 +153,7 @@ def settle(
     failed = tuple(r for r in recipients if r.address in before and r.status is Status.FAILED)
     fate, unasked = _fate(entry, failed, notices)
     kept, split = _parted(after, _without(failed, unasked) if fate == "held" else (), now, delivery)
-    delayed = kept is not None and notices and _is_late(kept, now, delivery)
+    delayed = kept is not None and notices and is_late(kept, now, delivery)
     delivered = tuple(r.address for r in recipients if r.address in before and r.status is Status.DELIVERED)
     confirmed, unconfirmed = _confirmed(entry, attempt, replies, delivered, notices)
     return Settlement(
@@ -297,9 +297,11 @@ def _held(entry: SpoolEntry, cause: str, now: float, delivery: DeliverySettings)
     return replace(entry, state=State.HELD, cause=cause, next_attempt_at=None, expires_at=until)
 
 
-def _is_late(entry: SpoolEntry, now: float, delivery: DeliverySettings) -> bool:
+def is_late(entry: SpoolEntry, now: float, delivery: DeliverySettings) -> bool:
+    """Whether the sender is to be told that delivery takes long: he may be, wants to be, and was not yet."""
     return (
         entry.state is State.ACTIVE
+        and entry.via != "archive"
         and entry.may_notify
         and entry.sender is not None
         and not entry.notice
