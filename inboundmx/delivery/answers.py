@@ -38,7 +38,7 @@ def meaning(attempt: DeliveryAttempt) -> Handover:
     """What an answer means for a message whose sender still waits."""
     host, (_, reply) = attempt.host, attempt.replies[0]
     if attempt.trouble:
-        if attempt.dot_sent and attempt.trouble != "rejects_us":
+        if attempt.dot_sent and (attempt.trouble != "rejects_us" or _somebody_has_it(attempt)):
             return Handover("uncertain", host, detail=attempt.trouble, attempt=attempt, late=succeed(attempt))
         if attempt.trouble == "rejects_us" and reply.enhanced == ALL_REFUSED:
             # What would only be refused again is not taken into custody: its sender keeps it and tries again.
@@ -92,10 +92,17 @@ def elsewhere(attempt: DeliveryAttempt) -> bool:
     """Whether another way may be tried at once: this host was not there, turned us away or refuses us, has time later,
     or refuses all for what it thinks of us (5.7.x). Any other definite refusal is the answer, and what may have arrived
     is not sent again."""
+    if _somebody_has_it(attempt):
+        return False
     if attempt.trouble:
         early = attempt.phase in BEFORE_MAIL and attempt.trouble != "abandoned"
         return early or attempt.trouble == "rejects_us" or turned_away(attempt) is not None
     return all(reply.temporary or reply.enhanced.startswith("5.7.") for _, reply in attempt.replies)
+
+
+def _somebody_has_it(attempt: DeliveryAttempt) -> bool:
+    """LMTP: a recipient was answered before the host refused us or went."""
+    return attempt.dot_sent and any(reply.positive for _, reply in attempt.replies)
 
 
 def not_connected(

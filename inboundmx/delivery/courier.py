@@ -384,9 +384,11 @@ class Courier:
                 said = str(attempt.replies[0][1]) if attempt.replies else ""
                 pool.trip(Refused("rejects_us", attempt.phase, None, said))
             return attempt
-        reply = next((reply for _, reply in attempt.replies if not reply.temporary), None)
-        if reply is None:
+        definite = [reply for _, reply in attempt.replies if not reply.temporary]
+        if not definite:
             return attempt
+        # One that was taken for anybody shows that it is not us who are refused, and must not be undone.
+        reply = next((reply for reply in definite if reply.positive), definite[0])
         if pool.suspicion.heard(reply):
             self._journal.record("rejects_us", "", {"host": str(pool.host), "reply": str(reply)}, level="error")
         if reply.positive or not pool.suspicion.certain:

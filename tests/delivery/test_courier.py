@@ -29,7 +29,7 @@ from fakes.state import FakeStateStore
 
 from inboundmx.delivery.answers import passed_on
 from inboundmx.delivery.courier import POOLS, TOLD, Courier
-from inboundmx.model.custody import Client, Host, Parcel, Phase, Route, SpoolRecipient, Terms
+from inboundmx.model.custody import Client, Handover, Host, Parcel, Phase, Route, SpoolRecipient, Terms
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import BackupSettings, DomainSettings, OutboundSettings
 from inboundmx.ports import Refused, Unheard
@@ -321,6 +321,7 @@ DIRECT = Route(DOMAIN, (FIRST, SECOND), fallback=Route(DOMAIN, (RELAY,), RELAY_T
 BLOCKED, NO = Reply(554, "5.7.1", "you are listed"), Reply(550, "5.1.1", "nobody of that name")
 REJECTED = Refused("rejects_us", "greeting", Reply(554, "5.7.1", "go away"), "rejected")
 NO_TLS = Refused("tls", "tls", None, "no encrypted connection")
+OURS = Reply(451, "4.7.0", "521 it does not take our mail")
 
 
 def tried(world):
@@ -391,6 +392,33 @@ def test_recipients_answered_differently_are_no_reason_for_the_fallback(world):
     world.transmitter.last.answer(OK, GREYLISTED)
     assert got[0].replies == ((ANN, OK), (BOB, GREYLISTED))
     assert tried(world) == [FIRST]
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda world: run(world.courier.hand_over(parcel(ANN, BOB), DIRECT))[0],
+        lambda world: attempted(world, recipients=(SpoolRecipient(ANN), SpoolRecipient(BOB))),
+    ],
+    ids=["handed", "attempted"],
+)
+def test_what_lmtp_answered_for_one_is_not_undone_by_a_host_that_then_refuses_us(world, way):
+    """Whoever has it must not get it again, by another way or by this one."""
+    got = way(world)
+    world.transmitter.last.answer(OK, OURS, trouble="rejects_us", keep=False)
+    assert tried(world) == [FIRST]
+    attempt = got[0].late.result if got[0].__class__ is Handover else got[0]
+    assert attempt.replies == ((ANN, OK), (BOB, OURS))
+
+
+def test_who_takes_mail_for_one_of_two_does_not_refuse_us(world):
+    """However often the other is refused with the same 5.7.x: what was taken counts."""
+    refusal = Reply(550, "5.7.1", "not for her")
+    for _ in range(30):
+        got = attempted(world, recipients=(SpoolRecipient(ANN), SpoolRecipient(BOB)))
+        world.transmitter.last.answer(refusal, OK)
+        assert got[0].replies == ((ANN, refusal), (BOB, OK))
+    assert not world.journal.named("rejects_us")
 
 
 def test_when_the_fallback_is_not_there_either_the_message_waits(world):
