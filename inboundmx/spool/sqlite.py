@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from twisted.internet.defer import Deferred, fail, succeed
 
@@ -244,6 +245,7 @@ class SqliteSpool:
         for (change, _), error in zip(waiting, result.errors, strict=True):
             if error is None:
                 self._apply(change)
+                self._overtaken(change)
             else:
                 self._owe(change)
         if self._owed or self._owed_entries:
@@ -291,6 +293,15 @@ class SqliteSpool:
         else:
             self._owed_entries.update(touched)
             self._owed_entries.update(dict.fromkeys(change.remove))
+
+    def _overtaken(self, change: Change) -> None:
+        """It was written although what is owed could not be: what that says of the same entries is no longer true."""
+        if not self._owed and not self._owed_entries:
+            return
+        newer = {entry.id for entry in change.update}
+        self._owed = [replace(c, update=tuple(e for e in c.update if e.id not in newer)) for c in self._owed]
+        for id in newer:
+            self._owed_entries.pop(id, None)
 
     def _owed_changes(self) -> Sequence[Change]:
         if not self._owed and not self._owed_entries:

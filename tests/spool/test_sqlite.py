@@ -301,6 +301,24 @@ def test_a_full_file_is_said_once_and_stays_good(custody: Custody) -> None:
     assert custody.ids == ["entry0000002"]
 
 
+def test_what_is_owed_does_not_undo_what_a_full_disk_let_through_meanwhile(custody: Custody) -> None:
+    """A notice has no room and is owed with the entry it speaks of; what became of that entry later had room."""
+    custody.commit(add(a_deposit("entry0000001")))
+    custody.commit(add(a_deposit("entry0000002")))
+    raw(custody).execute("PRAGMA max_page_count=1")
+    one, two = map(custody.spool.entry, ("entry0000001", "entry0000002"))
+    big = a_deposit("notice000001", os.urandom(200_000))
+    assert [type(a) for a in custody.commit(Change((big,), (replace(one, attempts=1), replace(two, attempts=1))))] == [
+        StorageFull
+    ]
+    assert custody.commit(Change(update=(replace(one, attempts=2),))) == [None]
+    raw(custody).execute("PRAGMA max_page_count=1000000")
+    custody.clock.task.advance(5)
+    custody.reopen()
+    assert custody.ids == ["entry0000001", "entry0000002", "notice000001"]
+    assert [custody.spool.entry(id).attempts for id in custody.ids] == [2, 1, 0]
+
+
 @pytest.mark.root
 def test_a_really_full_disk_lets_mail_out_and_takes_new_mail_when_there_is_room(tmp_path: Path) -> None:
     data = tmp_path / "data"
