@@ -485,11 +485,12 @@ class DeliveryService:
         """The answer to a final dot whose sender heard long ago that we keep the message; or there is none."""
         self._claimed.discard(id)
         entry = self._spool.entry(id)
-        domain = self._settings().domain(entry.domain, entry.via) if entry is not None else None
-        if domain is None or entry is None:
+        if entry is None:
             self.changed([id])
             self._perhaps_all_ended()
             return
+        # Its section may be gone by now; who has the mail has it all the same.
+        domain = self._settings().domain(entry.domain, entry.via) or self._settings().outgoing
         settling = self._settle(entry, attempt, domain, slot=True)
         self._run(("late", id), settling, lambda seconds: self._ended(id, True, seconds))
 

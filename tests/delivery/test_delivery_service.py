@@ -242,6 +242,16 @@ def test_a_late_yes_settles_the_claimed(world):
     assert world.journal.named("delivered") == [("delivered", "m-entry1")]
 
 
+def test_a_late_yes_counts_although_the_section_is_gone(world):
+    late = claim(world)
+    world.settings = settings(HOME)
+    late.callback(uncertain(OK))
+    assert world.spool.removed == ["entry1"]
+    late = claim(world)
+    late.callback(uncertain(GREYLISTED))
+    assert (world.row().state, world.row().cause) == (State.HELD, "no route")
+
+
 def test_a_late_no_is_a_failure(world):
     claim(world).callback(uncertain(UNKNOWN))
     assert (world.row().state, world.row().cause) == (State.HELD, "undeliverable")
