@@ -149,6 +149,7 @@ def warnings(settings: Settings, now: datetime.datetime) -> list[str]:
     if ours and settings.domain(postmaster) is None:
         found.append(f"[gateway] postmaster {gateway.postmaster}: there is no [domain {postmaster}] to deliver it by")
     found += warnings_at_start(settings)
+    found += _nobody_verified(settings)
     if settings.smtp.max_message_size < SMALLEST_LIMIT:
         found.append("[smtp] max_message_size is below 64KB, which RFC 5321 4.5.3.1.7 asks every server to take")
     try:
@@ -167,6 +168,22 @@ def warnings(settings: Settings, now: datetime.datetime) -> list[str]:
     for outbound in settings.outbound:
         found += _circles(f"[outbound {outbound.name}] server", outbound.server, settings)
     return found + route_warnings.of_routes(settings)
+
+
+def _nobody_verified(settings: Settings) -> list[str]:
+    """Only these checks confirm a sender, and without one whoever should be verified never is."""
+    backed_up = (settings.backed_up,) if settings.backup.primaries else ()
+    served = (*settings.domains.values(), *filter(None, [settings.everything]), *backed_up)
+    if any(check.kind in ("spf", "dkim") for check in settings.checks):
+        return []
+    for domain in served:
+        if domain.enabled and domain.bounce == "verified":
+            where = f"[domain {domain.name}]" if domain.name else "[backup]"
+            return [
+                f"{where} bounce = verified, and no [check …] uses spf or dkim: no sender can be verified, so all mail "
+                f"that cannot be delivered is held, and nobody is told"
+            ]
+    return []
 
 
 def _redirections(where: str, levels: Iterable[LevelSettings], settings: Settings) -> list[str]:

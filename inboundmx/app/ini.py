@@ -35,11 +35,14 @@ class Entry:
     line: int
 
     @property
+    def hidden(self) -> bool:
+        """Whether the value is a password itself, and not where one is."""
+        return bool(_SECRET.search(self.key) and self.value and not self.value.startswith("file:"))
+
+    @property
     def said(self) -> str:
         """What was read, shortened to one line."""
-        value = " ".join(self.value.split())
-        if _SECRET.search(self.key) and not self.value.startswith("file:"):
-            value = "(hidden)" if value else ""
+        value = "(hidden)" if self.hidden else " ".join(self.value.split())
         return f"[{self.section}] {self.key} = {value if len(value) <= 70 else value[:67] + '...'}".rstrip()
 
     def problem(self, wrong: str) -> Problem:

@@ -11,6 +11,7 @@ import functools
 import glob
 import os
 import socket
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -91,6 +92,28 @@ def load(path: str, kinds: Mapping[str, type[Check]] = KINDS) -> Settings:
         order = {file: place for place, file in enumerate(dict.fromkeys([path, *(s.file for s in included)]))}
         raise BadSettings(sorted(reading.problems, key=lambda p: (order.get(p.file, len(order)), p.line)))
     return settings
+
+
+def open_passwords(path: str) -> list[str]:
+    """Sentences about passwords that stand in a file everybody on this machine can read; ``path`` as for ``load``."""
+    path = os.path.abspath(path)
+    sections, _ = _read(path)
+    found = []
+    for section in (*sections, *_included(path, sections)[0]):
+        for entry in section.entries.values():
+            if entry.hidden and _readable_by_all(entry.file):
+                found.append(
+                    f"[{section.name}] {entry.key} stands in {entry.file}, which everybody here can read: write "
+                    f"file:/path instead, or chmod o-r {entry.file}"
+                )
+    return found
+
+
+def _readable_by_all(path: str) -> bool:
+    try:
+        return bool(os.stat(path).st_mode & stat.S_IROTH)
+    except OSError:
+        return False
 
 
 def _read(path: str) -> tuple[list[Section], list[Problem]]:

@@ -18,7 +18,7 @@ from inboundmx.app.calling_outbound import OutboundCall, call_outbound
 from inboundmx.app.calling_scanners import ScannerCall, call_scanners
 from inboundmx.app.checking import gives_up_after, problems_at_start, warnings
 from inboundmx.app.effective import effective
-from inboundmx.app.settings import DEFAULT_PATH, BadSettings, load
+from inboundmx.app.settings import DEFAULT_PATH, BadSettings, load, open_passwords
 from inboundmx.app.values import kind
 from inboundmx.cli.check_routes import indented, routes, with_primaries
 from inboundmx.cli.printing import complain, safe, say, say_json, table
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     except BadSettings as bad:
         return _refused([str(problem) for problem in bad.problems], args.json)
     problems = problems_at_start(settings)
-    remarks = warnings(settings, datetime.datetime.now(datetime.UTC))
+    remarks = [*warnings(settings, datetime.datetime.now(datetime.UTC)), *open_passwords(path)]
     answers = Answers() if args.offline else _asked(settings)
     errors = [
         f"[domain *] primary {host} accepts mail for any domain from us ({call.detail}): we would be an open relay"

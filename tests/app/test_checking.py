@@ -11,8 +11,10 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -24,6 +26,8 @@ from inboundmx.model.custody import Host
 from inboundmx.model.settings import (
     BACKUP_RETRY,
     FORWARD_RETRY,
+    BackupSettings,
+    CheckSettings,
     DomainSettings,
     GatewaySettings,
     LevelSettings,
@@ -59,9 +63,7 @@ def certificate(folder: Path, name: str, *, ends: datetime.datetime = NOW + 90 *
     (folder / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
     secret = folder / f"{name}.key"
     secret.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     secret.chmod(0o600)
 
@@ -75,6 +77,7 @@ def fine(tmp_path: Path) -> Settings:
             hostname="mx1.example.net", postmaster="postmaster@example.net", data=str(tmp_path / "a" / "b")
         ),
         domains={"example.net": domain},
+        checks=(CheckSettings("spf", "spf"),),
     )
 
 
@@ -190,14 +193,10 @@ def test_a_folder_that_may_not_be_written(fine: Settings, tmp_path: Path, monkey
 
 def test_an_unknown_user(fine: Settings) -> None:
     settings = replace(fine, gateway=replace(fine.gateway, user="nobody-of-that-name"))
-    assert checking.problems_at_start(settings) == [
-        "[gateway] user nobody-of-that-name does not exist on this machine"
-    ]
+    assert checking.problems_at_start(settings) == ["[gateway] user nobody-of-that-name does not exist on this machine"]
 
 
-def test_a_user_that_cannot_come_to_the_data(
-    fine: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_user_that_cannot_come_to_the_data(fine: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     # As root would see it, whoever runs this test; nothing above is anybody's business here.
@@ -247,6 +246,26 @@ def test_warnings(fine: Settings) -> None:
         "[domain example.com] primary 127.0.0.1:2525 is this gateway itself: mail would go in a circle",
     ]
     assert checking.warnings(replace(fine, domains={}), NOW) == ["there is no [domain …] section: all mail is refused"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, "[domain example.net]"),
+        ({"checks": (CheckSettings("mine", "dkim"),)}, ""),
+        ({"checks": (CheckSettings("lists", "dnsbl"),)}, "[domain example.net]"),
+        ({"domains": {}, "backup": BackupSettings((ip_network("192.0.2.0/28"),))}, "[backup]"),
+        ({"domains": {"a.test": DomainSettings("a.test", bounce="always")}}, ""),
+        ({"domains": {"a.test": DomainSettings("a.test", enabled=False)}}, ""),
+        ({"domains": {}, "everything": DomainSettings("*")}, "[domain *]"),
+    ],
+)
+def test_where_no_sender_can_be_verified_nobody_would_be_told(
+    fine: Settings, changed: dict[str, Any], said: str
+) -> None:
+    settings = replace(fine, **({"checks": ()} | changed))
+    found = [each for each in checking.warnings(settings, NOW) if "bounce = verified" in each]
+    assert [each.partition(" bounce")[0] for each in found] == ([said] if said else [])
 
 
 def test_a_redirection_that_leads_nowhere_is_said_once(fine: Settings) -> None:

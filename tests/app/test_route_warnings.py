@@ -17,6 +17,7 @@ from inboundmx.model.settings import (
     BACKED_UP,
     ArchiveSettings,
     BackupSettings,
+    CheckSettings,
     ConsoleSettings,
     DeliverySettings,
     DomainSettings,
@@ -34,6 +35,7 @@ FINE = Settings(
         hostname="mx1.example.net", postmaster="postmaster@example.net", addresses=("203.0.113.1",), data="/tmp"
     ),
     domains={"example.net": DOMAIN},
+    checks=(CheckSettings("spf", "spf"),),
 )
 RELAY = OutboundSettings("r", server=(Host("192.0.2.40"),))
 

@@ -20,6 +20,7 @@ data = data
 [domain example.com]
 mode = backup
 primary = 192.0.2.10 [2001:db8::1]:26
+bounce = always
 level.medium.threshold = 15
 level.medium.action = quarantine
 blocking.incoming_threshold = 40
@@ -112,6 +113,26 @@ def test_offline(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "  offers  headers  timeout       0  filtering blocking",
     ]
     assert lines[-1].startswith("warning: [domain example.com] mail is held for an operator after 24.5 h")
+
+
+@pytest.mark.parametrize(
+    ("password", "mode", "warned"),
+    [("hunter2", 0o644, True), ("hunter2", 0o640, False), ("file:secret", 0o644, False), ("", 0o644, False)],
+)
+def test_a_password_that_everybody_can_read(
+    run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], password: str, mode: int, warned: bool
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2")
+    secret.chmod(0o600)
+    more = tmp_path / "more.ini"
+    user = "username = me\n" if password else ""
+    more.write_text(f"[outbound a]\nserver = relay.example\n{user}password = {password}\n")
+    more.chmod(mode)
+    assert run(GOOD.replace("data = data", "data = data\ninclude = more.ini"), "--offline") == 0
+    said = capsys.readouterr().out
+    assert (f"warning: [outbound a] password stands in {more}, which everybody here can read" in said) is warned
+    assert "hunter2" not in said
 
 
 def test_everybody_answers(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
