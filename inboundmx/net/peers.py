@@ -30,6 +30,8 @@ ANSWER_SECONDS = 5.0
 # What was heard longer ago says nothing of now.
 HOLDS_SECONDS = 120.0
 PATH = "/api/status"
+# More than any spool holds: a number of any length would be no number to reckon with.
+MOST = 10**9
 
 
 class _Load(NamedTuple):
@@ -137,6 +139,6 @@ def _told(content: bytes) -> int:
         waiting = json.loads(content)["spool"]["waiting"]
     except (ValueError, TypeError, LookupError, RecursionError):
         waiting = None
-    if type(waiting) is not int or waiting < 0:
+    if type(waiting) is not int or not 0 <= waiting <= MOST:
         raise Fault("does not say how many messages wait in its spool")
     return waiting

@@ -251,12 +251,14 @@ def test_too_slow(said: bytes | None) -> None:
      (answer(b"", fields=b"Content-Length: -1\r\n"), "without a length"),
      (answer(b"0\r\n\r\n", fields=b"Transfer-Encoding: chunked\r\n"), "without a length"),
      (told(-1), "does not say"), (told("7"), "does not say"), (told(True), "does not say"), (told(1.5), "does not say"),
-     (told(None), "does not say"), (answer(b"", fields=b"Content-Length: 0\r\n"), "does not say"),
+     (told(None), "does not say"),
+     (told(10**9 + 1), "does not say"), (told(10**4000), "does not say"),
+     (answer(b"", fields=b"Content-Length: 0\r\n"), "does not say"),
      (answer(b"[" * 9999, fields=b"Content-Length: 9999\r\n"), "does not say"),
      (answer(b"[1]", fields=b"Content-Length: 3\r\n"), "does not say"),
      (answer(b'{"spool":"waiting"}', fields=b"Content-Length: 19\r\n"), "does not say"),
      (answer(b"\xff\xfe{}", fields=b"Content-Length: 4\r\n"), "does not say")],
-    ids=range(23),
+    ids=range(25),
 )  # fmt: skip
 def test_what_is_no_answer(said: bytes, detail: str) -> None:
     world = World()
