@@ -30,6 +30,12 @@ def exposures(settings: Settings) -> list[str]:
         found.append(
             f"[backup] primaries {each}: whoever owns a domain could have us deliver its mail to any of so many"
         )
+    for endpoint in settings.gateway.listen:
+        if endpoint.startswith("haproxy:") and _reachable(endpoint.removeprefix("haproxy:")):
+            found.append(
+                f"[gateway] listen {endpoint} can be reached from elsewhere: whoever comes there says himself which "
+                f"address he has, that of a client in [relay] allow too; let nobody but your proxy come to it"
+            )
     console = settings.console
     for endpoint in console.listen:
         if not _reachable(endpoint):

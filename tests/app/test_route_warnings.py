@@ -95,6 +95,24 @@ def test_a_console_that_strangers_reach(endpoint: str, password: str, said: str)
     assert found == ([f"[console] {said.format(endpoint)}"] if said else [])
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "reachable"),
+    [
+        ("tcp:25", False),
+        ("haproxy:tcp:25:interface=127.0.0.1", False),
+        ("haproxy:tcp6:25:interface=\\:\\:1", False),
+        ("haproxy:unix:/run/x", False),
+        ("haproxy:tcp:25", True),
+        ("haproxy:tcp:25:interface=192.0.2.1", True),
+    ],
+)
+def test_whoever_comes_as_a_proxy_is_who_it_says(endpoint: str, reachable: bool) -> None:
+    settings = replace(FINE, gateway=replace(FINE.gateway, listen=("tcp:25", endpoint)))
+    found = checking.warnings_at_start(settings)
+    said = f"[gateway] listen {endpoint} can be reached from elsewhere"
+    assert [said in each for each in found] == [True] * reachable
+
+
 # --- what comes to nothing --------------------------------------------------------------------------------------------
 
 OFF = replace(RELAY, mode="domains", enabled=False)
