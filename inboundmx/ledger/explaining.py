@@ -144,6 +144,8 @@ def _told(event: str, name: str, label: str, value: Any, others: dict[str, Any])
             return [_line(label, plain(value) if value else "<> (the null sender)")]
         case "recipients" if isinstance(value, list | tuple):
             return [_line(label if i == 0 else "", plain(recipient)) for i, recipient in enumerate(value)]
+        case "actions" if isinstance(value, list | tuple):
+            return [_line(label, ", ".join(map(plain, value)))] if value else []
         case "size" if isinstance(value, int):
             return [_line(label, f"{value} octets")]
         case "seconds" if isinstance(value, int | float):

@@ -68,6 +68,19 @@ def test_what_came_later_is_told_in_order_with_the_hosts_own_words() -> None:
     assert "reason       primary is down" in text
 
 
+@pytest.mark.parametrize(
+    ("actions", "told"),
+    [
+        (["deliver"], ["    action       deliver"]),
+        (('tag "SPAM:"', "deliver"), ['    action       tag "SPAM:", deliver']),
+        ([], []),
+    ],
+)
+def test_actions_are_told_as_the_ini_has_them(actions: Any, told: list[str]) -> None:
+    lines = tell("e1", [Event(1.0, "spooled", {"actions": actions})], [], 2.0)
+    assert [line for line in lines if "action" in line] == told
+
+
 def test_words_of_ours_are_not_called_theirs() -> None:
     deferred = {"entry": "e1", "host": "192.0.2.9:25", "reply": "451 4.4.1 no connection", "trouble": "refused"}
     lines = tell("e1", [Event(1.0, "deferred", deferred)], [], 2.0)
