@@ -6,12 +6,13 @@ is tried, nor who pays for it when none answers.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import DNSLookupError
+from twisted.internet.error import ConnectBindError, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimedOut
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
@@ -112,10 +113,16 @@ class Opening:
         return self._connection
 
     def _unreachable(self, failure: Failure) -> None:
-        if isinstance(failure.value, DNSLookupError):
+        error = failure.value
+        if isinstance(error, DNSLookupError):
             self._refuse("dns")
+        elif isinstance(error, ConnectTimedOut):
+            self._refuse("timeout")
         else:
-            self._refuse("timeout" if isinstance(failure.value, ConnectTimedOut) else "refused")
+            source = f" from {self._source}" if isinstance(error, ConnectBindError) else ""
+            number = getattr(error, "osError", None)
+            why = f": {os.strerror(number)}" if isinstance(number, int) else ""
+            self._refuse("refused", detail=f"{_DETAILS['refused']}{source}{why}")
 
     # --- called by the connection ---
 
@@ -134,8 +141,11 @@ class Opening:
         self._say_hello()
 
     def failed(self, trouble: str) -> None:
-        in_handshake = self._phase is Phase.TLS and self._encryption is not None
-        self._refuse("tls" if trouble == "lost" and in_handshake else trouble)
+        if trouble == "lost" and self._phase is Phase.TLS and self._encryption is not None:
+            why = self._connection.ended_by if self._connection is not None else ""
+            self._refuse("tls", detail=f"{_DETAILS['tls']}: {why}" if why else "")
+        else:
+            self._refuse(trouble)
 
     # --- step by step ---
 
@@ -167,7 +177,7 @@ class Opening:
             self._log_in_or_go()
         else:
             self._phase = Phase.TLS
-            self._refuse("tls")
+            self._refuse("tls", detail="the server does not offer STARTTLS")
 
     def _after_starttls(self, reply: Reply) -> None:
         assert self._connection is not None

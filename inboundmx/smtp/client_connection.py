@@ -20,7 +20,7 @@ from inboundmx.model.custody import Client, Host, Parcel, Terms
 from inboundmx.model.reply import Reply
 from inboundmx.ports import Clock, Timer
 from inboundmx.smtp.client_facts import Introduction
-from inboundmx.smtp.client_tls import ClientEncryption
+from inboundmx.smtp.client_tls import ClientEncryption, reason_of
 from inboundmx.smtp.client_transaction import Transaction
 from inboundmx.smtp.replies import Garbage, ReplyParser
 from inboundmx.smtp.writing import write
@@ -51,7 +51,7 @@ class SmtpConnection(Protocol):
     """``ports.Connection``, once ``client.Opening`` is through with it. ``transaction_open``: MAIL was accepted and
     nothing has ended that transaction, so RSET goes before the next. ``facts``: how the host is told of clients,
     ``xforward`` or ``xclient``; ``refused`` when it did not want to hear of the first one; else empty. ``told``: whom
-    it takes us for, by XCLIENT; None: ourselves."""
+    it takes us for, by XCLIENT; None: ourselves. ``ended_by``: what TLS did not like, once that has ended it."""
 
     # Twisted's interfaces for transports do not name all that a TCP transport does.
     transport: Any
@@ -71,6 +71,7 @@ class SmtpConnection(Protocol):
         self.transaction_open = False
         self.facts = ""
         self.told: Client | None = None
+        self.ended_by = ""
         self.gone: Deferred[None] = Deferred()
         self._opener = opener
         self._listener: Listener | None = opener
@@ -210,6 +211,7 @@ class SmtpConnection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._ending = True
         self._set_timer(None)
+        self.ended_by = reason_of(reason.value)
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.failed("lost")

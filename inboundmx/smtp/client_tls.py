@@ -25,6 +25,12 @@ def is_ip(host: str) -> bool:
     return True
 
 
+def reason_of(error: BaseException | None) -> str:
+    """What OpenSSL did not like, in its own words: "certificate verify failed". Empty for all other errors."""
+    stack = error.args[0] if isinstance(error, SSL.Error) and error.args else ()
+    return str(stack[-1][-1]) if isinstance(stack, list) and stack else ""
+
+
 class ClientContexts:
     """The two OpenSSL contexts, made once, when first needed. ``trust_root``: whom ``verified`` trusts, the system's
     authorities when None."""

@@ -134,7 +134,17 @@ def test_no_connection(reason: Exception, trouble: str) -> None:
     factory = network.reactor.tcpClients[0][2]
     factory.clientConnectionFailed(network.reactor.connectors[0], Failure(reason))
     assert (outcome.error.trouble, outcome.error.phase) == (trouble, "connect")
+    assert outcome.error.detail
     assert network.timers == 0
+
+
+def test_a_server_without_the_encryption_that_is_asked_for() -> None:
+    network = Network()
+    outcome = network.dial(tls="required")
+    line = network.answer()
+    line.says(b"220 hi\r\n")
+    line.says(EHLO)
+    assert (outcome.error.trouble, outcome.error.detail) == ("tls", "the server does not offer STARTTLS")
 
 
 @pytest.mark.parametrize("said", [b"", b"220 hi\r\n", b"220-slow\r\n"])

@@ -74,6 +74,14 @@ def test_a_password_does_not_go_where_encryption_failed(report: dict[str, Any]) 
 
 def test_what_is_wrong_with_a_certificate_is_said(report: dict[str, Any]) -> None:
     assert report["verified another name"]["detail"] == "the certificate of the server does not name x.test"
+    told = "no encrypted connection as asked for: certificate verify failed"
+    assert report["verified stranger"]["detail"] == told
+
+
+def test_why_there_is_no_connection_is_said(report: dict[str, Any]) -> None:
+    assert report["closed"]["detail"] == "no connection: Connection refused"
+    told = report["from an address not ours"]["detail"]
+    assert told.startswith("no connection from ") and told.endswith(": Cannot assign requested address")
 
 
 @pytest.mark.parametrize(("title", "how"), [("large clear", "clear"), ("large encrypted", "encrypted")])
