@@ -283,6 +283,9 @@ class Courier:
     # --- what is known of hosts ---------------------------------------------------------------------------------------
 
     def unable(self, route: Route, size: int, utf8: bool) -> Reply | None:
+        if route.hosts and not self._down(route.hosts[0], route.terms):
+            # Nearly always, so it comes first.
+            return None
         said = None
         for way in _ways(route):
             for host in way.hosts:

@@ -68,7 +68,10 @@ class Acceptance:
         handover: Handover | None = None
         if _hands_over(arrival, lots):
             lot = lots[0]
-            route = await self._route(lot.domain, arrival)
+            route: Route | str = arrival.ways[lot.domain.name].route or "no route"
+            if lot.domain.via == "backup":
+                # Looked up anew: much may have happened since RCPT.
+                route = await self._backed_up(lot.domain, arrival)
             if isinstance(route, Route):
                 try:
                     handover = await self._courier.hand_over(_parcel(arrival, lot, verdict.contents[0]), route)
@@ -91,12 +94,8 @@ class Acceptance:
 
     # --- handed over --------------------------------------------------------------------------------------------------
 
-    async def _route(self, domain: DomainSettings, arrival: Arrival) -> Route | str:
-        """The route to hand over by, or why there is none now. That of a domain whose MX set makes us its backup is
-        looked up anew: much may have happened since RCPT."""
-        way = arrival.ways[domain.name]
-        if domain.via != "backup":
-            return way.route or "no route"
+    async def _backed_up(self, domain: DomainSettings, arrival: Arrival) -> Route | str:
+        """The route of a domain whose MX set makes us its backup, or why there is none now."""
         try:
             return await self._routes.find(domain, arrival.envelope.sender)
         except NoRoute as nowhere:

@@ -71,6 +71,8 @@ def lots_of(arrival: Arrival) -> list[Lot]:
 
 def refusal(lots: Sequence[Lot]) -> Reply | None:
     """One final dot has one answer: all refuse, or any defers."""
+    if len(lots) == 1:
+        return lots[0].verdict.reply
     replies = [lot.verdict.reply for lot in lots]
     deferring = next((reply for reply in replies if reply is not None and reply.temporary), None)
     if deferring is not None:

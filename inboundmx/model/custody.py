@@ -134,6 +134,10 @@ class Host:
     protocol: str = "smtp"
     name: str = ""
 
+    def __hash__(self) -> int:
+        # Hosts and terms are looked up for each message; what tells almost all apart is enough, and that has its hash.
+        return hash(self.address)
+
     def __str__(self) -> str:
         shown = f"[{self.address}]" if ":" in self.address else self.address
         return f"{'lmtp:' if self.protocol == 'lmtp' else ''}{shown}:{self.port}"
@@ -152,6 +156,9 @@ class Terms:
     auth_without_tls: bool = False
     sources: tuple[str, ...] = ()
     client_facts: str = "none"
+
+    def __hash__(self) -> int:
+        return hash(self.username)
 
 
 @dataclass(frozen=True, slots=True)

@@ -669,3 +669,19 @@ def test_the_settings_are_those_of_the_way_the_route_is_of(world):
     got = run(world.courier.hand_over(parcel(), way))[0]
     world.clock.advance(2)
     assert not got
+
+
+def test_no_connection_is_shared_by_hosts_or_terms_that_differ_in_anything(world):
+    hosts = [FIRST, replace(FIRST, port=26), replace(FIRST, protocol="lmtp"), replace(FIRST, name="mx.a.example")]
+    terms = [
+        Terms(),
+        Terms("verified"),
+        Terms(username="me"),
+        Terms(username="me", password="secret"),
+        Terms(username="me", password="secret", auth_without_tls=True),
+        Terms(sources=("192.0.2.1",)),
+        Terms(client_facts="xclient"),
+    ]
+    pools = {world.courier.pool(host, each) for host in hosts for each in terms}
+    assert len(pools) == len(hosts) * len(terms)
+    assert {world.courier.pool(replace(host), replace(each)) for host in hosts for each in terms} == pools
