@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
 from inboundmx.model.custody import Host
@@ -25,21 +25,30 @@ LINES_LIMIT = 100
 @dataclass(frozen=True, slots=True)
 class Call:
     """How one call went: ``answered`` when banner and EHLO were positive; ``detail`` is what was heard, or the
-    trouble."""
+    trouble. ``encryption`` and ``certificate``: what was wrong with them, empty when nothing was or nobody looked."""
 
     host: Host
     answered: bool
     detail: str
     extensions: frozenset[str] = frozenset()
+    encryption: str = ""
+    certificate: str = ""
 
 
 class _Trouble(Exception):
     pass
 
 
-def call_all(hosts: Iterable[Host], hello: str, seconds: float = SECONDS) -> dict[Host, Call]:
-    """Each host called once, several at a time, each for at most ``seconds``, looking its name up included."""
-    return _all(call_one, hosts, hello, seconds)
+def call_all(
+    hosts: Iterable[Host], hello: str, encrypted: Container[Host] = (), seconds: float = SECONDS
+) -> dict[Host, Call]:
+    """Each host called once, several at a time, each for at most ``seconds``, looking its name up included. Of those in
+    ``encrypted`` encryption and certificate are looked at."""
+
+    def one(host: Host, hello: str, deadline: float) -> Call:
+        return call_one(host, hello, deadline, encrypt=host in encrypted)
+
+    return _all(one, hosts, hello, seconds)
 
 
 def open_relays(hosts: Iterable[Host], hello: str, seconds: float = PROBE_SECONDS) -> dict[Host, Call]:
@@ -75,15 +84,37 @@ def _call_into(
     found.setdefault(host, call)
 
 
-def call_one(host: Host, hello: str, deadline: float, clock: Callable[[], float] = time.monotonic) -> Call:
-    """Connects, reads the banner, says EHLO (LHLO) and QUIT."""
+def call_one(
+    host: Host, hello: str, deadline: float, clock: Callable[[], float] = time.monotonic, encrypt: bool = False
+) -> Call:
+    """Connects, reads the banner, says EHLO (LHLO) and QUIT; where it offers STARTTLS and ``encrypt``, over TLS."""
 
     def greeted(line: socket.socket) -> Call:
         banner, words = _greeting(line, host, hello, deadline, clock)
+        if encrypt and "STARTTLS" in words:
+            return Call(host, True, banner, words, *_encrypted(line, host, deadline, clock))
         line.sendall(b"QUIT\r\n")
         return Call(host, True, banner, words)
 
     return _tried(greeted, host, deadline, clock)
+
+
+def _encrypted(
+    line: socket.socket, host: Host, deadline: float, clock: Callable[[], float]
+) -> tuple[str, str]:
+    """What is wrong with encryption, and with the certificate, as a delivery with tls = verified would find it."""
+    answer = _said(line, "STARTTLS", deadline, clock)
+    if not answer.startswith("220"):
+        return f"answers STARTTLS with {answer}", ""
+    line.settimeout(max(0.01, deadline - clock()))
+    try:
+        with ssl.create_default_context().wrap_socket(line, server_hostname=host.name or host.address) as encrypted:
+            encrypted.sendall(b"QUIT\r\n")
+    except ssl.SSLCertVerificationError as error:
+        return "", f"its certificate is not valid: {error.verify_message}"
+    except ssl.SSLError as error:
+        return f"no encryption after STARTTLS: {error.reason or error}", ""
+    return "", ""
 
 
 def probe_one(host: Host, hello: str, deadline: float, clock: Callable[[], float] = time.monotonic) -> Call:

@@ -80,7 +80,9 @@ class Answers:
 
 def _asked(settings: Settings) -> Answers:
     hostname, everything = settings.gateway.hostname, settings.everything
-    calls = call_all((host for domain in _served(settings) for host in domain.primary), hostname)
+    served = _served(settings)
+    encrypted = {host for domain in served if domain.tls in _WANTS_TLS for host in domain.primary}
+    calls = call_all((host for domain in served for host in domain.primary), hostname, encrypted)
     relays: Mapping[Host, Call] = {}
     if everything is not None and everything.enabled:
         relays = open_relays((host for host in everything.primary if calls[host].answered), hostname)
@@ -115,7 +117,8 @@ def _trouble(domain: DomainSettings, call: Call) -> str:
         return call.detail
     if domain.tls in _WANTS_TLS and "STARTTLS" not in call.extensions:
         return f"does not offer STARTTLS, and tls = {domain.tls}"
-    return ""
+    trouble = call.encryption or call.certificate if domain.tls == "verified" else call.encryption
+    return f"{trouble}, and tls = {domain.tls}" if trouble and domain.tls in _WANTS_TLS else ""
 
 
 def report(settings: Settings) -> list[str]:

@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -43,7 +43,14 @@ NOW = datetime.datetime(2030, 6, 1, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)
 
 
-def certificate(folder: Path, name: str, *, ends: datetime.datetime = NOW + 90 * DAY, key_name: str = "") -> None:
+def certificate(
+    folder: Path,
+    name: str,
+    *,
+    begins: datetime.datetime = NOW - 90 * DAY,
+    ends: datetime.datetime = NOW + 90 * DAY,
+    key_name: str = "",
+) -> None:
     """``NAME.pem`` and ``NAME.key``, for mx1.example.net and *.example.org."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mx1.example.net")])
@@ -53,7 +60,7 @@ def certificate(folder: Path, name: str, *, ends: datetime.datetime = NOW + 90 *
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(NOW - 90 * DAY)
+        .not_valid_before(begins)
         .not_valid_after(ends)
         .add_extension(
             x509.SubjectAlternativeName([x509.DNSName("mx1.example.net"), x509.DNSName("*.example.org")]), False
@@ -433,6 +440,53 @@ def test_a_primary_that_relays_over_tls_alone_is_found_too(server: socket.socket
     assert probed(server, playing).answered
     playing = Playing(hello | {"STARTTLS": b"454 not now", "RCPT": b"550 no"}, None, {})
     assert not probed(server, playing).answered
+
+
+def test_encryption_is_looked_at_where_it_is_wanted(server: socket.socket, tmp_path: Path) -> None:
+    certificate(tmp_path, "mx")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "mx.pem", tmp_path / "mx.key")
+    host = Host("127.0.0.1", server.getsockname()[1])
+    hello = {"EHLO": b"250-mx\r\n250 STARTTLS"}
+
+    def called(encrypted: Container[Host], starttls: bytes = b"220 go", tls: ssl.SSLContext | None = context) -> Any:
+        playing = Playing(hello | {"STARTTLS": starttls}, tls, {})
+        thread = threading.Thread(target=playing.serve, args=(server,))
+        thread.start()
+        (call,) = calling.call_all([host], "mx1.example.net", encrypted).values()
+        thread.join()
+        assert call.answered
+        return call, playing.heard[-1]
+
+    assert called(()) == (calling.Call(host, True, "220 x", frozenset({"STARTTLS"})), "QUIT")
+    call, _ = called({host})
+    # Nobody vouches for it.
+    assert call.certificate.startswith("its certificate is not valid: ") and not call.encryption
+    call, _ = called({host}, b"454 4.7.0 not now", None)
+    assert (call.encryption, call.certificate) == ("answers STARTTLS with 454 4.7.0 not now", "")
+    # One that has no certificate at all cannot shake hands.
+    call, _ = called({host}, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    assert call.encryption.startswith("no encryption after STARTTLS") and not call.certificate
+
+
+def test_a_certificate_that_is_trusted_and_names_the_host(
+    server: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = datetime.datetime.now(datetime.UTC)
+    certificate(tmp_path, "mx", begins=today - DAY, ends=today + DAY)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "mx.pem", tmp_path / "mx.key")
+    trusting = ssl.create_default_context(cafile=tmp_path / "mx.pem")
+    monkeypatch.setattr(ssl, "create_default_context", lambda: trusting)
+    mismatch = "its certificate is not valid: Hostname mismatch"
+    for name, wrong in (("mx1.example.net", ""), ("mx2.example.net", mismatch)):
+        playing = Playing({"EHLO": b"250-mx\r\n250 STARTTLS", "STARTTLS": b"220 go"}, context, {})
+        thread = threading.Thread(target=playing.serve, args=(server,))
+        thread.start()
+        host = Host("127.0.0.1", server.getsockname()[1], name=name)
+        call = calling.call_one(host, "mx1.example.net", time.monotonic() + 10, encrypt=True)
+        thread.join()
+        assert (call.encryption, call.certificate.partition(",")[0]) == ("", wrong)
 
 
 def test_open_relays_are_those_that_accept(server: socket.socket) -> None:

@@ -49,7 +49,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         path = tmp_path / "in.ini"
         path.write_text(text, encoding="utf-8")
 
-        def call_all(hosts: Any, hello: str) -> dict[Host, Call]:
+        def call_all(hosts: Any, hello: str, encrypted: Any) -> dict[Host, Call]:
             assert calls is not None, "offline must not call"
             assert hello == "mx1.example.net"
             return {host: calls.get(host, Call(host, True, "220 here")) for host in hosts}
@@ -156,6 +156,26 @@ def test_a_primary_without_the_tls_that_is_required(run: Any, capsys: pytest.Cap
     assert run(text, calls={}) == 1
     assert "does not offer STARTTLS, and tls = required" in capsys.readouterr().out
     assert run(text, calls={host: Call(host, True, "220 x", frozenset({"STARTTLS"}))}) == 0
+
+
+@pytest.mark.parametrize(
+    ("tls", "encryption", "certificate", "said"),
+    [
+        ("verified", "", "its certificate is bad", "its certificate is bad, and tls = verified"),
+        ("verified", "no handshake", "", "no handshake, and tls = verified"),
+        ("required", "", "its certificate is bad", ""),
+        ("required", "no handshake", "", "no handshake, and tls = required"),
+        ("opportunistic", "no handshake", "its certificate is bad", ""),
+    ],
+)
+def test_a_primary_is_judged_by_the_encryption_that_its_domain_wants(
+    run: Any, capsys: pytest.CaptureFixture[str], tls: str, encryption: str, certificate: str, said: str
+) -> None:
+    text = GOOD.replace("mode = backup", f"tls = {tls}").replace(" [2001:db8::1]:26", "")
+    host = Host("192.0.2.10")
+    call = Call(host, True, "220 x", frozenset({"STARTTLS"}), encryption, certificate)
+    assert run(text, calls={host: call}) == (1 if said else 0)
+    assert f"{'no' if said else 'yes':<7}  {said or '220 x'}\n" in capsys.readouterr().out
 
 
 def test_a_wrong_file(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
