@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from inboundmx.intake.arrival import Arrival, Judged, Lot, facts_of, judged, lots_of, refusal, stamped
-from inboundmx.intake.deposits import Kept, kept
+from inboundmx.intake.deposits import Kept, heard, kept
 from inboundmx.model.custody import Change, Client, Content, DeliveryAttempt, Deposit, Handover, Parcel, Route, State
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
 from inboundmx.model.reply import Reply
@@ -64,6 +64,8 @@ class Acceptance:
         refused = refusal(lots)
         if refused is not None:
             return self._refused(message.id, refused, facts), False
+        if arrival.envelope.dsn:
+            arrival = heard(arrival, lots)
         verdict = Judged(arrival, lots, stamped(arrival, lots, self._clock.now()), facts)
         handover: Handover | None = None
         if _hands_over(arrival, lots):

@@ -5,7 +5,7 @@ Knows states, causes, priorities and who may be notified. Does not know the spoo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from inboundmx.model.custody import Content, Deposit, SpoolEntry, SpoolRecipient
 from inboundmx.model.message import Message
 from inboundmx.model.settings import DomainSettings, Settings
 from inboundmx.policy.archiving import archives_for
+from inboundmx.policy.dsn import hears_of_success, without_success
 from inboundmx.policy.judging import redirected
 from inboundmx.policy.notices import may_notify
 from inboundmx.policy.prioritising import at_reception
@@ -52,6 +53,22 @@ def kept(judged: Judged, now: float, make_id: Callable[[], str]) -> list[Kept]:
                 if because_of in lot.recipients:
                     add(lot, content, replace(arrival.settings.archiving, name=archive.name), everybody)
     return entries
+
+
+def heard(arrival: Arrival, lots: Sequence[Lot]) -> Arrival:
+    """With the wishes of a sender that may be told: a stranger who may not be is promised no word of success, by us or
+    by a primary that takes the wish over: a forged sender would get it. Whoever sends out through us is believed."""
+    asked = arrival.envelope.dsn
+    if arrival.relays or not any(map(hears_of_success, (notify for notify, _ in asked.values()))):
+        return arrival
+    wishes = dict(asked)
+    for lot in lots:
+        if not _may_notify(arrival, lot, lot.domain):
+            for recipient in lot.recipients:
+                notify, original = wishes.get(recipient, ("", ""))
+                if hears_of_success(notify):
+                    wishes[recipient] = without_success(notify), original
+    return arrival._replace(envelope=replace(arrival.envelope, dsn=wishes))
 
 
 def _destinations(arrival: Arrival, lot: Lot) -> list[tuple[DomainSettings, tuple[SpoolRecipient, ...]]]:

@@ -27,6 +27,12 @@ def hears_of_success(notify: str) -> bool:
     return "SUCCESS" in notify
 
 
+def without_success(notify: str) -> str:
+    """The other wishes. Whoever asked for success alone wants no other notice either."""
+    words = [word for word in notify.split(",") if word != "SUCCESS"]
+    return ",".join(words) or "NEVER"
+
+
 def decoded(xtext: str) -> str:
     """What xtext stands for (RFC 3461 4). What is none stands for itself."""
     return _ENCODED.sub(lambda found: chr(int(found[1], 16)), xtext)

@@ -70,10 +70,30 @@ def send(
     [("", True), ("NEVER", True), ("FAILURE,DELAY", True), ("SUCCESS", False), ("failure,success", False)],
 )
 def test_who_asks_to_be_told_of_success_is_promised_first(notify: str, through: bool):
-    gate = Gate(settings())
+    gate = Gate(settings(domains=(domain("a.example", bounce="always"),)))
     assert send(gate, ANN, BOB, dsn={BOB: (notify, "rfc822;bob@old.example")}).code == 250
     assert len(gate.courier.parcels) == (1 if through else 0)
     assert len(gate.spool.entries()) == (0 if through else 1)
+
+
+@pytest.mark.parametrize(
+    ("notify", "left"),
+    [("SUCCESS", "NEVER"), ("SUCCESS,FAILURE", "FAILURE"), ("DELAY,SUCCESS,FAILURE", "DELAY,FAILURE")],
+)
+def test_who_may_be_forged_is_not_told_of_success_by_the_primary_either(notify: str, left: str):
+    gate = Gate(settings())
+    send(gate, ANN, BOB, dsn={BOB: (notify, "rfc822;bob@old.example")})
+    # And as nobody has to be told, the primary is asked while the stranger waits: it may know no such recipient.
+    (parcel,) = gate.courier.parcels
+    assert parcel.dsn == (("", ""), (left, "rfc822;bob@old.example"))
+    assert not gate.spool.entries()
+
+
+def test_who_may_be_forged_is_not_told_of_success_later():
+    gate = Gate(settings())
+    gate.courier.handover = DOWN
+    send(gate, ANN, dsn={ANN: ("SUCCESS,DELAY", "")})
+    assert gate.spool.entries()[0].recipients == (SpoolRecipient(ANN, notify="DELAY"),)
 
 
 def test_a_primary_is_told_what_the_sender_asked_for():
