@@ -72,7 +72,26 @@ def _loopback(text: str) -> bool:
 
 def of_routes(settings: Settings) -> list[str]:
     """Sentences about sections that come to nothing, or to something else."""
-    return [*_of_outbound(settings), *_of_backup(settings), *_of_archives(settings), *_of_sources(settings)]
+    return [
+        *_of_everything(settings),
+        *_of_outbound(settings),
+        *_of_backup(settings),
+        *_of_archives(settings),
+        *_of_sources(settings),
+    ]
+
+
+def _of_everything(settings: Settings) -> Iterable[str]:
+    everything = settings.everything
+    if everything is None or not everything.enabled or not settings.relay.allow:
+        return
+    for host in everything.primary:
+        if not _is_address(host.address):
+            # Who comes is known by address (policy.routing): by a name nobody is told apart.
+            yield (
+                f"[domain *] primary {host} is a name: where it sends out through us, its mail for others comes back "
+                f"to it; give its address"
+            )
 
 
 def _of_outbound(settings: Settings) -> Iterable[str]:
@@ -119,6 +138,14 @@ def _of_sources(settings: Settings) -> Iterable[str]:
                 yield (
                     f"[{section}] source_address {address} is no address of this machine: the system chooses another"
                 )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def here(address: str) -> bool:

@@ -113,6 +113,17 @@ def test_whoever_comes_as_a_proxy_is_who_it_says(endpoint: str, reachable: bool)
     assert [said in each for each in found] == [True] * reachable
 
 
+@pytest.mark.parametrize(
+    ("primary", "allow", "said"),
+    [("mail.example.net", True, True), ("192.0.2.10", True, False), ("mail.example.net", False, False)],
+)
+def test_a_primary_that_is_not_known_by_its_name(primary: str, allow: bool, said: bool) -> None:
+    everything = replace(DOMAIN, name="*", primary=(Host(primary),))
+    relay = RelaySettings((ip_network("192.0.2.10"),) if allow else ())
+    found = warned(replace(FINE, everything=everything, relay=relay))
+    assert any(each.startswith(f"[domain *] primary {primary}:25 is a name") for each in found) is said
+
+
 # --- what comes to nothing --------------------------------------------------------------------------------------------
 
 OFF = replace(RELAY, mode="domains", enabled=False)
