@@ -6,15 +6,18 @@ Does not know a socket, a file or a terminal: arguments and answers are values t
 
 from __future__ import annotations
 
+import gc
+import sys
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from itertools import chain, islice
-from json import loads
+from itertools import chain
+from json import JSONEncoder, loads
 from operator import attrgetter
 from typing import Any, Protocol
 
 import idna
+from twisted.internet.defer import Deferred
 
 from inboundmx.app.listing import Listing
 from inboundmx.delivery.giving_up import GivenUp, change_of, given_up
@@ -32,12 +35,20 @@ from inboundmx.spool.bodies import BodyContents
 
 # Octets of an exported message in one row.
 PART = 16 * 1024
-# Entries changed by one commit: a query that means a million of them must not become one huge transaction.
-BATCH = 500
+# Entries changed by one commit, and in one turn of the reactor, whatever number of them a query means.
+BATCH = 200
+# Changed so many times, entries are kept from the collector of garbage. A multiple of the above.
+FROZEN = 10 * BATCH
+# Messages exported at once.
+EXPORTED = 500
 # Notices made and committed at once: each quotes a header section.
 NOTICES = 50
 # Entries looked at before mail gets its turn again.
 TURN = 1000
+# Entries sorted in one turn.
+SORTED = 10_000
+# The longest that mail has its turn between two parts of a change.
+TURN_SECONDS = 0.1
 # Octets of the body that ``show`` tells; the header section is told whole.
 BODY_HEAD = 4096
 # Priorities of SmarterMail: 10 goes first.
@@ -48,11 +59,13 @@ OPERATOR = "operator"
 _END = {"notify": "bounced", "held": "held", "dropped": "dropped"}
 ON_ITS_WAY = "is on its way to a primary just now; ask again in a moment"
 
+_text = JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
 Row = dict[str, Any]
 # A row, a row as JSON text already, or None: nothing yet, and somebody else may have a turn.
 Told = Row | str | None
 # Which entries, whether only of the quarantine, who asks, and whether it is a dry run.
-_Changing = Callable[["Selection", bool, str, bool], Awaitable[Iterable[Row]]]
+_Changing = Callable[["Selection", bool, str, bool], Awaitable[Iterable[Told]]]
 
 
 class NotUnderstood(Exception):
@@ -121,6 +134,17 @@ class Selection:
         ):
             return False
         return not self.recipient or any(_fits(self.recipient, str(r.address)) for r in entry.recipients)
+
+
+def _sort(entries: Sequence[SpoolEntry], ordered: list[SpoolEntry]) -> Iterator[None]:
+    """Puts the entries into ``ordered``, the oldest first, a part of the work at each step."""
+    key = attrgetter("received_at")
+    for start in range(0, len(entries), SORTED):
+        if start:
+            yield
+        ordered += sorted(entries[start : start + SORTED], key=key)
+    # Runs that are sorted already are only merged.
+    ordered.sort(key=key)
 
 
 def _fits(wanted: str, address: str) -> bool:
@@ -226,13 +250,14 @@ class Operations:
         exact = bool(told.pop("exact", False)) if operation == "spool.export" else False
         priority = told.pop("priority", None) if operation == "spool.priority" else None
         limit = told.pop("limit", None) if verb == "list" else None
+        columns = bool(told.pop("columns", False)) if verb == "list" else False
         query = selection(told)
         if query.cause:
             query = await self._caused(query, quarantine)
         if verb == "list":
             if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
                 raise NotUnderstood("limit must be a whole number, 1 or more")
-            return self.list(query, quarantine, limit)
+            return self.list(query, quarantine, limit, columns)
         if verb == "show":
             return await self.show(query, quarantine, asked_by)
         if verb == "export" and not quarantine:
@@ -260,21 +285,28 @@ class Operations:
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
-    def list(self, query: Selection, quarantine: bool = False, limit: int | None = None) -> Iterator[Told]:
-        """The oldest first, at most ``limit`` of them."""
+    def list(
+        self, query: Selection, quarantine: bool = False, limit: int | None = None, columns: bool = False
+    ) -> Iterator[Told]:
+        """The oldest first, at most ``limit`` of them. ``columns``: many of them as one row of columns, for a table."""
         now = self._clock.now()
-        row = Listing(self.settings, now).row
+        listing = Listing(self.settings, now)
         everything = query.empty and not quarantine
-        left = limit if limit is not None else -1
-        # A snapshot, and little else is done before the first row is asked for.
-        entries = iter(sorted(self._spool.entries(), key=attrgetter("received_at")))
-        while left and (some := tuple(islice(entries, TURN))):
-            for entry in some:
-                if not left:
-                    break
-                if everything or self._is_meant(entry, query, quarantine, now):
-                    left -= 1
-                    yield row(entry)
+        left = limit if limit is not None else sys.maxsize
+        entries: list[SpoolEntry] = []
+        yield from _sort(self._spool.entries(), entries)
+        for start in range(0, len(entries), TURN):
+            some: Sequence[SpoolEntry] = entries[start : start + TURN]
+            if not everything:
+                some = [entry for entry in some if self._is_meant(entry, query, quarantine, now)]
+            some = some[:left]
+            left -= len(some)
+            if columns and some:
+                yield listing.columns(some)
+            elif some:
+                yield from map(listing.row, some)
+            if not left:
+                break
             yield None
 
     def _row(self, entry: SpoolEntry, now: float) -> Row:
@@ -286,7 +318,7 @@ class Operations:
         if not query.ids:
             raise NotUnderstood("show needs ids")
         told = []
-        for entry in self._meant(query, quarantine):
+        for entry in await self._meant(query, quarantine):
             # Someone read a person's mail: that is on record like any change.
             self._journal.record("shown", entry.message_id, {"entry": entry.id, "asked_by": asked_by})
             told.append(self._row(entry, self._clock.now()) | _metadata(entry) | await self._content(entry))
@@ -316,9 +348,9 @@ class Operations:
         with its ``id`` and a ``part`` of it in base64; ``damaged`` in place of both when it cannot be read. A dry run
         has the first row of each alone."""
         told: list[Iterable[Row]] = []
-        meant = self._meant(query, False)
-        if len(meant) > BATCH and not dry_run:
-            raise NotUnderstood(f"at most {BATCH} messages are exported at once; nothing was done")
+        meant = await self._meant(query, False)
+        if len(meant) > EXPORTED and not dry_run:
+            raise NotUnderstood(f"at most {EXPORTED} messages are exported at once; nothing was done")
         for entry in meant:
             row = {"id": entry.id, "message_id": entry.message_id, "size": entry.size}
             if dry_run:
@@ -371,7 +403,7 @@ class Operations:
 
     # --- changing -----------------------------------------------------------------------------------------------------
 
-    async def force(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Row]:
+    async def force(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Told]:
         """Makes the next attempt now. Only of what is delivered at all: ACTIVE."""
 
         def due(entry: SpoolEntry, now: float) -> SpoolEntry | str:
@@ -384,7 +416,7 @@ class Operations:
 
         return await self._change(query, quarantine, asked_by, dry_run, "forced", due)
 
-    async def release(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Row]:
+    async def release(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Told]:
         """Sends on what a level's action or a lost delivery had stopped, by a schedule begun anew."""
 
         def freed(entry: SpoolEntry, now: float) -> SpoolEntry | str:
@@ -407,11 +439,11 @@ class Operations:
 
         return await self._change(query, quarantine, asked_by, dry_run, "released", freed)
 
-    async def delete(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Row]:
+    async def delete(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Told]:
         """Gone for good; nobody is notified."""
         return await self._change(query, quarantine, asked_by, dry_run, "deleted", lambda entry, now: None)
 
-    async def reset_retries(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Row]:
+    async def reset_retries(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Told]:
         """Begins the schedule anew: all counts are zero, and the first attempt is now."""
 
         def fresh(entry: SpoolEntry, now: float) -> SpoolEntry | str:
@@ -429,7 +461,7 @@ class Operations:
 
         return await self._change(query, quarantine, asked_by, dry_run, "retries_reset", fresh, aside=True)
 
-    async def hold(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Row]:
+    async def hold(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Told]:
         """Keeps mail from being delivered until it is released, however long that takes."""
 
         def kept(entry: SpoolEntry, now: float) -> SpoolEntry | str:
@@ -442,7 +474,7 @@ class Operations:
     def _prioritising(self, priority: Any) -> _Changing:
         """Says which mail goes first: 10 before 1."""
 
-        async def prioritise(query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Row]:
+        async def prioritise(query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Told]:
             return await self._change(
                 query,
                 quarantine,
@@ -456,10 +488,10 @@ class Operations:
 
         return prioritise
 
-    async def bounce(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Row]:
+    async def bounce(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Iterable[Told]:
         """Gives up now: the sender is told where he may be, else the mail is held as undeliverable; mail with the null
         sender goes, for there is nobody to tell. ``outcome`` says which: bounced, held or dropped."""
-        meant = [entry.id for entry in self._meant(query, quarantine)]
+        meant = [entry.id for entry in await self._meant(query, quarantine)]
         told: list[Row] = []
         for start in range(0, len(meant), NOTICES):
             aside: list[str] = []
@@ -548,13 +580,22 @@ class Operations:
         *,
         aside: bool = False,
         **facts: Any,
-    ) -> Iterable[Row]:
+    ) -> Iterable[Told]:
         """``become`` says what an entry turns into: another, nothing, or a reason why it stays as it is. ``aside``:
         entries that may be on their way to a primary are changed only when they are not, so that what comes of the
         attempt and what the operator wants do not undo each other. ``facts`` go on record with each."""
-        meant = [entry.id for entry in self._meant(query, quarantine)]
-        told: list[Row] = []
+        meant = [entry.id for entry in await self._meant(query, quarantine)]
+        told: list[str] = []
+        since = self._clock.monotonic()
         for start in range(0, len(meant), BATCH):
+            if start:
+                await self._turn(since)
+                since = self._clock.monotonic()
+            if start % FROZEN == FROZEN - BATCH:
+                # What takes the place of many entries is no garbage either, and to look for it there stops mail for
+                # most of a second.
+                gc.collect(1)
+                gc.freeze()
             now = self._clock.now()
             before: list[SpoolEntry] = []
             update: list[SpoolEntry] = []
@@ -568,12 +609,12 @@ class Operations:
                 if isinstance(after, str):
                     # Who names an entry hears why it stays; a query means those it can be done to.
                     if query.ids:
-                        told.append(_outcome(entry, "skipped", after))
+                        told.append(_text(_outcome(entry, "skipped", after)))
                     continue
                 if aside and not dry_run and self._on_its_way(entry):
-                    told.append(_outcome(entry, "skipped", ON_ITS_WAY))
+                    told.append(_text(_outcome(entry, "skipped", ON_ITS_WAY)))
                     continue
-                told.append(_outcome(entry, event, "" if not dry_run else "dry run: nothing was done"))
+                told.append(_text(_outcome(entry, event, "" if not dry_run else "dry run: nothing was done")))
                 before.append(entry)
                 if after is None:
                     remove.append(entry.id)
@@ -585,6 +626,7 @@ class Operations:
             try:
                 if update or remove:
                     await self._spool.commit(Change(update=tuple(update), remove=tuple(remove)))
+                    since = self._clock.monotonic()
             except Unavailable as error:
                 trouble = error.reason
                 raise
@@ -605,7 +647,7 @@ class Operations:
         """The query with ``only`` those of which ``cause`` is true. What a level kept has no one check for its cause,
         so the stamps on the mail are asked which spoke against it."""
         only = set()
-        for entry in self._meant(query, quarantine):
+        for entry in await self._meant(query, quarantine):
             kept_by = entry.cause.lower()
             if query.cause in (kept_by, kept_by.rpartition(" ")[2]):
                 only.add(entry.id)
@@ -619,10 +661,29 @@ class Operations:
                 only.add(entry.id)
         return replace(query, only=frozenset(only))
 
-    def _meant(self, query: Selection, quarantine: bool) -> Sequence[SpoolEntry]:
+    async def _meant(self, query: Selection, quarantine: bool) -> Sequence[SpoolEntry]:
+        """The oldest first; found and sorted a part in a turn."""
         now = self._clock.now()
-        found = [entry for entry in self._spool.entries() if self._is_meant(entry, query, quarantine, now)]
-        return sorted(found, key=attrgetter("received_at"))
+        entries = self._spool.entries()
+        found: list[SpoolEntry] = []
+        for start in range(0, len(entries), TURN):
+            if start:
+                await self._turn()
+            found += [e for e in entries[start : start + TURN] if self._is_meant(e, query, quarantine, now)]
+        meant: list[SpoolEntry] = []
+        for _ in _sort(found, meant):
+            await self._turn()
+        return meant
+
+    async def _turn(self, since: float | None = None) -> None:
+        """Lets mail have its turn, for as long as we had ours ``since``: who records and writes what we do comes along,
+        too. On files nobody else waits."""
+        if self._deliveries is None:
+            return
+        turn: Deferred[None] = Deferred()
+        took = 0.0 if since is None else self._clock.monotonic() - since
+        self._clock.call_later(min(max(took, 0.0), TURN_SECONDS), turn.callback, None)
+        await turn
 
     def _is_meant(self, entry: SpoolEntry, query: Selection, quarantine: bool, now: float) -> bool:
         return (not quarantine or entry.state is State.QUARANTINED) and query.means(entry, now)

@@ -71,11 +71,11 @@ def ask(config: Configuration, operation: str, arguments: Mapping[str, Any]) -> 
     return list(read(told(config, operation, arguments)))
 
 
-def read(rows: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+def read(rows: Iterable[bytes], at_once: int = _ROWS_AT_ONCE) -> Iterator[dict[str, Any]]:
     """Rows that ``told`` gives, as values. Many at once, for parsers are quick and to call one is not; but while more
     are being made."""
     waiting = iter(rows)
-    while some := list(islice(waiting, _ROWS_AT_ONCE)):
+    while some := list(islice(waiting, at_once)):
         try:
             values = json.loads(b"[%s]" % b",".join(some))
         except ValueError:

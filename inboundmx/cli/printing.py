@@ -51,11 +51,41 @@ def shortened(text: str, width: int) -> str:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
     """Columns as wide as their widest cell; those in ``right`` are aligned there."""
-    cells = [tuple(heads), *map(tuple, rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    pattern = "  ".join(f"%{'' if column in right else '-'}{width}s" for column, width in enumerate(widths))
-    # What is made safe stays as long as it was.
-    return [safe(pattern % row).rstrip() for row in cells]
+    made = Table(heads, right)
+    made.add(list(zip(*rows, strict=True)))
+    return made.lines()
+
+
+class Table:
+    """The same of columns that come some rows at a time. Lines are made as they come, and once more when a later part
+    turns out to have a wider cell, which it seldom has."""
+
+    def __init__(self, heads: Sequence[str], right: Sequence[int] = ()) -> None:
+        self._right = right
+        self._widths = [0] * len(heads)
+        self._parts: list[tuple[list[tuple[str, ...]], list[int], list[str]]] = []
+        self.add([(head,) for head in heads])
+
+    def add(self, columns: Sequence[Sequence[str]]) -> None:
+        if columns:
+            widest = [max(map(len, cells), default=0) for cells in columns]
+            self._widths = [max(pair) for pair in zip(self._widths, widest, strict=True)]
+            rows = list(zip(*columns, strict=True))
+            self._parts.append((rows, self._widths, self._lines(rows)))
+
+    def lines(self) -> list[str]:
+        found: list[str] = []
+        for rows, widths, lines in self._parts:
+            found += lines if widths == self._widths else self._lines(rows)
+        return found
+
+    def _lines(self, rows: Sequence[tuple[str, ...]]) -> list[str]:
+        right = self._right
+        pattern = "  ".join(f"%{'' if at in right else '-'}{width}s" for at, width in enumerate(self._widths))
+        lines = [(pattern % row).rstrip() for row in rows]
+        # What is made safe stays as long as it was.
+        return lines if "".join(lines).isprintable() else list(map(safe, lines))
+
 
 
 def say(*lines: str) -> None:

@@ -14,8 +14,11 @@ from typing import Any
 
 from inboundmx.cli.asking import CannotAsk, ask, read, told
 from inboundmx.cli.configuration import Configuration
-from inboundmx.cli.printing import complain, due, safe, say, say_json, say_rows, shortened, size, span, table
+from inboundmx.cli.printing import Table, complain, due, safe, say, say_json, say_rows, shortened, size, span
 
+_HEADS = ("ID", "STATE", "AGE", "SIZE", "TRIES", "NEXT", "SENDER", "DONE", "RECIPIENT")
+# Of how many it has been delivered to how many.
+_DONE = "{}/{}".format
 STATES = ("active", "held", "quarantined", "expired")
 
 
@@ -112,51 +115,67 @@ def _rows(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _list(args: argparse.Namespace) -> int:
     config = Configuration(args.config)
-    found = told(config, args.operation, arguments_of(args))
-    if args.json:
-        say_rows(list(found))
-        return 0
+    arguments = arguments_of(args)
     # Nothing here goes in circles, and looking for that in a hundred thousand rows takes a while.
     gc.disable()
+    if args.json:
+        say_rows(list(told(config, args.operation, arguments)))
+        return 0
     pauses = ask(config, "spool.pauses", {})
-    say(*listed(read(found), time.time(), pauses, args.limit))
+    parts = read(told(config, args.operation, arguments | {"columns": True}), at_once=1)
+    say(*listed(parts, time.time(), pauses, args.limit))
     return 0
 
 
 def listed(
-    rows: Iterable[dict[str, Any]], now: float, pauses: Sequence[Mapping[str, Any]] = (), limit: int | None = None
+    parts: Iterable[Mapping[str, Sequence[Any]]],
+    now: float,
+    pauses: Sequence[Mapping[str, Any]] = (),
+    limit: int | None = None,
 ) -> list[str]:
-    """Entries as a table with a line that sums it up, and one for each pause that keeps some of them waiting."""
+    """Entries as a table with a line that sums it up, and one for each pause that keeps some of them waiting. They come
+    as columns (``app.listing``), some at a time."""
     stopped = {pause["domain"] for pause in pauses}
     waiting: set[str | None] = set()
     octets = 0
-    cells = []
-    # Each row is let go of when its cells are made.
-    for row in rows:
-        octets += row["size"]
-        next_at = due(row["next_attempt_at"], now)
-        if stopped and row["state"] == "active" and (None in stopped or row["domain"] in stopped):
-            next_at = "paused"
-            waiting.add(row["domain"])
-        cells.append((
-            row["id"],
-            row["state"],
-            span(row["age_seconds"]),
-            size(row["size"]),
-            str(row["attempts"]),
-            next_at,
-            shortened(row["sender"] or "<>", 28),
-            *_whom(row["recipients"]),
+    count = 0
+    made = Table(_HEADS, right=(2, 3, 4))
+    # Lines of each part are made while the gateway makes the next.
+    for part in parts:
+        octets += sum(part["size"])
+        comes = list(map(_comes, part["due"]))
+        if stopped:
+            for number, (state, domain) in enumerate(zip(part["state"], part["domain"], strict=True)):
+                if state == "active" and (None in stopped or domain in stopped):
+                    comes[number] = "paused"
+                    waiting.add(domain)
+        count += len(part["id"])
+        made.add((
+            part["id"],
+            part["state"],
+            list(map(span, part["age"])),
+            list(map(size, part["size"])),
+            list(map(str, part["attempts"])),
+            comes,
+            [shortened(sender or "<>", 28) for sender in part["sender"]],
+            list(map(_DONE, part["delivered"], part["recipients"])),
+            list(map(_whom, part["recipient"], part["recipients"])),
         ))  # fmt: skip
-    if not cells:
+    if not count:
         return ["nothing"]
-    heads = ("ID", "STATE", "AGE", "SIZE", "TRIES", "NEXT", "SENDER", "DONE", "RECIPIENT")
-    lines = table(heads, cells, right=(2, 3, 4))
-    lines.append(f"{len(cells)} {'entry' if len(cells) == 1 else 'entries'}, {size(octets)}")
+    lines = made.lines()
+    lines.append(f"{count} {'entry' if count == 1 else 'entries'}, {size(octets)}")
     lines += [paused(pause, now) for pause in pauses if waiting and pause["domain"] in (None, *waiting)]
-    if len(cells) == limit:
+    if count == limit:
         lines.append(f"the oldest {limit}; a greater --limit may show more")
     return lines
+
+
+def _comes(seconds: int | None) -> str:
+    if seconds is None:
+        return "-"
+    return "now" if seconds < 0 else f"in {span(seconds)}"
+
 
 
 def paused(row: Mapping[str, Any], now: float) -> str:
@@ -168,16 +187,10 @@ def paused(row: Mapping[str, Any], now: float) -> str:
     return safe(f"deliveries of {what} are paused since {since}, {until}, by {row['asked_by']}{reason}")
 
 
-def _whom(recipients: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """Of how many it has been delivered to how many, and who they are: those still waited for come first."""
-    if len(recipients) == 1:
-        (only,) = recipients
-        return ("1/1" if only["status"] == "delivered" else "0/1"), shortened(only["address"], 36)
-    done = sum(recipient["status"] == "delivered" for recipient in recipients)
-    everybody = sorted(recipients, key=lambda recipient: recipient["status"] != "pending")
-    first = everybody[0]["address"] if everybody else "-"
-    more = f" +{len(everybody) - 1}" if len(everybody) > 1 else ""
-    return f"{done}/{len(recipients)}", shortened(first + more, 36)
+def _whom(first: str, count: int) -> str:
+    if count != 1:
+        first = f"{first} +{count - 1}" if count else "-"
+    return shortened(first, 36)
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 
-from inboundmx.app.operations import BODY_HEAD, NotUnderstood, Operations, selection
+from inboundmx.app.operations import BATCH, BODY_HEAD, TURN, NotUnderstood, Operations, selection
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Change, Content, Host, SpoolEntry, SpoolRecipient, State, Status
 from inboundmx.model.message import Body
@@ -118,6 +118,16 @@ class FakeClock:
 
     def monotonic(self) -> float:
         return 0.0
+
+
+class FakeTurns(FakeClock):
+    """Whose next turn comes when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Any] = []
+
+    def call_later(self, seconds: float, call: Any, *arguments: Any) -> None:
+        self.waiting.append((call, arguments))
 
 
 SETTINGS = Settings(
@@ -531,9 +541,32 @@ def test_a_failing_disk_is_told_and_on_record() -> None:
 
 
 def test_many_entries_are_changed_in_several_commits() -> None:
-    desk = Desk(*(entry(f"e{number}") for number in range(1201)))
-    assert len(desk.ask("spool.delete", older=0)) == 1201
-    assert [len(change.remove) for change in desk.spool.commits] == [500, 500, 201]
+    desk = Desk(*(entry(f"e{number}") for number in range(501)), live=False)
+    assert len(desk.ask("spool.delete", older=0)) == 501
+    assert [len(change.remove) for change in desk.spool.commits] == [BATCH, BATCH, 501 - 2 * BATCH]
+
+
+@pytest.mark.parametrize("verb", ["force", "hold", "delete", "priority"])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_however_many_are_changed_few_of_them_are_in_one_turn(verb: str, dry_run: bool) -> None:
+    count = 2 * TURN + 1
+    desk = Desk(*(entry(f"e{number:05}", received_at=NOW - number % 7) for number in range(count)))
+    turns = FakeTurns()
+    desk.operations._clock = turns  # type: ignore[assignment]
+    arguments = {"older": 0, "dry_run": dry_run} | ({"priority": 7} if verb == "priority" else {})
+    answer = Deferred.fromCoroutine(desk.operations.perform(f"spool.{verb}", arguments, "ann (uid 7)"))
+    recorded = []
+    while turns.waiting:
+        before = len(desk.journal.rows)
+        ((call, words),) = turns.waiting
+        turns.waiting = []
+        call(*words)
+        recorded.append(len(desk.journal.rows) - before)
+    rows: list[Any] = []
+    answer.addCallback(rows.extend)
+    assert len(rows) == count and all(isinstance(row, str) for row in rows)
+    assert sum(recorded) == (0 if dry_run else count) and max(recorded) <= BATCH
+    assert len(recorded) >= count // BATCH + count // TURN
 
 
 def test_show_gives_header_fields_and_a_bounded_printable_body_and_is_on_record() -> None:

@@ -66,6 +66,43 @@ def test_a_row_is_one_line_of_json_and_says_what_the_entry_does(entry: SpoolEntr
     }
 
 
+def test_columns_say_what_a_table_shows() -> None:
+    bob, carl = (Address(name, "here.example") for name in ("bob", "carl"))
+    many = (SpoolRecipient(bob, Status.DELIVERED), SpoolRecipient(carl), SpoolRecipient(bob, Status.FAILED))
+    entries = [
+        replace(ENTRY, received_at=NOW - 9.9, next_attempt_at=NOW + 9.9, attempts=3),
+        replace(ENTRY, received_at=NOW + 5, next_attempt_at=NOW, sender=None, recipients=many, state=State.HELD),
+        replace(ENTRY, received_at=NOW, next_attempt_at=None, recipients=many[:1], domain="gone.example"),
+    ]
+    assert json.loads(Listing(SETTINGS, NOW).columns(entries)) == {
+        "id": [ENTRY.id] * 3,
+        "state": ["active", "held", "active"],
+        "age": [9, 0, 0],
+        "size": [ENTRY.size] * 3,
+        "attempts": [3, 0, 0],
+        "due": [9, -1, None],
+        "domain": ["here.example", "here.example", "gone.example"],
+        "sender": ["alice@sender.example", "", "alice@sender.example"],
+        "recipient": ["bob@here.example", "carl@here.example", "bob@here.example"],
+        "recipients": [1, 3, 1],
+        "delivered": [0, 1, 1],
+    }
+
+
+def test_columns_come_many_at_a_time_and_no_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "SORTED", 700)
+    desk = Operations(Many(2500), None, Lines(), TestClock(), SETTINGS)  # type: ignore[arg-type]
+    asked = desk.perform("spool.list", {"columns": True, "limit": 1500}, "ann")
+    with pytest.raises(StopIteration) as done:
+        asked.send(None)
+    made = list(done.value.value)
+    parts = [json.loads(part)["id"] for part in made if part is not None]
+    assert [len(part) for part in parts] == [operations.TURN, 500]
+    # Sorted in parts, too: a turn before each but the first.
+    assert made[:4] == [None, None, None, made[3]]
+    assert [id for part in parts for id in part] == [f"entry{number:07}" for number in range(2499, 999, -1)]
+
+
 def relay(name: str, **facts: Any) -> OutboundSettings:
     return replace(OutboundSettings(name, server=(Host("relay.example"),)), **facts)
 
