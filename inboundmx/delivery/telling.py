@@ -42,7 +42,9 @@ def tell(
         told = {"recipients": [str(recipient.address)], "reply": recipient.last_reply, "fate": fate}
         record("failed", id, trouble | told | {"exhausted": settlement.exhausted}, level="warning")
     if settlement.fate == "held":
-        record("held", id, facts | {"cause": UNDELIVERABLE, "recipients": _texts(r.address for r in settlement.owed)})
+        why = "no room for a notice in this hour" if entry.may_notify else "the sender may not be sent a notice"
+        told = {"cause": UNDELIVERABLE, "reason": why, "recipients": _texts(r.address for r in settlement.owed)}
+        record("held", id, facts | told)
     if kept is not None and kept.pending and not (settlement.fate == "held" and settlement.split is None):
         told = {"recipients": _texts(r.address for r in kept.pending), "reply": kept.pending[0].last_reply}
         if kept.state is State.ACTIVE:

@@ -289,6 +289,7 @@ def test_a_failure_nobody_may_be_told_of_is_held(world):
     assert (kept.state, kept.cause) == (State.HELD, "undeliverable")
     assert kept.expires_at == world.start + 30 * 86400
     assert world.journal.named("held") == [("held", "m-entry1")]
+    assert [f["reason"] for e, _, f, _ in world.journal.events if e == "held"] == ["the sender may not be sent a notice"]
 
 
 def test_one_failure_among_others_that_wait_gets_an_entry_of_its_own(world):
@@ -358,6 +359,9 @@ def test_beyond_the_notices_of_an_hour_mail_is_held_instead():
     held = [row for row in world.spool.rows.values() if row.state is State.HELD]
     assert [row.cause for row in held] == ["undeliverable"] * 3
     assert len(world.journal.named("notice_throttled")) == 1
+    # That is told once an hour, and why of every message.
+    told = [f["reason"] for e, _, f, _ in world.journal.events if e == "held"]
+    assert told == ["no room for a notice in this hour"] * 3
 
 
 def test_a_notice_that_fails_is_dropped_with_a_record(world):
