@@ -10,6 +10,7 @@ import re
 import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from inboundmx.model.settings import Network, Settings
 
@@ -108,10 +109,18 @@ def _of_outbound(settings: Settings) -> Iterable[str]:
     for outbound in settings.outbound:
         if outbound.enabled and outbound.mode == "domains" and outbound.name not in named:
             yield f"[outbound {outbound.name}] has mode = domains, and no domain names it: nothing leaves by it"
+        if outbound.enabled and _in_the_clear(outbound.status_url, outbound.status_password):
+            yield f"[outbound {outbound.name}] status_url {outbound.status_url}: the password goes there in the clear"
     taken = {priority for each in turns for priority in range(each.priority[0], each.priority[1] + 1)}
     left = [str(priority) for priority in range(1, 11) if priority not in taken]
     if turns and left:
         yield f"no [outbound] takes mail of priority {' '.join(left)}: it leaves directly"
+
+
+def _in_the_clear(url: str, password: str) -> bool:
+    """Whether a password goes to another machine without encryption."""
+    where = urlsplit(url)
+    return bool(password) and where.scheme == "http" and not _loopback(where.hostname or "")
 
 
 def _of_backup(settings: Settings) -> Iterable[str]:

@@ -126,6 +126,25 @@ def test_a_primary_that_is_not_known_by_its_name(primary: str, allow: bool, said
 
 # --- what comes to nothing --------------------------------------------------------------------------------------------
 
+@pytest.mark.parametrize(
+    ("url", "password", "said"),
+    [
+        ("http://east.example.net:9998", "x", True),
+        ("http://192.0.2.40", "x", True),
+        ("http://east.example.net:9998", "", False),
+        ("http://127.0.0.1:9998", "x", False),
+        ("http://[::1]:9998", "x", False),
+        ("http://localhost:9998", "x", False),
+        ("https://east.example.net:9998", "x", False),
+    ],
+)
+def test_a_password_that_can_be_read_on_the_way(url: str, password: str, said: bool) -> None:
+    outbound = replace(RELAY, status_url=url, status_username="u", status_password=password)
+    told = f"[outbound r] status_url {url}: the password goes there in the clear"
+    assert warned(replace(FINE, outbound=(outbound,))) == [told] * said
+    assert warned(replace(FINE, outbound=(replace(outbound, enabled=False),))) == []
+
+
 OFF = replace(RELAY, mode="domains", enabled=False)
 NAMED = {"example.net": replace(DOMAIN, outbound="r")}
 
