@@ -34,7 +34,7 @@ MAX_CONNECTIONS = 20
 IDLE_SECONDS = 60.0
 STOP_SECONDS = 5.0
 # Rows written before mail gets its turn again.
-_ROWS_AT_ONCE = 200
+_ROWS_AT_ONCE = 500
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 _log = Logger()
 
@@ -59,7 +59,7 @@ class _Rows:
         ended = False
         try:
             while len(lines) < _ROWS_AT_ONCE and (row := next(self._rows)) is not None:
-                lines.append(f'{{"row":{row if isinstance(row, str) else _encode(row)}}}')
+                lines.append('{"row":' + (row if isinstance(row, str) else _encode(row)) + "}")
         except StopIteration:
             lines.append(_encode({"end": True}))
             ended = True
@@ -164,7 +164,7 @@ class ControlConnection(LineReceiver):
 
     def write_lines(self, lines: list[str]) -> None:
         if self.connected:
-            self.transport.write("".join(line + "\n" for line in lines).encode("ascii"))
+            self.transport.write(("\n".join(lines) + "\n").encode("ascii"))
 
     def _say_no(self, sentence: str, usage: bool = False) -> None:
         self.write_lines([_encode({"error": sentence, "usage": usage})])

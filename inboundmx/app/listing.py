@@ -32,13 +32,15 @@ class Listing:
         due = entry.next_attempt_at
         age = self._now - entry.received_at
         sender = "null" if entry.sender is None else quoted(str(entry.sender))
-        recipients = ",".join([_recipient(recipient) for recipient in entry.recipients])
+        recipients = ",".join(map(_recipient, entry.recipients))
+        # Most of a long list goes one way.
+        route = self._routes.get((entry.via, entry.domain)) or self._route(entry)
         return (
             f'{{"id":"{entry.id}","sender":{sender},"recipients":[{recipients}],"size":{entry.size},'
-            f'"state":"{entry.state.value}","priority":{entry.priority},'
+            f'"state":"{entry.state}","priority":{entry.priority},'
             f'"attempts":{entry.attempts},"next_attempt_at":{"null" if due is None else repr(due)},'
             f'"age_seconds":{round(age, 3) if age > 0.0 else 0.0!r},'
-            f'"domain":{quoted(entry.domain) if entry.domain else "null"},"route":{self._route(entry)}}}'
+            f'"domain":{quoted(entry.domain) if entry.domain else "null"},"route":{route}}}'
         )
 
     def columns(self, entries: Sequence[SpoolEntry]) -> str:
@@ -111,6 +113,6 @@ def _waited_for(recipients: Sequence[SpoolRecipient]) -> Address | None:
 def _recipient(recipient: SpoolRecipient) -> str:
     reply = recipient.last_reply
     return (
-        f'{{"address":{quoted(str(recipient.address))},"status":"{recipient.status.value}",'
+        f'{{"address":{quoted(str(recipient.address))},"status":"{recipient.status}",'
         f'"attempts":{recipient.attempts},"last_reply":{quoted(reply) if reply else "null"}}}'
     )

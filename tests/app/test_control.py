@@ -79,12 +79,12 @@ def test_rows_are_answered_and_then_the_end() -> None:
 
 
 def test_many_rows_are_written_a_part_at_a_time() -> None:
-    connection, transport = Desk(list=({"id": n} for n in range(450))).connect()
+    connection, transport = Desk(list=({"id": n} for n in range(1150))).connect()
     connection.dataReceived(request("list"))
     transport.producer.resumeProducing()
-    assert transport.value().count(b"\n") == 200
+    assert transport.value().count(b"\n") == 500
     transport.clear()
-    assert len(heard(transport)) == 251
+    assert len(heard(transport)) == 651
 
 
 def test_rows_may_be_text_already_and_may_take_their_time() -> None:
