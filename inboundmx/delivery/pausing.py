@@ -15,6 +15,9 @@ from inboundmx.model.custody import Handover, Parcel, Route
 from inboundmx.model.reply import Reply
 from inboundmx.ports import Clock, Courier, Journal, Timer
 
+# A clock that was put forward ends a pause at once, and what waited behind it is told of that as soon.
+LOOK_SECONDS = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Pause:
@@ -111,7 +114,7 @@ class Pauses:
             self._end(pause, "its time is over")
         ends = [pause.until_at for pause in self._pauses.values() if pause.until_at is not None]
         if ends and self._started:
-            self._timer = self._clock.call_later(min(ends) - now, self._look)
+            self._timer = self._clock.call_later(min(min(ends) - now, LOOK_SECONDS), self._look)
 
     def _end(self, pause: Pause, asked_by: str) -> None:
         self._record("resumed", pause, asked_by)

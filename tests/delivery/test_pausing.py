@@ -77,6 +77,15 @@ def test_a_pause_ends_by_itself(world):
     assert not world.clock.turned.getDelayedCalls()
 
 
+def test_a_pause_that_a_clock_put_forward_ends_is_told_to_what_waits_behind_it(world):
+    world.pause(seconds=36000)
+    world.clock.jump(86400)
+    assert world.pauses.of(DOMAIN) is None
+    world.clock.advance(60)
+    assert world.ended == [DOMAIN]
+    assert world.journal.named("resumed") == [("resumed", "")]
+
+
 def test_a_pause_survives_a_restart_and_still_ends(world):
     world.pause(seconds=100)
     world.clock.advance(40)
