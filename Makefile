@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint docs benchmark clean
+.PHONY: run test simulate lint docs benchmark clean
 
 run: $(VENV)/installed
 	@exec $(BIN)/inboundmx demo
@@ -12,6 +12,12 @@ run: $(VENV)/installed
 test: $(VENV)/installed-for-tests
 	@sh tests/programs.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Days of a gateway in a hostile world, each replayed by its number: make simulate SEEDS=10000, FROM=4711 SEEDS=1.
+SEEDS ?= 1000
+FROM ?= 1000
+simulate: $(VENV)/installed-for-tests
+	$(BIN)/python tests/simulation/simulate.py $(SEEDS) $(FROM)
 
 lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .

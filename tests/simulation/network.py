@@ -18,16 +18,11 @@ START = 1_800_000_000.0
 
 
 class Timer:
-    __slots__ = ("arguments", "at", "call", "number")
+    __slots__ = ("arguments", "call")
 
-    def __init__(self, at, number, call, arguments):
-        self.at = at
-        self.number = number
+    def __init__(self, call, arguments):
         self.call = call
         self.arguments = arguments
-
-    def __lt__(self, other):
-        return (self.at, self.number) < (other.at, other.number)
 
     def cancel(self):
         self.call = None
@@ -46,17 +41,19 @@ class Time:
         self._numbers = count()
 
     def later(self, seconds, call, *arguments):
-        timer = Timer(self.at + max(0.0, seconds), next(self._numbers), call, arguments)
-        heapq.heappush(self._heap, timer)
+        timer = Timer(call, arguments)
+        heapq.heappush(self._heap, (self.at + max(0.0, seconds), next(self._numbers), timer))
         return timer
 
     def run(self, until):
-        while self._heap and self._heap[0].at <= until:
-            timer = heapq.heappop(self._heap)
-            self.at = max(self.at, timer.at)
+        heap = self._heap
+        while heap and heap[0][0] <= until:
+            at, _, timer = heapq.heappop(heap)
+            if timer.call is None:
+                continue
+            self.at = at
             call, timer.call = timer.call, None
-            if call is not None:
-                call(*timer.arguments)
+            call(*timer.arguments)
         self.at = until
 
 

@@ -15,7 +15,12 @@ GONE = "gone-"
 
 
 class Primary:
-    """A host that takes mail. ``trouble`` is how likely each answer goes wrong; ``greylists``: 450 for who is new."""
+    """A host that takes mail. ``trouble`` is how likely each answer goes wrong; ``greylists``: 450 for who is new;
+    ``lmtp``: it answers for each recipient, and ``mixed`` is how likely not with 250; ``dsn``: it takes over notices of
+    success."""
+
+    lmtp = dsn = False
+    mixed = 0.0
 
     def __init__(self, world, name):
         self.world = world
@@ -94,19 +99,21 @@ class PrimaryTalk:
 
     def command(self, line):
         verb = line.split(" ")[0].upper()
-        if verb == "EHLO":
-            self.answer("250-primary.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 100000000")
+        if verb == ("LHLO" if self.host.lmtp else "EHLO"):
+            dsn = "250-DSN\r\n" if self.host.dsn else ""
+            self.answer(f"250-primary.example\r\n250-PIPELINING\r\n{dsn}250-8BITMIME\r\n250 SIZE 100000000")
         elif verb == "MAIL":
             self.begin()
             if self.answer("250 2.1.0 ok"):
-                self.sender = re.search("<(.*)>", line)[1]
+                self.sender = re.search("<(.*?)>", line)[1]
         elif verb == "RCPT":
-            self.recipient(re.search("<(.*)>", line)[1])
+            self.recipient(re.search("<(.*?)>", line)[1])
         elif verb == "DATA":
             if not self.recipients:
                 self.answer("554 5.5.1 nobody")
             elif self.answer("354 go on"):
                 self.in_data = True
+                self.host.world.operator.meanwhile()
         elif verb == "RSET":
             self.begin()
             self.answer("250 2.0.0 ok")
@@ -131,6 +138,9 @@ class PrimaryTalk:
         world = self.host.world
         sender, recipients = self.sender, self.recipients
         self.begin()
+        if self.host.lmtp:
+            self.each(sender, recipients, octets)
+            return
         if self.chance.random() < self.host.trouble / 2:
             self.answer("451 4.3.0 not now")
             return
@@ -138,6 +148,24 @@ class PrimaryTalk:
         self.transport.other.awaited = book
         if not self.answer("250 2.0.0 taken"):
             self.transport.other.awaited = ()
+
+    def each(self, sender, recipients, octets):
+        """LMTP: an answer for each, until it goes wrong."""
+        said, book = [], []
+        for recipient in recipients:
+            if self.chance.random() < self.host.mixed:
+                said.append(self.chance.choice(("451 4.2.2 full", "552 5.2.2 full", "521 5.3.2 go away")))
+                if said[-1].startswith("521"):
+                    break
+            elif said and self.chance.random() < self.host.trouble:
+                break
+            else:
+                book.append(self.host.world.arrived(self.host, sender, recipient, octets))
+                said.append("250 2.0.0 taken")
+        self.transport.other.awaited = book
+        self.transport.write("".join(f"{line}\r\n" for line in said).encode())
+        if len(said) < len(recipients):
+            self.transport.abortConnection()
 
 
 class Stranger:

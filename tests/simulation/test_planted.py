@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import pytest
-from test_worlds import settings
-from twisted.internet.defer import succeed
-from world import SimulatedSpool, World
+from dataclasses import replace
 
-from inboundmx.delivery import service
+import pytest
+from simulate import lived
+from twisted.internet.defer import succeed
+from world import SimulatedSpool
+
+from inboundmx.delivery import delaying, service, throttling
 from inboundmx.delivery.agenda import Agenda
 from inboundmx.delivery.health import Breaker
 from inboundmx.delivery.service import DeliveryService
+from inboundmx.intake import deposits
 from inboundmx.model.custody import Change
 from inboundmx.model.reply import Reply
 from inboundmx.policy import retrying
 from inboundmx.smtp.client_content import DotStuffer
 from inboundmx.smtp.client_transaction import Transaction
-
-__all__ = ["settings"]
 
 # In so many days each fault has shown itself.
 SEEDS = 60
@@ -98,7 +99,50 @@ def promises_the_first_recipients_alone(patch):
     patch.setattr(SimulatedSpool, "commit", wrong)
 
 
+def delivers_what_is_paused_or_disabled(patch):
+    patch.setattr(DeliveryService, "_waits", lambda self, name, via: False)
+
+
+def lets_an_operator_hold_what_is_on_its_way(patch):
+    patch.setattr(DeliveryService, "set_aside", lambda self, ids: set(ids))
+
+
+def uses_up_a_slot_with_every_attempt(patch):
+    settle = retrying.settle
+    patch.setattr(service, "settle", lambda *arguments, **named: settle(*arguments, **(named | {"slot": True})))
+
+
+def never_wakes_what_is_throttled(patch):
+    patch.setattr(throttling, "HOUR_SECONDS", 1e9)
+
+
+def tells_of_failures_nobody_wants_to_hear_of(patch):
+    patch.setattr(retrying, "hears_of_failure", lambda notify: True)
+
+
+def tells_senders_nobody_knows(patch):
+    patch.setattr(deposits, "may_notify", lambda bounce, sender, *facts: sender is not None)
+
+
+def tells_of_the_delay_again_and_again(patch):
+    is_late = retrying.is_late
+    for module in (retrying, delaying):
+        patch.setattr(module, "is_late", lambda entry, *rest: is_late(replace(entry, delay_notified=False), *rest))
+
+
+def tells_of_success_unasked(patch):
+    patch.setattr(retrying, "hears_of_success", lambda notify: True)
+
+
 FAULTS = [
+    delivers_what_is_paused_or_disabled,
+    lets_an_operator_hold_what_is_on_its_way,
+    uses_up_a_slot_with_every_attempt,
+    never_wakes_what_is_throttled,
+    tells_of_failures_nobody_wants_to_hear_of,
+    tells_senders_nobody_knows,
+    tells_of_the_delay_again_and_again,
+    tells_of_success_unasked,
     says_250_before_the_commit,
     says_250_when_the_disk_is_full,
     takes_a_deferral_for_a_delivery,
@@ -117,11 +161,6 @@ FAULTS = [
 def test_a_planted_fault_is_noticed(settings, monkeypatch, fault):
     fault(monkeypatch)
     for seed in range(SEEDS):
-        world = World(seed, settings)
-        try:
-            world.live()
-        except Exception:
-            return
-        if world.verdict():
+        if lived(seed, settings):
             return
     pytest.fail(f"{SEEDS} days went by and nobody noticed that it {fault.__name__.replace('_', ' ')}")

@@ -17,21 +17,25 @@ from fakes.resolver import FakeResolver
 from fakes.spool import FakeBodies, FakeSpool
 from fakes.state import FakeStateStore
 from network import End, Life, Network, Time
+from operators import Operator
 from parties import GONE, Primary, Stranger, Visit
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
 from inboundmx.app.inside import Inside, Outside
+from inboundmx.app.operations import Operations
+from inboundmx.app.pause_operations import PauseOperations
 from inboundmx.checks.api import Tools
-from inboundmx.delivery.pausing import Pauses
+from inboundmx.delivery.pausing import Pause, Pauses
 from inboundmx.model.custody import State, Status
+from inboundmx.policy.retrying import EXHAUSTED
 from inboundmx.ports import StorageFull, Unavailable
 from inboundmx.smtp.client import SmtpTransmitter
 from inboundmx.smtp.server import SmtpServerFactory
 
 HOUR, DAY = 3600.0, 86400.0
 OURS = "192.0.2.1"
-HOSTS = ("one", "two", "three", "senders", "far", "backed", "else", "relay")
+HOSTS = ("one", "two", "three", "senders", "far", "backed", "else", "relay", "boxes", "other")
 PRIMARIES = {name: f"198.51.100.{number}" for number, name in enumerate(HOSTS, 1)}
 # Strangers, one of whom may send out through us.
 STRANGER, OUR_PRIMARY = "203.0.113.7", "192.0.2.77"
@@ -60,6 +64,10 @@ primary = {PRIMARIES["two"]}
 primary = {PRIMARIES["senders"]}
 handover = spool
 greylisting = no
+[domain e.example]
+primary = lmtp:{PRIMARIES["boxes"]}:25
+greylisting = no
+bounce = always
 [check greylist]
 use = greylist
 [backup]
@@ -73,19 +81,23 @@ exclusive = no
 rule = outgoing
 path = /archive
 """
-DOMAINS = ("a.example", "b.example", "c.example", "d.example", "backed.example")
+DOMAINS = ("a.example", "b.example", "c.example", "d.example", "e.example", "backed.example")
+# Whose mail earns no notice: nobody's sender is known there (``bounce = verified``).
+SILENT = ("@c.example", "@d.example", "@backed.example")
 # Where mail of a domain may arrive, and nowhere else.
 PLACES = {
     "a.example": {"one"},
     "b.example": {"one", "two"},
     "c.example": {"three"},
     "d.example": {"two"},
+    "e.example": {"boxes"},
     "sender.example": {"senders"},
     "backed.example": {"backed"},
-    "far.example": {"far", "relay"},
-    "else.example": {"else", "relay"},
-    "null.example": set(),
-    "nowhere.example": set(),
+    "far.example": {"far", "relay", "other"},
+    "else.example": {"else", "relay", "other"},
+    # A gateway may know them.
+    "null.example": {"relay", "other"},
+    "nowhere.example": {"relay", "other"},
 }
 AWAY = ("@far.example", "@else.example", "@null.example", "@nowhere.example")
 ZONE = {
@@ -98,6 +110,22 @@ ZONE = {
     "mx.backed.example": {"A": [PRIMARIES["backed"]]},
     "mx.gateway.example": {"A": [OURS]},
 }
+
+
+# From the first attempt to the last one of the list of those we are backup of.
+BACKUP_SECONDS = 1470 * 60.0
+# What is told to whom asked for what (RFC 3461 4.1).
+WANTED = {
+    "": {"failed", "delayed"},
+    " NOTIFY=NEVER": set(),
+    " NOTIFY=SUCCESS,FAILURE": {"failed", "relayed", "delivered"},
+    " NOTIFY=DELAY": {"delayed"},
+}
+
+
+def field_of(text, name):
+    """A header field's value, or nothing."""
+    return next((line.partition(": ")[2] for line in text.split("\r\n") if line.startswith(f"{name}: ")), "")
 
 
 class SimulatedChance:
@@ -178,19 +206,45 @@ class SimulatedSpool(FakeSpool):
 class Books:
     """ports.Journal. Only what must never happen, and what ends a recipient's story, is kept."""
 
-    def __init__(self):
+    def __init__(self, told):
         self.faults: list[Any] = []
         self.dropped: set[tuple[str, str]] = set()
         self.events: Counter[str] = Counter()
+        self.deleted: set[tuple[str, str]] = set()
+        # Entries an operator stopped: what must not arrive.
+        self.held: dict[str, tuple[str, list[str]]] = {}
+        # Messages that were given a schedule anew.
+        self.anew: set[str] = set()
+        # Notices by their ids, and messages whose notice an operator did away with.
+        self.notices: dict[str, str] = {}
+        self.untold: set[str] = set()
+        self._told = told
 
     def record(self, event, id, fields, *, level="info"):
         self.events[event] += 1
+        self._told(event, id, fields)
         if event == "fault":
             self.faults.append(dict(fields))
         if event == "failed" and fields["fate"] == "dropped":
             self.dropped.update((id, recipient) for recipient in fields["recipients"])
         if event == "expired":
             self.dropped.update((id, recipient) for recipient in fields["recipients"])
+        if event == "bounced":
+            self.notices[fields["notice"]] = id
+        if "asked_by" in fields and "entry" in fields:
+            self._commanded(event, id, fields)
+
+    def _commanded(self, event, id, fields):
+        if event == "deleted":
+            self.deleted.update((id, recipient) for recipient in fields["recipients"])
+        if event == "held" and "not_written_yet" not in fields:
+            self.held[fields["entry"]] = id, fields["recipients"]
+        if event in ("released", "deleted"):
+            self.held.pop(fields["entry"], None)
+        if event in ("deleted", "failed", "held") and id in self.notices:
+            self.untold.add(self.notices[id])
+        if event in ("released", "retries_reset", "failed"):
+            self.anew.add(id)
 
 
 @dataclass
@@ -210,14 +264,23 @@ class World:
         self.network = Network(self.time, self.chance)
         self.network.passed = self._passed
         self.settings = settings
-        self.books = Books()
+        self.books = Books(self._heard)
         self.spool = SimulatedSpool(self.chance)
         self.primaries = {name: Primary(self, name) for name in PRIMARIES}
+        self.primaries["boxes"].lmtp = True
+        self.primaries["two"].dsn = True
         self.network.hosts = {(ip, 25): self.primaries[name] for name, ip in PRIMARIES.items()}
         self.letters: dict[str, bytes] = {}
         self.senders: dict[str, str] = {}
+        self.parameters: dict[str, str] = {}
         self.resolver = SimulatedResolver(self.chance)
         self.archive = FakeArchive()
+        self.other_relay = PRIMARIES["other"]
+        self.operator = Operator(self, settings, DOMAINS)
+        self.pauses: tuple[Pause, ...] = ()
+        # When each was promised, by its id; and how often the wall clock was put off.
+        self.promised_at: dict[str, float] = {}
+        self.jumps = 0
         self.promised: dict[tuple[str, str], str] = {}
         self.outgoing: set[str] = set()
         self.asked: dict[tuple[str, str], str] = {}
@@ -250,14 +313,28 @@ class World:
             None,  # type: ignore[arg-type]
         )
         transmitter = SmtpTransmitter(life, life, "mx.gateway.example", "")
-        pauses = Pauses(life, self.books, lambda kept: succeed(None))
+        pauses = Pauses(life, self.books, self._keep, self.pauses)
         outside = Outside(
             life, chance, self.books, self.spool, FakeBodies(), transmitter, tools, pauses, archive=self.archive
         )
         self.inside = self._made(outside)
         self.spool.written_late = self.inside.deliveries.deposited
         self.factory = SmtpServerFactory(self.inside.reception, life, chance, self.settings)
+        self.operations = Operations(
+            self.spool,
+            self.inside.deliveries,
+            self.books,
+            life,
+            self.settings,
+            nouns={"spool": PauseOperations(pauses, life, lambda: self.settings)},
+            paused=self.inside.is_paused,
+            chance=chance,
+            notices=self.inside.deliveries.notices,
+        )
         self.inside.start()
+
+    async def _keep(self, pauses):
+        self.pauses = tuple(pauses)
 
     def crash(self):
         """The power goes. What was confirmed to us and is not on the disk yet will be sent again: the window is the
@@ -309,12 +386,14 @@ class World:
         octets = "".join(f"{line}\r\n" for line in lines).encode()
         self.letters[visit.key] = octets
         self.senders[visit.key] = visit.stranger.sender
+        self.parameters[visit.key] = visit.stranger.parameters
         return octets.replace(b"\r\n.", b"\r\n..")
 
     def told(self, visit, code, line):
         if code == 250:
             if any(recipient.endswith(AWAY) for recipient in visit.accepted):
                 self.outgoing.add(visit.key)
+            self.promised_at[line.split()[-1]] = self.time.at
             for recipient in visit.accepted:
                 self.promised[visit.key, recipient] = line.split()[-1]
                 self.asked[line.split()[-1], recipient] = visit.stranger.parameters
@@ -322,6 +401,9 @@ class World:
     def arrived(self, host, sender, recipient, octets):
         if host.name not in PLACES[recipient.rpartition("@")[2]]:
             self.wrong.append(f"mail for {recipient} came to {host.name}")
+        why_not = self.operator.forbids(recipient.rpartition("@")[2])
+        if why_not:
+            self.wrong.append(f"mail for {recipient} came, of which nothing may: {why_not}")
         if b"multipart/report" in octets:
             if sender:
                 self.wrong.append("a notice with a sender")
@@ -331,6 +413,9 @@ class World:
         if not octets.endswith(self.letters.get(key, b"?")):
             self.wrong.append(f"{key} for {recipient} was altered")
         arrival = Arrival(key, recipient)
+        id = self.promised.get((key, recipient))
+        if id and any(id == held and recipient in kept for held, kept in self.books.held.values()):
+            self.wrong.append(f"{key} came to {recipient} although it is held")
         self.arrivals[key, recipient].append(arrival)
         return arrival
 
@@ -339,10 +424,20 @@ class World:
             arrival.confirmed_at = self.time.at
         end.awaited = ()
 
+    def _heard(self, event, id, fields):
+        """The journal."""
+        self.operator.heard(event, fields)
+        if event == "held" and fields["cause"] == EXHAUSTED and id in self.promised_at and id not in self.books.anew:
+            age = self.time.at - self.promised_at[id]
+            if age < BACKUP_SECONDS - 1.0 and not self.jumps:
+                self.wrong.append(f"{id} was given up after {age:.0f} s, long before its list ended")
+
     # --- what happens -------------------------------------------------------------------------------------------------
 
     def live(self, days=1.0, messages=25):
         chance, end = self.chance, days * DAY
+        # Spread over the day, or in a rush of some hours.
+        first, last = chance.choice(((0.0, end), (0.0, end), (end / 4, end / 4 + 3 * HOUR)))
         for serial in range(messages):
             sender = chance.choice(
                 (f"s{serial}@sender.example", f"s{serial}@sender.example", f"s{serial}@else.example", "")
@@ -359,7 +454,7 @@ class World:
             parameters = chance.choice(("", "", "", " NOTIFY=NEVER", " NOTIFY=SUCCESS,FAILURE", " NOTIFY=DELAY"))
             ip = STRANGER if inward else OUR_PRIMARY
             stranger = Stranger(self, serial, sender, sorted(recipients), parameters, ip)
-            self.time.later(chance.uniform(0, end), stranger.go)
+            self.time.later(chance.uniform(first, last), stranger.go)
         for primary in self.primaries.values():
             self._moods(primary, end)
         for _ in range(chance.randrange(4)):
@@ -376,8 +471,12 @@ class World:
             self.time.later(at + chance.choice((60, HOUR)), self._names, 0.0)
         for _ in range(chance.randrange(2)):
             self.time.later(chance.uniform(0, end), self._jump, chance.choice((-HOUR, HOUR, -DAY, DAY)))
+        self.operator.live(end)
         self.time.run(end)
         self._heal()
+        # No list waits longer than a day once a host is there, and no throttle than an hour.
+        self.time.run(end + DAY + 3 * HOUR)
+        self.wrong += [f"still active a day later: {e}" for e in self.spool.entries() if e.state is State.ACTIVE]
         self.time.run(end + 8 * DAY)
 
     def _moods(self, primary, end):
@@ -389,6 +488,7 @@ class World:
     def _mood(self, primary):
         primary.reachable = self.chance.choice(("up", "up", "up", "down", "silent"))
         primary.trouble = self.chance.choice((0.0, 0.0, 0.02, 0.2))
+        primary.mixed = self.chance.choice((0.0, 0.3, 0.6)) if primary.lmtp else 0.0
         primary.greylists = self.chance.random() < 0.2
         primary.refuses_us = self.chance.random() < 0.1
 
@@ -401,13 +501,16 @@ class World:
         self.resolver.trouble = trouble
 
     def _jump(self, seconds):
+        self.jumps += 1
         self.time.jumped += seconds
 
     def _heal(self):
+        self.operator.heal()
         self.spool.failure = None
         self.resolver.trouble = 0.0
         for primary in self.primaries.values():
             primary.reachable, primary.trouble, primary.greylists, primary.refuses_us = "up", 0.0, False, False
+            primary.mixed = 0.0
 
     # --- what must be true --------------------------------------------------------------------------------------------
 
@@ -425,7 +528,8 @@ class World:
             sender = self.senders[key]
             if self.arrivals.get((key, recipient)) or (id, recipient) in kept or self._dropped(id, recipient, sender):
                 continue
-            if not self._told(recipient, sender):
+            gone = (id, recipient) in self.books.deleted or id in self.books.untold
+            if not gone and not self._told(recipient, sender):
                 wrong.append(f"lost: {key} for {recipient} from <{sender}>, promised as {id}")
         for (key, recipient), arrivals in self.arrivals.items():
             unconfirmed = sum(arrival.confirmed_at is None for arrival in arrivals)
@@ -434,13 +538,36 @@ class World:
                 wrong.append(f"{key} came {len(arrivals)} times to {recipient}, {explained} explained")
         copies = self.archive.kept.values()
         archived = {octets.partition(b"X-Key: ")[2].partition(b"\r\n")[0].decode() for octets in copies}
-        wrong += [f"{key} is in no archive" for key in self.outgoing - archived]
-        wrong += [
-            f"a notice to {recipient}"
-            for recipient in self.notices
-            if not recipient.endswith(("@sender.example", "@else.example"))
-        ]
-        return wrong
+        gone = {key for (key, to), id in self.promised.items() if any(id == i for i, _ in self.books.deleted)}
+        stopped = {entry.message_id for entry in self.spool.entries() if entry.via == "archive"}
+        gone |= {key for (key, to), id in self.promised.items() if id in stopped}
+        wrong += [f"{key} is in no archive" for key in self.outgoing - archived - gone]
+        return wrong + list(self._wrong_notices())
+
+    def _wrong_notices(self):
+        """Those that nobody may get, did not want, or got already."""
+        seen: dict[tuple[str, str, str], str] = {}
+        for to, notices in self.notices.items():
+            if not to.endswith(("@sender.example", "@else.example")):
+                yield f"a notice to {to}"
+            for octets in notices:
+                text = octets.decode()
+                key = field_of(text, "X-Key")
+                for group in text.split("\r\n\r\n"):
+                    recipient = field_of(group, "Final-Recipient").removeprefix("rfc822; ")
+                    if not recipient:
+                        continue
+                    id, action = self.promised.get((key, recipient), ""), field_of(group, "Action")
+                    wanted = self.parameters.get(key, "")
+                    if action not in WANTED[wanted]:
+                        yield f"{to} was told that {recipient} {action}, who said{wanted}"
+                    if recipient.endswith(SILENT):
+                        yield f"{to} was told of {recipient}, and nobody knows whether it was he who sent it"
+                    if self.senders.get(key) != to:
+                        yield f"{to} was told of {key}, which {self.senders.get(key)} sent"
+                    notice = field_of(text, "Message-ID")
+                    if seen.setdefault((key, recipient, action), notice) != notice and id not in self.books.anew:
+                        yield f"{to} was told twice that {recipient} {action}: {key}"
 
     def _dropped(self, id, recipient, sender):
         """Nobody is told of what has the null sender, or of a failure that nobody wants to hear of."""
