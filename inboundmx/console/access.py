@@ -73,13 +73,13 @@ class FailedLogins:
 
     def wait(self, address: str) -> float:
         """Seconds until this address is listened to again, 0 when it is."""
-        began_at, failures = self._failed.get(_neighbourhood(address), (0.0, 0))
+        began_at, failures = self._failed.get(neighbourhood(address), (0.0, 0))
         left = began_at + WINDOW_SECONDS - self._clock.monotonic()
         return left if failures >= FAILURES and left > 0 else 0.0
 
     def failed(self, address: str) -> None:
         now = self._clock.monotonic()
-        key = _neighbourhood(address)
+        key = neighbourhood(address)
         began_at, failures = self._failed.pop(key, (now, 0))
         if now - began_at >= WINDOW_SECONDS:
             began_at, failures = now, 0
@@ -88,5 +88,7 @@ class FailedLogins:
         self._failed[key] = (began_at, failures + 1)
 
 
-def _neighbourhood(address: str) -> str:
+def neighbourhood(address: str) -> str:
+    """Of an IPv6 address the /64 it is in, which is one customer's; any other text as it is."""
+    """Of IPv6 the /64 it is in, which is one customer's; every other text as it is."""
     return str(ip_network(f"{address}/64", strict=False)) if ":" in address else address

@@ -16,7 +16,7 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 
-from inboundmx.console.access import plain
+from inboundmx.console.access import neighbourhood, plain
 from inboundmx.console.answers import ALWAYS, Question
 from inboundmx.console.routes import Facts
 from inboundmx.console.site import Site
@@ -24,6 +24,8 @@ from inboundmx.model.settings import Settings
 from inboundmx.ports import Clock, Journal, Timer
 
 CONNECTIONS = 100
+# And so many of one address, of IPv6 of the /64 it is in: nobody alone keeps everybody else out.
+CONNECTIONS_OF_ONE = 20
 # From the first octet to the last, question and answer.
 SECONDS = 30.0
 HEAD_LIMIT = 8192
@@ -82,6 +84,7 @@ class ConsoleChannel(HTTPChannel):
     maxHeaders = FIELDS
     # Twisted's own limit begins anew with every octet; ours does not.
     timeOut = None
+    peer = ""
     _timer: Timer | None = None
 
     def connectionMade(self) -> None:
@@ -111,9 +114,12 @@ class ConsoleFactory(ServerFactory):
         self.emptied: Deferred[None] | None = None
 
     def buildProtocol(self, addr: Any) -> Any:
-        if len(self.channels) >= CONNECTIONS:
+        peer = neighbourhood(plain(getattr(addr, "host", "")))
+        of_one = sum(channel.peer == peer for channel in self.channels)
+        if len(self.channels) >= CONNECTIONS or of_one >= CONNECTIONS_OF_ONE:
             return None
         channel = ConsoleChannel()  # type: ignore[no-untyped-call]
+        channel.peer = peer
         channel.factory = self
         return channel
 

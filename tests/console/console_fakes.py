@@ -104,10 +104,10 @@ class Console:
         self.events.append((event, fields))
 
     def connect(self, client: str = "127.0.0.1", local: str = "127.0.0.1") -> Line | None:
-        protocol = self.service.factory.buildProtocol(None)
+        made = IPv6Address if ":" in client else IPv4Address
+        protocol = self.service.factory.buildProtocol(made("TCP", client, 40000))
         if protocol is None:
             return None
-        made = IPv6Address if ":" in client else IPv4Address
         wire: Any = Wire(made("TCP", local, 9998), made("TCP", client, 40000))
         line = Line(self, protocol, wire)
         protocol.makeConnection(wire)

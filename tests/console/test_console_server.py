@@ -7,7 +7,7 @@ from console_fakes import Console
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inboundmx.console.server import CONNECTIONS, CONTENT_LIMIT, FIELDS, HEAD_LIMIT, SECONDS
+from inboundmx.console.server import CONNECTIONS, CONNECTIONS_OF_ONE, CONTENT_LIMIT, FIELDS, HEAD_LIMIT, SECONDS
 
 WHOLE = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -58,12 +58,27 @@ def test_who_does_not_read_the_answer_is_cut_off_too() -> None:
 
 def test_so_many_at_once() -> None:
     console = Console()
-    lines = [console.connect() for _ in range(CONNECTIONS)]
+    lines = [console.connect(f"192.0.2.{number}") for number in range(CONNECTIONS)]
     assert None not in lines
     assert console.connect() is None
     assert lines[0] is not None
     lines[0].hangs_up()
     assert console.connect() is not None
+
+
+@pytest.mark.parametrize(
+    ("one", "another"), [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8:0:1::1"), ("127.0.0.1", "::1")]
+)
+def test_nobody_alone_keeps_the_others_out(one: str, another: str) -> None:
+    console = Console()
+    lines = [console.connect(one) for _ in range(CONNECTIONS_OF_ONE)]
+    assert None not in lines
+    assert console.connect(one) is None
+    assert console.connect(one.replace("::1", "::2")) is None
+    assert console.connect(another) is not None
+    assert lines[0] is not None
+    lines[0].hangs_up()
+    assert console.connect(one) is not None
 
 
 @pytest.mark.parametrize(
