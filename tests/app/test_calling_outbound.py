@@ -135,6 +135,6 @@ def test_the_command_tries_them(tmp_path: Path) -> None:
         {"outbound": "a", "server": f"127.0.0.1:{port}", "source_address": "127.0.0.1", "answers": True,
          "detail": "not encrypted"},
         {"outbound": "b", "server": f"127.0.0.1:{nobody}", "source_address": "", "answers": False,
-         "detail": "no connection"},
+         "detail": "no connection: Connection refused"},
     ]  # fmt: skip
     assert heard == ["EHLO mx1.example.net", "QUIT"]
