@@ -225,9 +225,9 @@ class Network:
     def dial(self, life, ip, port, connector, timeout):
         host = self.hosts.get((ip, port))
         if host is None or host.reachable == "down":
-            self.time.later(self.delay(), connector.failed, ConnectionRefusedError())
+            life.call_later(self.delay(), connector.failed, ConnectionRefusedError())
         elif host.reachable == "silent":
-            self.time.later(timeout, connector.failed, TimeoutError())
+            life.call_later(timeout, connector.failed, TimeoutError())
         else:
             self.time.later(self.delay(), self._answered, life, ip, port, host, connector)
 
