@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from inboundmx.app.operations import NotUnderstood, Row
+from inboundmx.app.answers import NotUnderstood, Row
 from inboundmx.checks.greylist import SPACE
 from inboundmx.model.settings import Settings
 from inboundmx.policy.greylisting import SEPARATOR, searched

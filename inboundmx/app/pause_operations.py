@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from inboundmx.app.addresses import domain_name
-from inboundmx.app.operations import NotUnderstood, Row, a_label
+from inboundmx.app.answers import NotUnderstood, Row
+from inboundmx.app.selecting import a_label
 from inboundmx.app.words import Wrong
 from inboundmx.delivery.pausing import Pause, Pauses
 from inboundmx.model.settings import Settings

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 
-from inboundmx.app.operations import BATCH, BODY_HEAD, TURN, NotUnderstood, Operations, selection
+from inboundmx.app.answers import NotUnderstood
+from inboundmx.app.changing import BATCH
+from inboundmx.app.finding import TURN
+from inboundmx.app.operations import Operations
+from inboundmx.app.selecting import selection
+from inboundmx.app.showing import BODY_HEAD
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Change, Content, Host, SpoolEntry, SpoolRecipient, State, Status
 from inboundmx.model.message import Body
@@ -140,11 +145,11 @@ SETTINGS = Settings(
 class Desk:
     """Operations over fakes; ``ask`` gives what JSON would carry."""
 
-    def __init__(self, *entries: SpoolEntry, live: bool = True) -> None:
+    def __init__(self, *entries: SpoolEntry, live: bool = True, clock: FakeClock | None = None) -> None:
         self.spool = FakeSpool(*entries)
         self.deliveries = FakeDeliveries() if live else None
         self.journal = FakeJournal()
-        self.operations = Operations(self.spool, self.deliveries, self.journal, FakeClock(), SETTINGS)  # type: ignore[arg-type]
+        self.operations = Operations(self.spool, self.deliveries, self.journal, clock or FakeClock(), SETTINGS)  # type: ignore[arg-type]
 
     def ask(self, operation: str, **arguments: Any) -> list[dict[str, Any]]:
         coroutine = self.operations.perform(operation, arguments, "ann (uid 7)")
@@ -550,9 +555,8 @@ def test_many_entries_are_changed_in_several_commits() -> None:
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_however_many_are_changed_few_of_them_are_in_one_turn(verb: str, dry_run: bool) -> None:
     count = 2 * TURN + 1
-    desk = Desk(*(entry(f"e{number:05}", received_at=NOW - number % 7) for number in range(count)))
     turns = FakeTurns()
-    desk.operations._clock = turns  # type: ignore[assignment]
+    desk = Desk(*(entry(f"e{number:05}", received_at=NOW - number % 7) for number in range(count)), clock=turns)
     arguments = {"older": 0, "dry_run": dry_run} | ({"priority": 7} if verb == "priority" else {})
     answer = Deferred.fromCoroutine(desk.operations.perform(f"spool.{verb}", arguments, "ann (uid 7)"))
     recorded = []

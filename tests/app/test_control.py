@@ -20,8 +20,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from inboundmx.app import control
+from inboundmx.app.answers import NotUnderstood
 from inboundmx.app.control import AlreadyRunning, ControlConnection, ControlFactory, make_way
-from inboundmx.app.operations import NotUnderstood
 from inboundmx.cli.asking import REQUEST_LIMIT, CannotAsk, NotRunning, ask_gateway, read, socket_address
 from inboundmx.ports import StorageFull
 

@@ -8,8 +8,9 @@ import pytest
 from fakes.disk import NOW, Lines, TestClock
 from fakes.state import FakeStateStore
 
+from inboundmx.app.answers import NotUnderstood
 from inboundmx.app.greylist_operations import GreylistOperations
-from inboundmx.app.operations import NotUnderstood, Operations
+from inboundmx.app.operations import Operations
 from inboundmx.model.settings import Settings
 from inboundmx.ports import Fact, Unavailable
 

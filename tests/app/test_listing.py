@@ -11,7 +11,7 @@ from fakes.disk import NOW, Lines, TestClock, a_deposit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inboundmx.app import operations
+from inboundmx.app import finding
 from inboundmx.app.listing import Listing, route_of
 from inboundmx.app.operations import Operations
 from inboundmx.model.address import Address
@@ -90,14 +90,14 @@ def test_columns_say_what_a_table_shows() -> None:
 
 
 def test_columns_come_many_at_a_time_and_no_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operations, "SORTED", 700)
+    monkeypatch.setattr(finding, "SORTED", 700)
     desk = Operations(Many(2500), None, Lines(), TestClock(), SETTINGS)  # type: ignore[arg-type]
     asked = desk.perform("spool.list", {"columns": True, "limit": 1500}, "ann")
     with pytest.raises(StopIteration) as done:
         asked.send(None)
     made = list(done.value.value)
     parts = [json.loads(part)["id"] for part in made if part is not None]
-    assert [len(part) for part in parts] == [operations.TURN, 500]
+    assert [len(part) for part in parts] == [finding.TURN, 500]
     # Sorted in parts, too: a turn before each but the first.
     assert made[:4] == [None, None, None, made[3]]
     assert [id for part in parts for id in part] == [f"entry{number:07}" for number in range(2499, 999, -1)]
@@ -156,4 +156,4 @@ def test_however_many_there_are_others_have_their_turn(arguments: dict[str, Any]
         asked.send(None)
     made = [row is not None for row in done.value.value]
     turns = [len(turn) for turn in "".join("r" if row else "." for row in made).split(".")]
-    assert turns == ([0, 0, 0, 0] if arguments else [operations.TURN, operations.TURN, 500, 0])
+    assert turns == ([0, 0, 0, 0] if arguments else [finding.TURN, finding.TURN, 500, 0])

@@ -10,7 +10,7 @@ from fakes.clock import FakeClock
 from fakes.services import Outcome
 from twisted.internet.defer import succeed
 
-from inboundmx.app.operations import NotUnderstood
+from inboundmx.app.answers import NotUnderstood
 from inboundmx.app.pause_operations import PauseOperations
 from inboundmx.delivery.pausing import Pauses
 from inboundmx.model.custody import Host
