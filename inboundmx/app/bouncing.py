@@ -49,10 +49,10 @@ class Bouncing:
         self._chance = chance
         self._notices = notices
 
-    async def bounce(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Sequence[Row]:
+    async def bounce(self, query: Selection, asked_by: str, dry_run: bool) -> Sequence[Row]:
         """Gives up now: the sender is told where he may be, else the mail is held as undeliverable; mail with the null
         sender goes, for there is nobody to tell. ``outcome`` says which: bounced, held or dropped."""
-        meant = [entry.id for entry in await self._finder.meant(query, quarantine)]
+        meant = [entry.id for entry in await self._finder.meant(query)]
         told: list[Row] = []
         for start in range(0, len(meant), NOTICES):
             aside: list[str] = []

@@ -29,8 +29,8 @@ ON_ITS_WAY = "is on its way to a primary just now; ask again in a moment"
 
 _text = JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
-# Which entries, whether only of the quarantine, who asks, and whether it is a dry run.
-Changer = Callable[[Selection, bool, str, bool], Awaitable[Iterable[Row | str]]]
+# Which entries, who asks, and whether it is a dry run.
+Changer = Callable[[Selection, str, bool], Awaitable[Iterable[Row | str]]]
 
 
 class DeliveryService(Protocol):
@@ -68,7 +68,7 @@ class Changing:
         self._finder = finder
         self._paused = paused
 
-    async def force(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Sequence[str]:
+    async def force(self, query: Selection, asked_by: str, dry_run: bool) -> Sequence[str]:
         """Makes the next attempt now. Only of what is delivered at all: ACTIVE."""
 
         def due(entry: SpoolEntry, now: float) -> SpoolEntry | str:
@@ -79,15 +79,15 @@ class Changing:
             # While deliveries run an active entry is theirs: what they are just writing of it must not be undone.
             return entry if self._deliveries is not None else replace(entry, next_attempt_at=now)
 
-        return await self._change(query, quarantine, asked_by, dry_run, "forced", due)
+        return await self._change(query, asked_by, dry_run, "forced", due)
 
-    async def release(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Sequence[str]:
+    async def release(self, query: Selection, asked_by: str, dry_run: bool) -> Sequence[str]:
         """Sends on what a level's action or a lost delivery had stopped, by a schedule begun anew."""
 
         def freed(entry: SpoolEntry, now: float) -> SpoolEntry | str:
             if entry.state is State.ACTIVE:
                 return "is not held"
-            if entry.state is State.QUARANTINED and not quarantine:
+            if entry.state is State.QUARANTINED and not query.quarantined:
                 return "is quarantined; use quarantine release"
             return replace(
                 entry,
@@ -102,13 +102,13 @@ class Changing:
                 ),
             )
 
-        return await self._change(query, quarantine, asked_by, dry_run, "released", freed)
+        return await self._change(query, asked_by, dry_run, "released", freed)
 
-    async def delete(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Sequence[str]:
+    async def delete(self, query: Selection, asked_by: str, dry_run: bool) -> Sequence[str]:
         """Gone for good; nobody is notified."""
-        return await self._change(query, quarantine, asked_by, dry_run, "deleted", lambda entry, now: None)
+        return await self._change(query, asked_by, dry_run, "deleted", lambda entry, now: None)
 
-    async def reset_retries(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Sequence[str]:
+    async def reset_retries(self, query: Selection, asked_by: str, dry_run: bool) -> Sequence[str]:
         """Begins the schedule anew: all counts are zero, and the first attempt is now."""
 
         def fresh(entry: SpoolEntry, now: float) -> SpoolEntry | str:
@@ -124,9 +124,9 @@ class Changing:
                 recipients=tuple(replace(recipient, attempts=0) for recipient in entry.recipients),
             )
 
-        return await self._change(query, quarantine, asked_by, dry_run, "retries_reset", fresh, aside=True)
+        return await self._change(query, asked_by, dry_run, "retries_reset", fresh, aside=True)
 
-    async def hold(self, query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Sequence[str]:
+    async def hold(self, query: Selection, asked_by: str, dry_run: bool) -> Sequence[str]:
         """Keeps mail from being delivered until it is released, however long that takes."""
 
         def kept(entry: SpoolEntry, now: float) -> SpoolEntry | str:
@@ -134,15 +134,14 @@ class Changing:
                 return f"is {entry.state.value} already"
             return replace(entry, state=State.HELD, cause=OPERATOR, next_attempt_at=None, expires_at=None)
 
-        return await self._change(query, quarantine, asked_by, dry_run, "held", kept, aside=True)
+        return await self._change(query, asked_by, dry_run, "held", kept, aside=True)
 
     def prioritising(self, priority: Any) -> Changer:
         """Says which mail goes first: 10 before 1."""
 
-        async def prioritise(query: Selection, quarantine: bool, asked_by: str, dry_run: bool) -> Sequence[str]:
+        async def prioritise(query: Selection, asked_by: str, dry_run: bool) -> Sequence[str]:
             return await self._change(
                 query,
-                quarantine,
                 asked_by,
                 dry_run,
                 "prioritised",
@@ -156,7 +155,6 @@ class Changing:
     async def _change(
         self,
         query: Selection,
-        quarantine: bool,
         asked_by: str,
         dry_run: bool,
         event: str,
@@ -168,7 +166,7 @@ class Changing:
         """``become`` says what an entry turns into: another, nothing, or a reason why it stays as it is. ``aside``:
         entries that may be on their way to a primary are changed only when they are not, so that what comes of the
         attempt and what the operator wants do not undo each other. ``facts`` go on record with each."""
-        meant = [entry.id for entry in await self._finder.meant(query, quarantine)]
+        meant = [entry.id for entry in await self._finder.meant(query)]
         told: list[str] = []
         since = self._clock.monotonic()
         for start in range(0, len(meant), BATCH):

@@ -35,7 +35,7 @@ class Exporting:
         with its ``id`` and a ``part`` of it in base64; ``damaged`` in place of both when it cannot be read. A dry run
         has the first row of each alone."""
         told: list[Iterable[Row]] = []
-        meant = await self._finder.meant(query, False)
+        meant = await self._finder.meant(query)
         if len(meant) > EXPORTED and not dry_run:
             raise NotUnderstood(f"at most {EXPORTED} messages are exported at once; nothing was done")
         for entry in meant:

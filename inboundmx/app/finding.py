@@ -13,7 +13,7 @@ from operator import attrgetter
 from twisted.internet.defer import Deferred
 
 from inboundmx.app.selecting import Selection
-from inboundmx.model.custody import SpoolEntry, State
+from inboundmx.model.custody import SpoolEntry
 from inboundmx.policy.stamping import checks_against
 from inboundmx.ports import Clock, Damaged, Spool
 
@@ -33,7 +33,7 @@ class Finder:
         self._clock = clock
         self._alone = alone
 
-    async def meant(self, query: Selection, quarantine: bool) -> Sequence[SpoolEntry]:
+    async def meant(self, query: Selection) -> Sequence[SpoolEntry]:
         """The oldest first; found and sorted a part in a turn."""
         now = self._clock.now()
         entries = self._spool.entries()
@@ -41,17 +41,17 @@ class Finder:
         for start in range(0, len(entries), TURN):
             if start:
                 await self.turn()
-            found += [e for e in entries[start : start + TURN] if is_meant(e, query, quarantine, now)]
+            found += [e for e in entries[start : start + TURN] if query.means(e, now)]
         meant: list[SpoolEntry] = []
         for _ in oldest_first(found, meant):
             await self.turn()
         return meant
 
-    async def caused(self, query: Selection, quarantine: bool) -> Selection:
+    async def caused(self, query: Selection) -> Selection:
         """The query with ``only`` those of which ``cause`` is true. What a level kept has no one check for its cause,
         so the stamps on the mail are asked which spoke against it."""
         only = set()
-        for entry in await self.meant(query, quarantine):
+        for entry in await self.meant(query):
             kept_by = entry.cause.lower()
             if query.cause in (kept_by, kept_by.rpartition(" ")[2]):
                 only.add(entry.id)
@@ -74,10 +74,6 @@ class Finder:
         took = 0.0 if since is None else self._clock.monotonic() - since
         self._clock.call_later(min(max(took, 0.0), TURN_SECONDS), turn.callback, None)
         await turn
-
-
-def is_meant(entry: SpoolEntry, query: Selection, quarantine: bool, now: float) -> bool:
-    return (not quarantine or entry.state is State.QUARANTINED) and query.means(entry, now)
 
 
 def oldest_first(entries: Sequence[SpoolEntry], ordered: list[SpoolEntry]) -> Iterator[None]:

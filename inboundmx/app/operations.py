@@ -95,15 +95,15 @@ class Operations:
         priority = told.pop("priority", None) if operation == "spool.priority" else None
         limit = told.pop("limit", None) if verb == "list" else None
         columns = bool(told.pop("columns", False)) if verb == "list" else False
-        query = selection(told)
+        query = selection(told, quarantine)
         if query.cause:
-            query = await self._finder.caused(query, quarantine)
+            query = await self._finder.caused(query)
         if verb == "list":
             if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
                 raise NotUnderstood("limit must be a whole number, 1 or more")
-            return self._showing.list(query, quarantine, limit, columns)
+            return self._showing.list(query, limit, columns)
         if verb == "show":
-            return await self._showing.show(query, quarantine, asked_by)
+            return await self._showing.show(query, asked_by)
         if verb == "export" and not quarantine:
             if query.empty:
                 raise NotUnderstood("spool export needs ids or a query; nothing was done")
@@ -125,7 +125,7 @@ class Operations:
             raise NotUnderstood(f"{noun} {verb} needs ids or a query; nothing was done")
         if verb == "priority" and not _is_priority(priority):
             raise NotUnderstood(f"priority is a whole number from {LOWEST} to {HIGHEST}; nothing was done")
-        return await changes[verb](query, quarantine, asked_by, dry_run)
+        return await changes[verb](query, asked_by, dry_run)
 
     def _in_force(self) -> Settings:
         return self.settings

@@ -21,7 +21,7 @@ class Selection:
     """Which entries are meant: any of ``ids`` (an entry's own or the one the stranger was told), and all else that is
     given. Empty means everything; ``older`` counts seconds since reception, ``since`` is an instant before it.
     ``cause`` is a check that spoke against the mail, or what else kept it; ``only`` are the ids of those of which that
-    is known to be true."""
+    is known to be true. ``quarantined``: only what is in the quarantine."""
 
     ids: frozenset[str] = frozenset()
     domain: str = ""
@@ -32,12 +32,16 @@ class Selection:
     since: float | None = None
     cause: str = ""
     only: frozenset[str] | None = None
+    quarantined: bool = False
 
     @property
     def empty(self) -> bool:
-        return self == Selection()
+        """All of the spool, or all of the quarantine."""
+        return self == Selection(quarantined=self.quarantined)
 
     def means(self, entry: SpoolEntry, now: float) -> bool:
+        if self.quarantined and entry.state is not State.QUARANTINED:
+            return False
         if self.ids and entry.id not in self.ids and entry.message_id not in self.ids:
             return False
         if self.state and entry.state.value != self.state:
@@ -57,7 +61,7 @@ class Selection:
         return not self.recipient or any(_fits(self.recipient, str(r.address)) for r in entry.recipients)
 
 
-def selection(arguments: Mapping[str, Any]) -> Selection:
+def selection(arguments: Mapping[str, Any], quarantined: bool = False) -> Selection:
     """Raises NotUnderstood on what no query can hold."""
     known = {"ids", "domain", "recipient", "sender", "state", "older", "since", "cause", "dry_run"}
     if unknown := sorted(set(arguments) - known):
@@ -87,6 +91,7 @@ def selection(arguments: Mapping[str, Any]) -> Selection:
         older,
         since,
         (texts["cause"] or "").lower(),
+        quarantined=quarantined,
     )
 
 

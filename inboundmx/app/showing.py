@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from json import loads
 
 from inboundmx.app.answers import NotUnderstood, Row
-from inboundmx.app.finding import TURN, Finder, is_meant, oldest_first
+from inboundmx.app.finding import TURN, Finder, oldest_first
 from inboundmx.app.listing import Listing
 from inboundmx.app.selecting import Selection
 from inboundmx.model.custody import SpoolEntry
@@ -35,20 +35,18 @@ class Showing:
         self._finder = finder
         self._settings = settings
 
-    def list(
-        self, query: Selection, quarantine: bool = False, limit: int | None = None, columns: bool = False
-    ) -> Iterator[str | None]:
+    def list(self, query: Selection, limit: int | None, columns: bool) -> Iterator[str | None]:
         """The oldest first, at most ``limit`` of them. ``columns``: many of them as one row of columns, for a table."""
         now = self._clock.now()
         listing = Listing(self._settings(), now)
-        everything = query.empty and not quarantine
+        everything = query == Selection()
         left = limit if limit is not None else sys.maxsize
         entries: list[SpoolEntry] = []
         yield from oldest_first(self._spool.entries(), entries)
         for start in range(0, len(entries), TURN):
             some: Sequence[SpoolEntry] = entries[start : start + TURN]
             if not everything:
-                some = [entry for entry in some if is_meant(entry, query, quarantine, now)]
+                some = [entry for entry in some if query.means(entry, now)]
             some = some[:left]
             left -= len(some)
             if columns and some:
@@ -63,12 +61,12 @@ class Showing:
         told: Row = loads(Listing(self._settings(), now).row(entry))
         return told
 
-    async def show(self, query: Selection, quarantine: bool, asked_by: str) -> Sequence[Row]:
+    async def show(self, query: Selection, asked_by: str) -> Sequence[Row]:
         """Metadata, header fields and the beginning of the body. Only by id: mail is read one at a time."""
         if not query.ids:
             raise NotUnderstood("show needs ids")
         told = []
-        for entry in await self._finder.meant(query, quarantine):
+        for entry in await self._finder.meant(query):
             # Someone read a person's mail: that is on record like any change.
             self._journal.record("shown", entry.message_id, {"entry": entry.id, "asked_by": asked_by})
             told.append(self._row(entry, self._clock.now()) | _metadata(entry) | await self._content(entry))

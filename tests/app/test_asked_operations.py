@@ -551,6 +551,21 @@ def test_many_entries_are_changed_in_several_commits() -> None:
     assert [len(change.remove) for change in desk.spool.commits] == [BATCH, BATCH, 501 - 2 * BATCH]
 
 
+@pytest.mark.parametrize("verb", ["release", "delete"])
+def test_what_leaves_the_quarantine_meanwhile_is_no_longer_of_it(verb: str) -> None:
+    turns = FakeTurns()
+    desk = Desk(*(entry(f"e{number:03}", **QUARANTINED) for number in range(BATCH + 2)), clock=turns)
+    answer = Deferred.fromCoroutine(desk.operations.perform(f"quarantine.{verb}", {"older": 0}, "ann (uid 7)"))
+    released = desk.spool.kept["e200"] = entry("e200")
+    while turns.waiting:
+        ((call, words),) = turns.waiting
+        turns.waiting = []
+        call(*words)
+    rows: list[Any] = []
+    answer.addCallback(rows.extend)
+    assert len(rows) == BATCH + 1 and desk.spool.kept["e200"] is released
+
+
 @pytest.mark.parametrize("verb", ["force", "hold", "delete", "priority"])
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_however_many_are_changed_few_of_them_are_in_one_turn(verb: str, dry_run: bool) -> None:
