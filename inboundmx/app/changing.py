@@ -7,7 +7,8 @@ recorded with who asked for it. Does not know how mail is given up; ``app.bounci
 from __future__ import annotations
 
 import gc
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import replace
 from json import JSONEncoder
 from typing import Any, Protocol
@@ -21,8 +22,8 @@ from inboundmx.ports import Clock, Journal, Spool, Unavailable
 
 # Entries changed by one commit, and in one turn of the reactor, whatever number of them a query means.
 BATCH = 200
-# Changed so many times, entries are kept from the collector of garbage. A multiple of the above.
-FROZEN = 10 * BATCH
+# A change of so many entries is kept from the collector of garbage.
+MANY = 10 * BATCH
 # Why an entry is held that an operator stopped.
 OPERATOR = "operator"
 ON_ITS_WAY = "is on its way to a primary just now; ask again in a moment"
@@ -169,57 +170,80 @@ class Changing:
         meant = [entry.id for entry in await self._finder.meant(query)]
         told: list[str] = []
         since = self._clock.monotonic()
-        for start in range(0, len(meant), BATCH):
-            if start:
-                await self._finder.turn(since)
-                since = self._clock.monotonic()
-            if start % FROZEN == FROZEN - BATCH:
-                # What takes the place of many entries is no garbage either, and to look for it there stops mail for
-                # most of a second.
-                gc.collect(1)
-                gc.freeze()
-            now = self._clock.now()
-            before: list[SpoolEntry] = []
-            update: list[SpoolEntry] = []
-            remove: list[str] = []
-            for id in meant[start : start + BATCH]:
-                # Looked at again: the commits before this one took their time, and mail goes on meanwhile.
-                entry = self._spool.entry(id)
-                if entry is None or not query.means(entry, now):
-                    continue
-                after = become(entry, now)
-                if isinstance(after, str):
-                    # Who names an entry hears why it stays; a query means those it can be done to.
-                    if query.ids:
-                        told.append(_text(outcome_of(entry, "skipped", after)))
-                    continue
-                if aside and not dry_run and is_on_its_way(entry, self._deliveries):
-                    told.append(_text(outcome_of(entry, "skipped", ON_ITS_WAY)))
-                    continue
-                told.append(_text(outcome_of(entry, event, "" if not dry_run else "dry run: nothing was done")))
-                before.append(entry)
-                if after is None:
-                    remove.append(entry.id)
-                elif after is not entry:
-                    update.append(after)
-            if dry_run or not before:
-                continue
-            trouble = ""
-            try:
-                if update or remove:
-                    await self._spool.commit(Change(update=tuple(update), remove=tuple(remove)))
+        with _only_young_garbage(len(meant) >= MANY and not dry_run) as sweep:
+            for start in range(0, len(meant), BATCH):
+                if start:
+                    await self._finder.turn(since)
                     since = self._clock.monotonic()
-            except Unavailable as error:
-                trouble = error.reason
-                raise
-            finally:
-                # A change that could not be written is remembered until it can be, so it is on record either way.
-                for entry in before:
-                    self._journal.record(event, entry.message_id, audit(entry, asked_by, trouble) | facts)
-                if self._deliveries is not None:
-                    tell = self._deliveries.force if event == "forced" else self._deliveries.changed
-                    tell([entry.id for entry in before])
+                sweep()
+                now = self._clock.now()
+                before: list[SpoolEntry] = []
+                update: list[SpoolEntry] = []
+                remove: list[str] = []
+                for id in meant[start : start + BATCH]:
+                    # Looked at again: the commits before this one took their time, and mail goes on meanwhile.
+                    entry = self._spool.entry(id)
+                    if entry is None or not query.means(entry, now):
+                        continue
+                    after = become(entry, now)
+                    if isinstance(after, str):
+                        # Who names an entry hears why it stays; a query means those it can be done to.
+                        if query.ids:
+                            told.append(_text(outcome_of(entry, "skipped", after)))
+                        continue
+                    if aside and not dry_run and is_on_its_way(entry, self._deliveries):
+                        told.append(_text(outcome_of(entry, "skipped", ON_ITS_WAY)))
+                        continue
+                    told.append(_text(outcome_of(entry, event, "" if not dry_run else "dry run: nothing was done")))
+                    before.append(entry)
+                    if after is None:
+                        remove.append(entry.id)
+                    elif after is not entry:
+                        update.append(after)
+                if dry_run or not before:
+                    continue
+                trouble = ""
+                try:
+                    if update or remove:
+                        await self._spool.commit(Change(update=tuple(update), remove=tuple(remove)))
+                        since = self._clock.monotonic()
+                except Unavailable as error:
+                    trouble = error.reason
+                    raise
+                finally:
+                    # A change that could not be written is remembered until it can be, so it is on record either way.
+                    for entry in before:
+                        self._journal.record(event, entry.message_id, audit(entry, asked_by, trouble) | facts)
+                    self._tell_deliveries(event, before)
         return told
+
+    def _tell_deliveries(self, event: str, entries: Sequence[SpoolEntry]) -> None:
+        if self._deliveries is not None:
+            tell = self._deliveries.force if event == "forced" else self._deliveries.changed
+            tell([entry.id for entry in entries])
+
+
+@contextmanager
+def _only_young_garbage(many: bool) -> Iterator[Callable[[], None]]:
+    """What takes the place of many entries is no garbage, and to look for it there again and again stops mail for some
+    tenths of a second each time. So the collector rests, and a call of what this gives looks through what is new since
+    the one before. What lives at the end is kept from the collector for good: a cycle that mail has in hand at that
+    moment is lost to it, which is why this happens once, and not for a few entries."""
+    if not many:
+        yield lambda: None
+        return
+
+    def sweep() -> None:
+        # Each time anew: another change that has come to its end meanwhile has set it going again.
+        gc.disable()
+        gc.collect(1)
+
+    try:
+        yield sweep
+    finally:
+        sweep()
+        gc.freeze()
+        gc.enable()
 
 
 def is_on_its_way(entry: SpoolEntry, deliveries: DeliveryService | None) -> bool:

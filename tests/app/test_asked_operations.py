@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 
+from inboundmx.app import changing
 from inboundmx.app.answers import NotUnderstood
 from inboundmx.app.changing import BATCH
 from inboundmx.app.finding import TURN
@@ -586,6 +588,49 @@ def test_however_many_are_changed_few_of_them_are_in_one_turn(verb: str, dry_run
     assert len(rows) == count and all(isinstance(row, str) for row in rows)
     assert sum(recorded) == (0 if dry_run else count) and max(recorded) <= BATCH
     assert len(recorded) >= count // BATCH + count // TURN
+
+
+class FakeCollector:
+    def __init__(self) -> None:
+        self.resting = False
+        self.frozen: list[bool] = []
+
+    def disable(self) -> None:
+        self.resting = True
+
+    def collect(self, generation: int) -> None:
+        assert self.resting and generation < 2
+
+    def freeze(self) -> None:
+        self.frozen.append(self.resting)
+
+    def enable(self) -> None:
+        self.resting = False
+
+
+@pytest.mark.parametrize(
+    ("count", "arguments", "failure", "frozen"),
+    [
+        (changing.MANY, {}, None, [True]),
+        (changing.MANY, {}, StorageFull("disk full"), [True]),
+        (changing.MANY, {"dry_run": True}, None, []),
+        (changing.MANY - 1, {}, None, []),
+    ],
+)
+def test_the_collector_rests_while_many_are_changed_and_never_longer(
+    count: int,
+    arguments: dict[str, Any],
+    failure: Exception | None,
+    frozen: list[bool],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    collector = FakeCollector()
+    monkeypatch.setattr(changing, "gc", collector)
+    desk = Desk(*(entry(f"e{number:04}") for number in range(count)), live=False)
+    desk.spool.failure = failure
+    with pytest.raises(StorageFull) if failure else contextlib.nullcontext():
+        assert len(desk.ask("spool.hold", older=0, **arguments)) == count
+    assert not collector.resting and collector.frozen == frozen
 
 
 def test_show_gives_header_fields_and_a_bounded_printable_body_and_is_on_record() -> None:
