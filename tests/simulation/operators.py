@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 
-from inboundmx.app.operations import NotUnderstood
+from inboundmx.app.answers import NotUnderstood
 from inboundmx.ports import Unavailable
 
 HOUR = 3600.0
