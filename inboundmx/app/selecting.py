@@ -21,7 +21,10 @@ class Selection:
     """Which entries are meant: any of ``ids`` (an entry's own or the one the stranger was told), and all else that is
     given. Empty means everything; ``older`` counts seconds since reception, ``since`` is an instant before it.
     ``cause`` is a check that spoke against the mail, or what else kept it; ``only`` are the ids of those of which that
-    is known to be true. ``quarantined``: only what is in the quarantine."""
+    is known to be true. ``quarantined``: only what is in the quarantine.
+
+    A copy on its way to an archive is meant by its own id and by the archive's name, never by whose mail it is: who
+    deletes mail does not mean the record of it."""
 
     ids: frozenset[str] = frozenset()
     domain: str = ""
@@ -40,6 +43,8 @@ class Selection:
         return self == Selection(quarantined=self.quarantined)
 
     def means(self, entry: SpoolEntry, now: float) -> bool:
+        if entry.via == "archive" and not self._means_copy(entry):
+            return False
         if self.quarantined and entry.state is not State.QUARANTINED:
             return False
         if self.ids and entry.id not in self.ids and entry.message_id not in self.ids:
@@ -59,6 +64,11 @@ class Selection:
         ):
             return False
         return not self.recipient or any(_fits(self.recipient, str(r.address)) for r in entry.recipients)
+
+    def _means_copy(self, entry: SpoolEntry) -> bool:
+        if self.ids and entry.id not in self.ids:
+            return False
+        return self.domain in ("", entry.domain) and not self.recipient and self.sender is None
 
 
 def selection(arguments: Mapping[str, Any], quarantined: bool = False) -> Selection:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from inboundmx.app.answers import NotUnderstood
 from inboundmx.app.selecting import selection
+from inboundmx.model.address import Address
+from inboundmx.model.custody import SpoolEntry, SpoolRecipient
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,30 @@ def test_a_query_for_all_of_the_spool_or_the_quarantine_is_empty(
     arguments: dict[str, Any], empty: bool, quarantined: bool
 ) -> None:
     assert selection(arguments, quarantined).empty is empty
+
+
+COPY = SpoolEntry(
+    "copy1", "m1", "b1", 1000.0, Address("s", "b.example"), (SpoolRecipient(Address("ann", "a.example")),), 10, "sales",
+    via="archive",
+)  # fmt: skip
+MAIL = replace(COPY, id="mail1", domain="a.example", via="")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mail", "copy"),
+    [
+        ({}, True, True),
+        ({"state": "active"}, True, True),
+        ({"ids": ["m1"]}, True, False),
+        ({"ids": ["copy1"]}, False, True),
+        ({"domain": "a.example"}, True, False),
+        ({"domain": "sales"}, False, True),
+        ({"recipient": "ann@a.example"}, True, False),
+        ({"sender": "s@b.example"}, True, False),
+    ],
+)
+def test_a_copy_for_an_archive_is_not_meant_by_whose_mail_it_is(
+    arguments: dict[str, Any], mail: bool, copy: bool
+) -> None:
+    query = selection(arguments)
+    assert (query.means(MAIL, 2000.0), query.means(COPY, 2000.0)) == (mail, copy)
