@@ -44,6 +44,8 @@ STOP_SECONDS = 10.0
 LOAD_SECONDS = 60.0
 BEGIN_SECONDS = 120.0
 RELOAD_SECONDS = 20.0
+# That are known to be down; of more each worker finds out by itself.
+HOSTS = 500
 
 
 class Life:
@@ -142,6 +144,8 @@ class SupervisorService(Service):
         self._console = ConsoleService(lambda: self.settings, self._clock)
         self._changing = DeferredLock()
         self._asked: set[str] = set()
+        # Hosts that are down: whose word that is, and what he said.
+        self._down: dict[str, tuple[Place, Said]] = {}
         self._underway: set[Deferred[Any]] = set()
         self._stopping = False
         self._was_ready = False
@@ -237,9 +241,25 @@ class SupervisorService(Service):
         elif "ready" in said:
             life.is_ready = True
             place.guilty = frozenset()
+            for other, told in tuple(self._down.values()):
+                if other is not place:
+                    life.channel.tell(told)
             self._perhaps_all_ready()
+        elif "host" in said:
+            self._spread(place, said)
         for name in said:
             life.answered("reloaded" if name == "refused" else name, said)
+
+    def _spread(self, place: Place, said: Said) -> None:
+        """What one worker finds of a host is for all."""
+        host = said["host"]
+        if not said["trouble"]:
+            self._down.pop(host, None)
+        elif len(self._down) < HOSTS:
+            self._down.setdefault(host, (place, said))
+        for other in self._places:
+            if other is not place and other.life is not None and other.life.is_ready:
+                other.life.channel.tell(said)
 
     def _perhaps_all_ready(self) -> None:
         if self._was_ready or not all(place.life is not None and place.life.is_ready for place in self._places):
@@ -267,6 +287,9 @@ class SupervisorService(Service):
         in_hand = life.in_hand()
         if place.life is life:
             place.life = None
+            for host in [host for host, (teller, _) in self._down.items() if teller is place]:
+                # Nobody probes it any more: the others shall look for themselves.
+                self._spread(place, {"host": host, "trouble": "", "detail": ""})
         if self._stopping or life.leaving or self.failed:
             return status
         lived = self._reactor.seconds() - life.started_at

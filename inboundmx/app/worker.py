@@ -27,10 +27,12 @@ from inboundmx.app.orders import Orders
 from inboundmx.app.sharing import shared_out
 from inboundmx.app.spawning import CHANNEL
 from inboundmx.app.starting import CannotStart
+from inboundmx.ports import Refused
 from inboundmx.smtp.tls import options_of
 
 # A supervisor that is gone may be back soon, and then finds our locks free.
 ORPHANED_SECONDS = 0.8
+DETAIL_LIMIT = 200
 
 
 def control_name(number: int) -> str:
@@ -70,6 +72,7 @@ class WorkerService(GatewayService):
             raise CannotStart([str(trouble)]) from trouble
         self._writer = LineWriter(log, self._lock)
         self.begin()
+        self._inside.courier.spread = self._spread
         try:
             for text, descriptor in zip(orders.listen, self._listening, strict=True):
                 self._ports.append(adopt(self._reactor, text, descriptor, self._factory, self._certificate))
@@ -85,6 +88,14 @@ class WorkerService(GatewayService):
     def _heard(self, said: Said, descriptors: list[int]) -> None:
         if said.get("do") == "reload":
             self._reload(*descriptors)
+        elif "host" in said:
+            trouble, detail = said["trouble"], f"{said['detail']} (as another worker finds)"
+            refused = Refused(trouble, "connect", None, detail) if trouble else None
+            self._inside.courier.heard(said["host"], refused)
+
+    def _spread(self, host: str, refused: Refused | None) -> None:
+        trouble, detail = ("", "") if refused is None else (refused.trouble, refused.detail[:DETAIL_LIMIT])
+        self.tell({"host": host, "trouble": trouble, "detail": detail})
 
     def _reload(self, orders: int, log: int) -> None:
         told: Orders = unsealed(orders)
