@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from inboundmx.app.spawning import Early, glanced
+from inboundmx.app.spawning import Nursery, glanced
 from inboundmx.app.starting import CannotStart
 
 DEFAULT_CONFIG = os.environ.get("INBOUNDMX_CONFIG", "/etc/inboundmx.ini")
@@ -35,9 +35,9 @@ class Gateway(Protocol):
     def stopService(self) -> Deferred[Any]: ...
 
 
-def prepare(config: str, early: Early | None = None) -> Gateway:
-    """The service that an INI describes, not yet started. Raises CannotStart with all that is wrong. ``early``: worker
-    processes that were started already."""
+def prepare(config: str, nursery: Nursery | None = None) -> Gateway:
+    """The service that an INI describes, not yet started. Raises CannotStart with all that is wrong. ``nursery``: one
+    that was started already."""
     from twisted.internet import reactor as installed
 
     from inboundmx.app.checking import problems_at_start
@@ -56,7 +56,7 @@ def prepare(config: str, early: Early | None = None) -> Gateway:
     if settings.gateway.workers:
         from inboundmx.app.supervisor import SupervisorService
 
-        return SupervisorService(settings, reactor, config, early)
+        return SupervisorService(settings, reactor, config, nursery)
     from inboundmx.app.assemble import GatewayService
 
     return GatewayService(settings, reactor, config)
@@ -75,12 +75,14 @@ def run(config: str | None) -> int:
 
     reactor: Any = installed
     path = config or DEFAULT_CONFIG
-    # Workers load half a second of Python while we read the settings.
-    early = Early(reactor, glanced(path))
+    # It loads what workers take while we read the settings.
+    nursery = Nursery(reactor) if glanced(path) else None
+    started = False
     try:
-        service = prepare(path, early)
+        service = prepare(path, nursery)
         service.privilegedStartService()
         service.startService()
+        started = True
     except CannotStart as trouble:
         trouble.tell()
         return 2
@@ -88,7 +90,8 @@ def run(config: str | None) -> int:
         print(f"inboundmx: {type(fault).__name__}: {fault}", file=sys.stderr)  # noqa: T201
         return 1
     finally:
-        early.close()
+        if nursery is not None and not started:
+            nursery.kill()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
     if service.failed:

@@ -1,13 +1,16 @@
-"""Worker processes: how one is started, and that it has ended.
+"""The supervisor's end of the nursery: how it is started, told to fork workers, and tells what became of them.
 
-Knows reactor.spawnProcess, what a child inherits, and where it finds this package. Does not know what it is told.
+Knows reactor.spawnProcess, what a child inherits, and where it finds this package. Does not know what a worker is told.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,100 +19,139 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from inboundmx.app import ini
-from inboundmx.app.channel import pair
+from inboundmx.app.channel import Channel, Said, pair
 
-# A worker finds its end of the channel here.
+# The nursery finds its end of the channel here.
 CHANNEL = 3
-# No more are started before the settings are read.
-GLANCED_LIMIT = 8
+# How a process ended of which nobody can say it.
+UNKNOWN = -int(signal.SIGKILL)
 
 
-class Spawned(ProcessProtocol):
-    """A worker process. ``gone`` fires with how it ended: a signal's number below zero, or its exit status."""
+class Worker:
+    """A forked process. ``heard`` gets what it says; ``gone`` fires with how it ended: a signal's number below zero, or
+    its exit status."""
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: Any, end: socket.socket, heard: Callable[[Said], object]) -> None:
+        self.pid = 0
         self.gone: Deferred[int] = Deferred()
-        self.end: socket.socket
-        self.process: Any
-        self.started_as = 0
+        self._silent = self._orphan = False
+        self.channel = Channel(reactor, end, lambda said, _: heard(said), self._ended_its_channel)
 
-    @property
-    def pid(self) -> int | None:
-        """None once it has ended."""
-        pid: int | None = self.process.pid
-        return pid
+    def signal(self, number: int) -> None:
+        """Harmless when it has ended. One that was not even forked hears that its channel ends."""
+        if self.gone.called:
+            return
+        if self.pid > 0:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+        else:
+            self.channel.close()
 
-    def signal(self, name: str) -> None:
-        """``TERM``, ``KILL``; harmless when it has ended."""
-        if self.process.pid is not None:
-            self.process.signalProcess(name)
+    def ended(self, status: int) -> None:
+        self.channel.close()
+        if not self.gone.called:
+            self.gone.callback(status)
+
+    def orphaned(self) -> None:
+        """Its nursery is gone."""
+        self._orphan = True
+        if self._silent:
+            self.ended(UNKNOWN)
+
+    def _ended_its_channel(self) -> None:
+        self._silent = True
+        if self._orphan:
+            self.ended(UNKNOWN)
+
+
+class Nursery(ProcessProtocol):
+    """One process that forks workers. ``lost`` is told when it has ended by itself."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.lost: Callable[[], object] = lambda: None
+        self.alive = True
+        self.gone: Deferred[None] = Deferred()
+        self._reactor = reactor
+        self._lives: dict[int, Worker] = {}
+        self._number = 0
+        ours, theirs = pair()
+        package = str(Path(__file__).parent.parent.parent)
+        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        try:
+            self._process = reactor.spawnProcess(
+                self,
+                sys.executable,
+                # Not the folder that we happen to be in.
+                [sys.executable, "-P", "-m", "inboundmx.app.nursery"],
+                env={**os.environ, "PYTHONPATH": path},
+                childFDs={0: nothing, 1: 1, 2: 2, CHANNEL: theirs.fileno()},
+            )
+        finally:
+            os.close(nothing)
+            theirs.close()
+        self._channel = Channel(reactor, ours, self._heard, lambda: None)
+
+    def become(self, user: str) -> None:
+        """Before the first ``fork``."""
+        self._channel.tell({"do": "become", "user": user})
+
+    def fork(self, heard: Callable[[Said], object]) -> Worker:
+        """A new worker, which may be spoken to at once. It ends at once when the nursery has."""
+        ours, theirs = pair()
+        worker = Worker(self._reactor, ours, heard)
+        self._number += 1
+        with theirs:
+            told = self._channel.tell({"do": "fork", "life": self._number}, [theirs.fileno()])
+        if told and self.alive:
+            self._lives[self._number] = worker
+        else:
+            self._reactor.callLater(0.0, worker.ended, UNKNOWN)
+        return worker
+
+    def close(self) -> Deferred[None]:
+        """Ends it; fires when it has."""
+        self.lost = lambda: None
+        self._channel.close()
+        return self.gone
+
+    def kill(self) -> None:
+        """Before it was told anything."""
+        self._process.signalProcess("KILL")
+        self._channel.close()
+
+    def _heard(self, said: Said, descriptors: list[int]) -> None:
+        if "forked" in said:
+            worker = self._lives[said["forked"]]
+            worker.pid = said["pid"]
+            if worker.pid < 0:
+                del self._lives[said["forked"]]
+                worker.ended(UNKNOWN)
+        elif "ended" in said:
+            for number, worker in tuple(self._lives.items()):
+                if worker.pid == said["ended"]:
+                    del self._lives[number]
+                    worker.ended(said["status"])
 
     def processEnded(self, reason: Failure) -> None:
-        value: Any = reason.value
-        self.gone.callback(-value.signal if value.signal else value.exitCode)
+        self.alive = False
+        self._channel.close()
+        for worker in self._lives.values():
+            # Nobody will tell how it ends; that it does, its channel shows.
+            worker.orphaned()
+        self._lives.clear()
+        self.gone.callback(None)
+        self.lost()
 
 
-def spawn(reactor: Any, number: int) -> Spawned:
-    """A new process that imports what a worker takes and then waits for its first packet. It has our standard output
-    and error, and nothing else of ours. The number is an argument only for people who look at a list of processes."""
-    ours, theirs = pair()
-    spawned = Spawned()
-    spawned.end = ours
-    package = str(Path(__file__).parent.parent.parent)
-    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
-    try:
-        spawned.process = reactor.spawnProcess(
-            spawned,
-            sys.executable,
-            # Not the folder that we happen to be in.
-            [sys.executable, "-P", "-m", "inboundmx.app.worker", str(number)],
-            env={**os.environ, "PYTHONPATH": path},
-            childFDs={0: _nothing(), 1: 1, 2: 2, CHANNEL: theirs.fileno()},
-        )
-    finally:
-        theirs.close()
-    spawned.started_as = spawned.process.pid
-    return spawned
-
-
-def _nothing() -> int:
-    global _null
-    if _null is None:
-        _null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    return _null
-
-
-_null: int | None = None
-
-
-def glanced(config: str) -> int:
-    """How many workers there will probably be, at a glance into the file; 0 where it is not plain to see."""
+def glanced(config: str) -> bool:
+    """Whether there will probably be workers, at a glance into the file; no where it is not plain to see."""
     try:
         text = ini.decode(Path(config).read_bytes(), config)
     except (OSError, ValueError):
-        return 0
+        return False
     if not isinstance(text, str):
-        return 0
+        return False
     sections, problems = ini.read(text, config)
     found = [section.entries for section in sections if section.name == "gateway"]
-    if problems or len(found) != 1:
-        return 0
-    said = found[0]["workers"].value if "workers" in found[0] else "1"
-    return min(int(said), GLANCED_LIMIT) if said.isdigit() and said.isascii() else 1
-
-
-class Early:
-    """Workers that were started before it is known what they will do."""
-
-    def __init__(self, reactor: Any, count: int) -> None:
-        self._waiting = [spawn(reactor, number) for number in range(count)]
-
-    def take(self) -> Spawned | None:
-        return self._waiting.pop(0) if self._waiting else None
-
-    def close(self) -> None:
-        """What nobody took is ended."""
-        for spawned in self._waiting:
-            spawned.signal("KILL")
-            spawned.end.close()
-        self._waiting.clear()
+    return not problems and len(found) == 1 and ("workers" not in found[0] or found[0]["workers"].value != "0")

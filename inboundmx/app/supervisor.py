@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
-from inboundmx.app.channel import Channel, Said, sealed
+from inboundmx.app.channel import Said, sealed
 from inboundmx.app.checking import warnings_at_start
 from inboundmx.app.control import AlreadyRunning, ControlSocket
 from inboundmx.app.in_hand import new_notes, noted
@@ -29,7 +29,7 @@ from inboundmx.app.maillog import FaultObserver, LineWriter, MailLog, line_write
 from inboundmx.app.orders import Orders
 from inboundmx.app.respawning import Backoff, Suspects
 from inboundmx.app.settings import BadSettings, load
-from inboundmx.app.spawning import Early, Spawned, spawn
+from inboundmx.app.spawning import Nursery
 from inboundmx.app.starting import CannotStart, become_user, make_folders, refuse_fixed, shown
 from inboundmx.app.view import View
 from inboundmx.console.routes import Facts
@@ -49,45 +49,50 @@ HOSTS = 500
 
 
 class Life:
-    """One process of a worker, from its start to its end. ``loaded`` and ``ready`` fire when it says so, or with False
-    when it never will; ``gone`` when it has ended."""
+    """One process of a worker, from its start to its end. ``loaded`` and ``ready`` fire when it says so, or with None
+    when it never will; ``gone`` with how it ended."""
 
-    def __init__(self, reactor: Any, spawned: Spawned, heard: Callable[[Life, Said], object]) -> None:
-        self.spawned = spawned
+    def __init__(self, reactor: Any, nursery: Nursery, heard: Callable[[Life, Said], object]) -> None:
         self.notes = new_notes()
         self.started_at = reactor.seconds()
         self.is_ready = False
         self.leaving = False
-        self.answers: dict[str, Deferred[Said | None]] = {}
+        self._answers: dict[str, Deferred[Said | None]] = {}
         self.loaded = self.answer("loaded")
         self.ready = self.answer("ready")
         self.gone: Deferred[int] = Deferred()
-        self.channel = Channel(reactor, spawned.end, lambda said, _: heard(self, said), lambda: None)
-        spawned.gone.addCallback(self._ended)
+        self._worker = nursery.fork(lambda said: heard(self, said))
+        self._worker.gone.addCallback(self._ended)
 
     @property
-    def pid(self) -> int | None:
-        return self.spawned.pid
+    def pid(self) -> int:
+        return self._worker.pid
+
+    def tell(self, said: Said, descriptors: Sequence[int] = ()) -> None:
+        self._worker.channel.tell(said, descriptors)
 
     def answer(self, name: str) -> Deferred[Said | None]:
         """Fires when the worker says something of that name, with None when it ends first."""
         waiting: Deferred[Said | None] = Deferred()
-        self.answers[name] = waiting
+        self._answers[name] = waiting
         return waiting
 
     def answered(self, name: str, said: Said | None) -> None:
-        waiting = self.answers.pop(name, None)
+        waiting = self._answers.pop(name, None)
         if waiting is not None:
             waiting.callback(said)
 
     def end(self) -> None:
+        """Asks it to."""
         self.leaving = True
-        self.spawned.signal("TERM")
+        self._worker.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._worker.signal(signal.SIGKILL)
 
     def _ended(self, status: int) -> None:
         self.is_ready = False
-        self.channel.close()
-        for name in tuple(self.answers):
+        for name in tuple(self._answers):
             self.answered(name, None)
         self.gone.callback(status)
 
@@ -128,12 +133,15 @@ class SupervisorService(Service):
 
     name: Any = "inboundmx"
 
-    def __init__(self, settings: Settings, reactor: Any, config: str, early: Early | None = None) -> None:
+    def __init__(self, settings: Settings, reactor: Any, config: str, nursery: Nursery | None = None) -> None:
         self.settings = settings
         self.failed: list[str] = []
         self._config = config
         self._reactor = reactor
-        self._early = early
+        self._nursery = nursery
+        self._nurseries = Backoff()
+        self._nursery_timer: Any = None
+        self._nursery_since = reactor.seconds()
         self._clock = ReactorClock(reactor)
         self._data = Path(settings.gateway.data)
         self._places = [Place(number) for number in range(settings.gateway.workers)]
@@ -177,6 +185,9 @@ class SupervisorService(Service):
     def startService(self) -> None:
         settings = self.settings
         self._lock = os.memfd_create("log-lock", os.MFD_CLOEXEC)
+        nursery = self._nursery = self._nursery or Nursery(self._reactor)
+        nursery.lost = self._nursery_lost
+        nursery.become(settings.gateway.user)
         try:
             become_user(settings.gateway.user)
             writer = LineWriter(os.dup(self._log_descriptor) if self._log_descriptor > 2 else 1, self._lock)
@@ -186,6 +197,7 @@ class SupervisorService(Service):
             self._control.startService()
         except (AlreadyRunning, OSError) as trouble:
             self._close_ports()
+            nursery.kill()
             raise CannotStart([str(trouble)]) from trouble
         observer: Any = FaultObserver(self._log)
         globalLogPublisher.addObserver(observer)
@@ -214,24 +226,34 @@ class SupervisorService(Service):
         """A new process, which begins as soon as it can."""
         place.timer = None
         life = place.life = self._new(place)
-        life.channel.tell({"do": "begin"})
+        life.tell({"do": "begin"})
 
     def _new(self, place: Place) -> Life:
         """A process that loads what it takes and waits to be told that it may begin."""
-        early = self._early.take() if self._early is not None else None
-        life = Life(self._reactor, early or spawn(self._reactor, place.number), partial(self._heard, place))
+        assert self._nursery is not None
+        life = Life(self._reactor, self._nursery, partial(self._heard, place))
         orders = sealed(self._orders(place))
         listening = [port.fileno() for _, port in self._ports]
         try:
-            life.channel.tell({"do": "load"}, [orders, self._log_descriptor, self._lock, life.notes, *listening])
+            life.tell({"do": "load"}, [orders, self._log_descriptor, self._lock, life.notes, *listening])
         finally:
             os.close(orders)
         life.gone.addCallback(partial(self._gone, place, life))
         return life
 
+    def _nursery_lost(self) -> None:
+        wait = self._nurseries.died(self._reactor.seconds() - self._nursery_since)
+        self._record("nursery_died", {"restart_in_seconds": wait}, "error")
+        self._nursery_timer = self._reactor.callLater(wait, self._renew_nursery)
+
+    def _renew_nursery(self) -> None:
+        self._nursery_since = self._reactor.seconds()
+        self._nursery = Nursery(self._reactor)
+        self._nursery.lost = self._nursery_lost
+
     def _orders(self, place: Place) -> Orders:
         listen = tuple(endpoint for endpoint, _ in self._ports)
-        return Orders(place.number, len(self._places), self.settings, self._pem, listen, place.guilty)
+        return Orders(place.number, len(self._places), os.getpid(), self.settings, self._pem, listen, place.guilty)
 
     def _heard(self, place: Place, life: Life, said: Said) -> None:
         if "failed" in said and not self._was_ready:
@@ -243,7 +265,7 @@ class SupervisorService(Service):
             place.guilty = frozenset()
             for other, told in tuple(self._down.values()):
                 if other is not place:
-                    life.channel.tell(told)
+                    life.tell(told)
             self._perhaps_all_ready()
         elif "host" in said:
             self._spread(place, said)
@@ -259,7 +281,7 @@ class SupervisorService(Service):
             self._down.setdefault(host, (place, said))
         for other in self._places:
             if other is not place and other.life is not None and other.life.is_ready:
-                other.life.channel.tell(said)
+                other.life.tell(said)
 
     def _perhaps_all_ready(self) -> None:
         if self._was_ready or not all(place.life is not None and place.life.is_ready for place in self._places):
@@ -299,7 +321,7 @@ class SupervisorService(Service):
         place.restarts += 1
         fields: dict[str, object] = {
             "worker": place.number,
-            "pid": life.spawned.started_as,
+            "pid": life.pid,
             "how": f"signal {-status}" if status < 0 else f"exit status {status}",
             "lived_seconds": round(lived, 3),
             "in_hand": sorted(in_hand)[:20],
@@ -376,7 +398,7 @@ class SupervisorService(Service):
                 why = ["it did not answer"] if said is None else said["refused"]
                 self._record("worker_not_reloaded", {"worker": place.number, "problems": why}, "error")
                 # A new one has them from the beginning.
-                life.spawned.signal("KILL" if said is None else "TERM")
+                life.kill()
                 continue
             done.append(place.number)
         old, self._log_descriptor = self._log_descriptor, log
@@ -391,7 +413,7 @@ class SupervisorService(Service):
         orders = sealed(self._orders(place))
         answer = life.answer("reloaded")
         try:
-            life.channel.tell({"do": "reload"}, [orders, log])
+            life.tell({"do": "reload"}, [orders, log])
         finally:
             os.close(orders)
         said: Said | None = await self._within(answer, RELOAD_SECONDS)
@@ -409,25 +431,25 @@ class SupervisorService(Service):
             fresh = self._new(place)
             if await self._within(fresh.loaded, LOAD_SECONDS) is None:
                 fresh.leaving = True
-                fresh.spawned.signal("KILL")
+                fresh.kill()
                 self._record("worker_not_replaced", {"worker": place.number, "pid": old.pid}, "error")
                 return
             if place.life is not old:
                 # It died meanwhile, and whoever came after it is as good as new.
                 fresh.leaving = True
-                fresh.spawned.signal("KILL")
+                fresh.kill()
                 continue
             # It takes over the spool as soon as the other lets go of it. Until then, and a moment longer, whoever
             # comes is taken by other workers, or waits in the sockets' queues.
             old.end()
             if await self._within(old.gone, STOP_SECONDS) is None:
-                old.spawned.signal("KILL")
+                old.kill()
                 await old.gone
             place.life = fresh
             fresh.started_at = self._reactor.seconds()
-            fresh.channel.tell({"do": "begin"})
+            fresh.tell({"do": "begin"})
             if await self._within(fresh.ready, BEGIN_SECONDS) is None:
-                fresh.spawned.signal("KILL")
+                fresh.kill()
                 self._record("worker_not_replaced", {"worker": place.number}, "error")
                 return
             self._record("worker_replaced", {"worker": place.number, "pid": fresh.pid})
@@ -473,6 +495,10 @@ class SupervisorService(Service):
         for underway in tuple(self._underway):
             underway.cancel()
         await DeferredList(waiting)
+        if self._nursery_timer is not None and self._nursery_timer.active():
+            self._nursery_timer.cancel()
+        if self._nursery is not None and self._nursery.alive:
+            await self._nursery.close()
         await self._control.stopService()
         self._record("stopped", {})
         globalLogPublisher.removeObserver(self._observer)
@@ -480,7 +506,7 @@ class SupervisorService(Service):
 
     def _ended(self, life: Life) -> Deferred[None]:
         ended: Deferred[None] = Deferred()
-        timer = self._reactor.callLater(STOP_SECONDS, life.spawned.signal, "KILL")
+        timer = self._reactor.callLater(STOP_SECONDS, life.kill)
 
         def gone(status: int) -> int:
             if timer.active():

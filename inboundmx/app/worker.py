@@ -1,4 +1,4 @@
-"""``python -m inboundmx.app.worker``: one worker, started by the supervisor and by nobody else.
+"""One worker, forked by the nursery.
 
 Knows its channel: what it is told before it begins, and that it must not outlive the supervisor. Does not know the
 other workers, nor how it is replaced.
@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
-# Everything that a worker takes is loaded before it is told anything: it may have been started while that was unknown.
 from inboundmx.app.assemble import GatewayService
 from inboundmx.app.channel import Channel, Said, receive, send, unsealed
 from inboundmx.app.control import AlreadyRunning
@@ -25,7 +22,6 @@ from inboundmx.app.listening import adopt
 from inboundmx.app.maillog import LineWriter
 from inboundmx.app.orders import Orders
 from inboundmx.app.sharing import shared_out
-from inboundmx.app.spawning import CHANNEL
 from inboundmx.app.starting import CannotStart
 from inboundmx.ports import Refused
 from inboundmx.smtp.tls import options_of
@@ -54,7 +50,7 @@ class WorkerService(GatewayService):
         # One is enough to look after what workers left that are no more.
         self.adopts = orders.number == 0
         self.control_name = control_name(orders.number)
-        self.asked_for = os.getppid()
+        self.asked_for = orders.supervisor
         self.guilty = orders.guilty
         self.hand = SharedHand(hand)
         self._orders = orders
@@ -123,12 +119,8 @@ class WorkerService(GatewayService):
             self._log.flush()
 
 
-def main() -> int:
-    # These are for the supervisor, and go to a whole group of processes.
-    for signals in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
-        signal.signal(signals, signal.SIG_IGN)
-    end = socket.socket(fileno=CHANNEL)
-    end.set_inheritable(False)
+def main(end: socket.socket) -> int:
+    """A worker's life, at the end of its channel; its exit status."""
     _watch(end)
     try:
         said, descriptors = receive(end)
@@ -170,6 +162,3 @@ def _watch(end: socket.socket) -> None:
     descriptor = os.dup(end.fileno())
     threading.Thread(target=wait, name="supervisor", daemon=True).start()
 
-
-if __name__ == "__main__":
-    sys.exit(main())

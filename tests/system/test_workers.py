@@ -133,7 +133,6 @@ def test_each_has_its_own_spool_and_all_are_told_as_one(play: Stage) -> None:
     assert len(gateway.log_events(event="host_down")) == 1
     # Both ledgers, both spools.
     for id in subjects:
-        assert "a@" not in gateway.command("explain", id) or True
         assert id in gateway.command("explain", id)
     held = json.loads(gateway.command("spool", "hold", "--domain", DOMAIN, "--json"))
     assert {row["outcome"] for row in held} == {"held"}
@@ -392,7 +391,6 @@ def test_sockets_of_systemd_and_proxies_are_shared_too(play: Stage) -> None:
         listening.bind(("127.0.0.1", 0))
         listening.listen(100)
         port = listening.getsockname()[1]
-        os.dup2(listening.fileno(), 3, inheritable=True) if listening.fileno() != 3 else None
         launcher = (
             "import os,sys;os.environ.update(LISTEN_PID=str(os.getpid()),LISTEN_FDS='1',LISTEN_FDNAMES='smtp');"
             f"os.dup2({listening.fileno()},3);os.execv(sys.argv[1],sys.argv[1:])"
@@ -429,4 +427,5 @@ def test_twistd_starts_it_as_well(play: Stage) -> None:
     pids(gateway)
     assert post(gateway.port, letter("by twistd")).code == 250
     primary.one(b"by twistd")
-    assert gateway.stop() == 0
+    # twistd itself ends by the signal that it was stopped with.
+    assert gateway.stop() in (0, -signal.SIGTERM)
