@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock, succeed
@@ -33,10 +33,12 @@ from inboundmx.app.spawning import Nursery
 from inboundmx.app.starting import CannotStart, become_user, make_folders, refuse_fixed, shown
 from inboundmx.app.view import View
 from inboundmx.console.routes import Facts
-from inboundmx.console.server import ConsoleService
 from inboundmx.model.settings import Settings
 from inboundmx.net.clock import ReactorClock
 from inboundmx.smtp.tls import Pem, options_of, read_pem
+
+if TYPE_CHECKING:
+    from inboundmx.console.server import ConsoleService
 
 # A stop takes ten seconds at most; a worker that is not done by then loses nothing but time.
 STOP_SECONDS = 10.0
@@ -149,7 +151,7 @@ class SupervisorService(Service):
         self._ports: list[tuple[str, Any]] = []
         self._console_ports: list[Any] = []
         self._certificate = CurrentCertificate()
-        self._console = ConsoleService(lambda: self.settings, self._clock)
+        self._console: ConsoleService | None = None
         self._changing = DeferredLock()
         self._asked: set[str] = set()
         # Hosts that are down: whose word that is, and what he said.
@@ -176,11 +178,22 @@ class SupervisorService(Service):
                     # Whoever comes waits in the socket's queue for a worker.
                     port.stopReading()
                     self._ports.append((endpoint, port))
-            for endpoint in settings.console.listen:
-                self._console_ports += bound(self._reactor, endpoint, self._console.factory, self._certificate)
+            self._console_ports = self._bound_console()
         except CannotStart:
             self._close_ports()
             raise
+
+    def _bound_console(self) -> list[Any]:
+        if not self.settings.console.listen:
+            return []
+        # Half of twisted.web comes with it.
+        from inboundmx.console.server import ConsoleService
+
+        self._console = ConsoleService(lambda: self.settings, self._clock)
+        ports: list[Any] = []
+        for endpoint in self.settings.console.listen:
+            ports += bound(self._reactor, endpoint, self._console.factory, self._certificate)
+        return ports
 
     def startService(self) -> None:
         settings = self.settings
@@ -202,7 +215,8 @@ class SupervisorService(Service):
         observer: Any = FaultObserver(self._log)
         globalLogPublisher.addObserver(observer)
         self._observer = observer
-        self._console.start(Facts(self._view.status, self._view.trouble, self._view.refresh), self._log)
+        if self._console is not None:
+            self._console.start(Facts(self._view.status, self._view.trouble, self._view.refresh), self._log)
         begin: Any = super().startService
         begin()
         with contextlib.suppress(ValueError):  # Not the main thread: whoever runs us there has other means.
@@ -484,7 +498,8 @@ class SupervisorService(Service):
             return
         self._record("stopping", {})
         await self._close_ports()
-        await self._console.stop()
+        if self._console is not None:
+            await self._console.stop()
         waiting = []
         for place in self._places:
             if place.timer is not None:

@@ -316,7 +316,8 @@ class Gateway(Child):
             listen += f" {self._extra_listen}"
         keys = f"hostname = {HOSTNAME}\nlisten = {listen}\n"
         if "workers =" not in self._gateway_keys:
-            keys += "workers = 0\n"
+            # One process starts sooner than three; the same must hold with any number of workers.
+            keys += f"workers = {os.environ.get('INBOUNDMX_WORKERS', '0')}\n"
         if "data =" not in self._gateway_keys:
             keys += f"data = {self.data}\n"
         self.config.write_text(f"[gateway]\n{keys}{self._gateway_keys}\n{sections}\n")
