@@ -44,7 +44,6 @@ from inboundmx.cli.asking import SOCKET_NAME
 from inboundmx.console.routes import Facts
 from inboundmx.console.server import ConsoleService
 from inboundmx.delivery.pausing import Pauses
-from inboundmx.delivery.service import EmptyHand
 from inboundmx.intake.conversation import DISK_RESERVE
 from inboundmx.model.settings import Settings
 from inboundmx.net.chance import SystemChance
@@ -88,7 +87,7 @@ class GatewayService(Service):
         # The process whose word is taken for who asks at the control socket.
         self.asked_for: int | None = None
         self.guilty: Collection[str] = ()
-        self.hand: Hand = EmptyHand()
+        self.hand: Hand | None = None
         self._config = config
         self._reactor = reactor
         self._clock = ReactorClock(reactor)

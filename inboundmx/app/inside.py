@@ -18,7 +18,7 @@ from inboundmx.delivery.courier import Courier
 from inboundmx.delivery.pausing import Pauses, PausingCourier
 from inboundmx.delivery.retention import Retention
 from inboundmx.delivery.routes import RouteFinder
-from inboundmx.delivery.service import DeliveryService, EmptyHand
+from inboundmx.delivery.service import DeliveryService
 from inboundmx.intake.acceptance import Acceptance
 from inboundmx.intake.admission import Admission
 from inboundmx.intake.conversation import GatewayReception, Plan
@@ -43,7 +43,7 @@ class Outside:
     own: Callable[[], Collection[str]] = frozenset
     loads: Callable[[str], int | None] = lambda name: None
     archive: Archive = field(kw_only=True)
-    hand: Hand = field(default=EmptyHand(), kw_only=True)
+    hand: Hand | None = field(default=None, kw_only=True)
 
 
 def plan_of(tools: Tools, journal: Journal) -> Plan:
@@ -87,6 +87,7 @@ class Inside:
             journal,
             clock,
             chance,
+            outside.hand,
         )
 
     def plan(self, settings: Settings) -> Plan:

@@ -72,14 +72,6 @@ class NoHost(Exception):
     """A section without a primary."""
 
 
-class EmptyHand:
-    """``ports.Hand`` where nobody would look what we died of."""
-
-    def take(self, id: str) -> None: ...
-
-    def drop(self, id: str) -> None: ...
-
-
 class DeliveryService:
     """Implements ports.Deliveries."""
 
@@ -96,8 +88,9 @@ class DeliveryService:
         paused: Callable[[str], bool] = lambda domain: False,
         hand: Hand | None = None,
     ) -> None:
-        """``paused``: whether an operator stopped deliveries of a domain, or of all when it is empty."""
-        self._hand = hand or EmptyHand()
+        """``paused``: whether an operator stopped deliveries of a domain, or of all when it is empty. ``hand`` is told
+        what is being attempted."""
+        self._hand = hand
         self._spool = spool
         self._courier = courier
         self._routes = routes
@@ -357,12 +350,14 @@ class DeliveryService:
         self._perhaps_all_ended()
 
     def _start(self, id: str, slot: bool) -> None:
-        self._hand.take(id)
+        if self._hand is not None:
+            self._hand.take(id)
         self._run(id, self._attend(id, slot), lambda seconds: self._ended(id, slot, seconds))
 
     def _ended(self, id: str, slot: bool, seconds: float | None) -> None:
         """Notes the entry anew, as it is now; after ``seconds`` where its own time does not count."""
-        self._hand.drop(id)
+        if self._hand is not None:
+            self._hand.drop(id)
         entry = self._spool.entry(id)
         if entry is None or self._stopping or entry.state is not State.ACTIVE:
             self._agenda.finished(id)
