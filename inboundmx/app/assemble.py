@@ -126,6 +126,8 @@ class GatewayService(Service):
         self.begin()
         with contextlib.suppress(ValueError):  # Not the main thread: whoever runs us there has other means.
             signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
+            # There is no worker to be replaced.
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         for warning in warnings_at_start(self.settings):
             self._journal.record("exposed", "", {"warning": warning}, level="warning")
         self._journal.record(

@@ -25,9 +25,11 @@ from inboundmx.app.sharing import shared_out
 from inboundmx.app.starting import CannotStart
 from inboundmx.ports import Refused
 from inboundmx.smtp.tls import options_of
+from inboundmx.spool.locking import Locked, take_lock
 
 # A supervisor that is gone may be back soon, and then finds our locks free.
 ORPHANED_SECONDS = 0.8
+PREDECESSOR_SECONDS = 3.0
 DETAIL_LIMIT = 200
 
 
@@ -67,6 +69,7 @@ class WorkerService(GatewayService):
         except ValueError as trouble:
             raise CannotStart([str(trouble)]) from trouble
         self._writer = LineWriter(log, self._lock)
+        self._wait_for_our_predecessor()
         self.begin()
         self._inside.courier.spread = self._spread
         try:
@@ -77,6 +80,19 @@ class WorkerService(GatewayService):
         self._channel = Channel(self._reactor, self._end, self._heard, self._orphaned)
         self._journal.record("worker_started", "", {"worker": self.number, "pid": os.getpid()})
         self.tell({"ready": True})
+
+    def _wait_for_our_predecessor(self) -> None:
+        """One whose supervisor was killed may live a moment longer."""
+        until = time.monotonic() + PREDECESSOR_SECONDS
+        while time.monotonic() < until:
+            try:
+                os.close(take_lock(str(self._folder)))
+            except Locked:
+                time.sleep(0.02)
+            except OSError:
+                return
+            else:
+                return
 
     def tell(self, said: Said) -> None:
         self._channel.tell(said)
