@@ -35,15 +35,26 @@ class SharedHand:
         self._notes = mmap.mmap(descriptor, SLOTS * _OCTETS)
         os.close(descriptor)
         self._free = list(range(0, SLOTS * _OCTETS, _OCTETS))
-        self._taken: dict[str, int] = {}
+        # Where it stands, and how many hands it is in: a message is still being answered when its entry, which has
+        # the same id, is delivered already.
+        self._taken: dict[str, list[int]] = {}
 
     def take(self, id: str) -> None:
-        if self._free and id not in self._taken and len(id) <= _OCTETS:
-            at = self._taken[id] = self._free.pop()
+        taken = self._taken.get(id)
+        if taken is not None:
+            taken[1] += 1
+        elif self._free and len(id) <= _OCTETS:
+            at = self._free.pop()
+            self._taken[id] = [at, 1]
             self._notes[at : at + len(id)] = id.encode("ascii", "replace")
 
     def drop(self, id: str) -> None:
-        at = self._taken.pop(id, None)
-        if at is not None:
+        taken = self._taken.get(id)
+        if taken is None:
+            return
+        taken[1] -= 1
+        if not taken[1]:
+            del self._taken[id]
+            at = taken[0]
             self._notes[at : at + _OCTETS] = bytes(_OCTETS)
             self._free.append(at)

@@ -14,6 +14,8 @@ def test_what_was_taken_and_not_dropped_is_found() -> None:
     hand.take("1m80mdefcszyc52")
     hand.take("1m80mdefcszyc51")
     hand.drop("1m80mdefcszyc51")
+    assert len(noted(notes)) == 2, "it was in two hands"
+    hand.drop("1m80mdefcszyc51")
     hand.drop("never taken")
     assert noted(notes) == {"1m80mdefcszyc52"}
     hand.drop("1m80mdefcszyc52")

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from inboundmx.app.operations import NotUnderstood
+from inboundmx.app.answers import NotUnderstood
 from inboundmx.app.view import ROWS_WAITING, Question, View
 from inboundmx.model.settings import Settings
 from inboundmx.ports import Unavailable
