@@ -446,3 +446,14 @@ def test_twistd_starts_it_as_well(play: Stage) -> None:
     primary.one(b"by twistd")
     # twistd itself ends by the signal that it was stopped with.
     assert gateway.stop() in (0, -signal.SIGTERM)
+
+
+def test_limits_hold_for_all_together(play: Stage) -> None:
+    gateway = play.gateway(domain(free_port()) + "[smtp]\nmax_connections_per_ip = 4\n", gateway_keys=TWO)
+    running = pids(gateway)
+    with contextlib.ExitStack() as open_wires:
+        for number in (0, 1):
+            with only(number, running):
+                wires = [open_wires.enter_context(Wire(gateway.port)) for _ in range(3)]
+                assert [wire.reply().code for wire in wires] == [220, 220, 421]
+        assert status(gateway)["connections"] == 4
