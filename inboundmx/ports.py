@@ -327,6 +327,15 @@ class Health(Protocol):
         """``service`` as an operator knows it: "zen.spamhaus.org", "clamd /run/clamav/clamd.ctl"."""
 
 
+class Hand(Protocol):
+    """Notes what is being worked on, for whoever wants to know what a process died of. Costs next to nothing."""
+
+    def take(self, id: str) -> None: ...
+
+    def drop(self, id: str) -> None:
+        """Harmless when it was not taken."""
+
+
 # --- delivery, as intake sees it --------------------------------------------------------------------------------------
 
 

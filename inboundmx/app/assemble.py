@@ -9,16 +9,13 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import pwd
 import signal
-import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import CertificateOptions
 from twisted.logger import globalLogPublisher
@@ -29,12 +26,21 @@ from inboundmx.app.descriptors import room_for_strangers
 from inboundmx.app.greylist_operations import GreylistOperations
 from inboundmx.app.health import ServicesHealth
 from inboundmx.app.inside import Inside, Outside
-from inboundmx.app.listening import CurrentCertificate, listen
+from inboundmx.app.listening import CurrentCertificate, bound
 from inboundmx.app.maillog import FaultObserver, LineWriter, MailLog, line_writer
 from inboundmx.app.operations import Operations
 from inboundmx.app.pause_operations import PauseOperations
 from inboundmx.app.settings import BadSettings, load
+from inboundmx.app.starting import (
+    CannotStart,
+    become_user,
+    make_folders,
+    refuse_fixed,
+    shown,
+    spool_folder,
+)
 from inboundmx.checks.api import Tools
+from inboundmx.cli.asking import SOCKET_NAME
 from inboundmx.console.routes import Facts
 from inboundmx.console.server import ConsoleService
 from inboundmx.delivery.pausing import Pauses
@@ -48,7 +54,7 @@ from inboundmx.net.own_addresses import OwnAddresses
 from inboundmx.net.peers import PeerLoads
 from inboundmx.net.resolver import DnsResolver
 from inboundmx.net.scanners import ScanningServices
-from inboundmx.ports import Journal, Unavailable
+from inboundmx.ports import Hand, Journal, Unavailable
 from inboundmx.smtp.client import SmtpTransmitter
 from inboundmx.smtp.server import SmtpServerFactory
 from inboundmx.smtp.tls import server_options
@@ -59,35 +65,29 @@ from inboundmx.storage.ledger import Ledger
 from inboundmx.storage.pause_file import PauseFile
 from inboundmx.storage.state import SqliteStateStore
 
-# The one process there is; more workers will each have their own number, and with it their own spool and ledger.
-WORKER = "0"
 # A stop takes ten seconds at most: messages on their way in, then deliveries, then the disk.
 DRAIN_SECONDS = 5.0
-# Keys of [gateway] that cannot change while sockets and files are open.
-FIXED = ("listen", "data", "user", "workers")
-
-
-class CannotStart(Exception):
-    """Something that a setting names is not as it should be. ``problems``: one sentence each."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
-
-    def tell(self) -> None:
-        for problem in self.problems:
-            # twistd has made its log of sys.stderr by then.
-            print(f"inboundmx: {problem}", file=sys.__stderr__)
-
 
 class GatewayService(Service):
     """One process. ``privilegedStartService`` does what root may be needed for (binding, the key, the log, the data
-    folder's owner); ``startService`` gives the privileges up and begins; both raise CannotStart."""
+    folder's owner); ``startService`` gives the privileges up and begins; both raise CannotStart. ``number`` is that of
+    the worker: with it go its own spool and ledger."""
 
     name: Any = "inboundmx"
+    # What the events of our life begin with.
+    about = ""
 
-    def __init__(self, settings: Settings, reactor: Any, config: str | None = None) -> None:
+    def __init__(self, settings: Settings, reactor: Any, config: str | None = None, number: int = 0) -> None:
         self.settings = settings
+        self.number = number
+        # Folders of spools that are not orphans even when nobody holds them just now.
+        self.keep_off: Collection[str] = ()
+        self.adopts = True
+        self.control_name = SOCKET_NAME
+        # The process whose word is taken for who asks at the control socket.
+        self.asked_for: int | None = None
+        self.guilty: Collection[str] = ()
+        self.hand: Hand | None = None
         self._config = config
         self._reactor = reactor
         self._clock = ReactorClock(reactor)
@@ -95,8 +95,9 @@ class GatewayService(Service):
         self._certificate = CurrentCertificate()
         self._ports: list[Any] = []
         self._data = Path(settings.gateway.data)
-        self._folder = self._data / "spool" / WORKER
+        self._folder = spool_folder(self._data, number)
         self._log: MailLog | None = None
+        self.failed: list[str] = []
         self._console = ConsoleService(lambda: self.settings, self._clock)
         # Built once privileges are gone; nobody is heard before the reactor runs, and so not before this is set.
         self._factory = SmtpServerFactory(None, self._clock, self._chance, settings)  # type: ignore[arg-type]
@@ -111,23 +112,33 @@ class GatewayService(Service):
         except (ValueError, OSError) as trouble:
             raise CannotStart([str(trouble)]) from trouble
         self._writer: LineWriter = writer
-        self._make_folder()
+        make_folders(gateway, [self.number])
         served: list[tuple[str, Factory]] = [(each, self._factory) for each in gateway.listen]
         served += [(each, self._console.factory) for each in self.settings.console.listen]
-        for endpoint, factory in served:
-            try:
-                self._ports += listen(self._reactor, endpoint, factory, self._certificate)
-            except CannotListenError as trouble:
-                self._close_ports()
-                reason = getattr(trouble.socketError, "strerror", None) or trouble.socketError
-                raise CannotStart([f"cannot listen on {endpoint}: {reason}{_hint(trouble)}"]) from trouble
-            except (OSError, ValueError) as trouble:
-                self._close_ports()
-                raise CannotStart([f"cannot listen on {endpoint}: {trouble}"]) from trouble
+        try:
+            for endpoint, factory in served:
+                self._ports += bound(self._reactor, endpoint, factory, self._certificate)
+        except CannotStart:
+            self._close_ports()
+            raise
 
     def startService(self) -> None:
+        self.begin()
+        with contextlib.suppress(ValueError):  # Not the main thread: whoever runs us there has other means.
+            signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
+            # There is no worker to be replaced.
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        for warning in warnings_at_start(self.settings):
+            self._journal.record("exposed", "", {"warning": warning}, level="warning")
+        self._journal.record(
+            "started", "", {"listen": [shown(port.getHost()) for port in self._ports], "pid": os.getpid(),
+                            "settings": self.settings.fingerprint},
+        )  # fmt: skip
+
+    def begin(self) -> None:
+        """Gives up privileges and builds. Raises CannotStart."""
         try:
-            self._become_user()
+            become_user(self.settings.gateway.user)
             self._build()
         except Unavailable as trouble:
             self._close_ports()
@@ -136,12 +147,6 @@ class GatewayService(Service):
             self._close_ports()
             raise CannotStart([str(trouble)]) from trouble
         super().startService()  # type: ignore[no-untyped-call]
-        with contextlib.suppress(ValueError):  # Not the main thread: whoever runs us there has other means.
-            signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
-        self._journal.record(
-            "started", "", {"listen": [_shown(port.getHost()) for port in self._ports], "pid": os.getpid(),
-                            "settings": self.settings.fingerprint},
-        )  # fmt: skip
 
     def _build(self) -> None:
         settings, clock, chance, reactor = self.settings, self._clock, self._chance, self._reactor
@@ -157,7 +162,7 @@ class GatewayService(Service):
 
         self._ledger = Ledger(
             str(self._data),
-            WORKER,
+            str(self.number),
             keep=settings.log.keep,
             keep_size=settings.log.keep_size,
             clock=clock,
@@ -166,8 +171,9 @@ class GatewayService(Service):
         )
         journal.keep_in(self._ledger)
         self._spool = SqliteSpool.open(
-            str(self._folder), str(self._data), clock=clock, journal=journal, from_thread=from_thread
-        )
+            str(self._folder), str(self._data), clock=clock, journal=journal, from_thread=from_thread,
+            adopt=self.adopts, keep_off=self.keep_off,
+        )  # fmt: skip
         self._state = SqliteStateStore(str(self._data), clock, from_thread, report)
         self._tools = self._make_tools(settings, journal)
         bodies = SpoolBodies(str(self._folder), str(self._data))
@@ -187,6 +193,7 @@ class GatewayService(Service):
                 OwnAddresses(clock),
                 self._peers.load,
                 archive=FileArchive(lambda: self.settings, self._tools.offload, self._tools.contents),
+                hand=self.hand,
             )
         )
         self._spool.written_late = self._inside.deliveries.deposited
@@ -204,19 +211,18 @@ class GatewayService(Service):
             self._inside.is_paused,
             notices=self._inside.deliveries.notices,
         )
-        self._control = ControlSocket(self._data, self._operations, reactor)
+        self._control = ControlSocket(self._data, self._operations, reactor, self.control_name, self.asked_for)
         self._control.startService()
         self._console.start(Facts(self._operations.status, self._cannot_keep), journal)
         self._factory.reception = self._inside.reception
         self._make_room(settings)
+        self._inside.deliveries.park(self.guilty)
         self._inside.start()
         self._peers.start()
         # What was read at the start mostly stays. Were the collector to go through it again and again, a spool of
         # 100,000 entries would hold up everybody for 0.1 s and more each time.
         gc.collect()
         gc.freeze()
-        for warning in warnings_at_start(settings):
-            journal.record("exposed", "", {"warning": warning}, level="warning")
 
     def _make_pauses(self, journal: Journal) -> Pauses:
         file = PauseFile(str(self._data))
@@ -245,74 +251,53 @@ class GatewayService(Service):
         self._certificate.options = options
         self._factory.tls_options = options
 
-    def _make_folder(self) -> None:
-        gateway = self.settings.gateway
-        try:
-            self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if gateway.user and os.geteuid() == 0:
-                user = pwd.getpwnam(gateway.user)
-                for place in (self._data, self._data / "spool", self._folder):
-                    os.chown(place, user.pw_uid, user.pw_gid)
-        except KeyError:
-            raise CannotStart([f"[gateway] user: there is no user {gateway.user}"]) from None
-        except OSError as trouble:
-            raise CannotStart([f"the data folder {self._data} cannot be used: {trouble.strerror}"]) from trouble
-
-    def _become_user(self) -> None:
-        """For good: the saved ids go as well, so there is no way back."""
-        name = self.settings.gateway.user
-        if not name or os.geteuid() != 0:
-            return
-        user = pwd.getpwnam(name)
-        os.initgroups(name, user.pw_gid)
-        os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
-        os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
-
     # --- running ------------------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
         """Reads the INI anew and swaps the whole, or keeps the old settings and says why."""
         try:
             settings = load(self._config) if self._config else self.settings
-            changed = [key for key in FIXED if getattr(settings.gateway, key) != getattr(self.settings.gateway, key)]
-            if changed:
-                raise ValueError(f"[gateway] {', '.join(changed)}: needs a restart")
-            if settings.console.listen != self.settings.console.listen:
-                raise ValueError("[console] listen: needs a restart")
-            plan = self._inside.plan(settings)
-            options = server_options(settings.tls)
-            writer = line_writer(settings.log)
+            refuse_fixed(self.settings, settings)
+            self.swap(settings, server_options(settings.tls), line_writer(settings.log))
         except BadSettings as bad:
             problems = [str(problem) for problem in bad.problems]
         except (ValueError, OSError) as trouble:
             problems = [str(trouble)]
         else:
-            self.settings = settings
-            self._take_certificate(options)
-            self._inside.use(plan)
-            self._resolver.configure(name_servers(settings.dns.servers), settings.dns.timeout)
-            self._factory.settings = settings
-            self._make_room(settings)
-            self._operations.settings = settings
-            self._transmitter.hostname = settings.gateway.hostname
-            self._ledger.configure(settings.log.keep, settings.log.keep_size)
-            assert self._log is not None
-            self._log.configure(settings.log, writer)
             self._journal.record("reloaded", "", {"settings": settings.fingerprint})
             return
         self._journal.record(
             "reload_refused", "", {"problems": problems, "kept": self.settings.fingerprint}, level="error"
         )
 
+    def swap(self, settings: Settings, options: CertificateOptions | None, writer: LineWriter) -> None:
+        """Goes on by new settings. Raises ValueError when they do not fit together; then nothing has changed."""
+        try:
+            plan = self._inside.plan(settings)
+        except ValueError:
+            writer.end()
+            raise
+        self.settings = settings
+        self._take_certificate(options)
+        self._inside.use(plan)
+        self._resolver.configure(name_servers(settings.dns.servers), settings.dns.timeout)
+        self._factory.settings = settings
+        self._make_room(settings)
+        self._operations.settings = settings
+        self._transmitter.hostname = settings.gateway.hostname
+        self._ledger.configure(settings.log.keep, settings.log.keep_size)
+        assert self._log is not None
+        self._log.configure(settings.log, writer)
+
     def _cannot_keep(self) -> str:
         """Why mail could not be taken into the spool now, in a word; empty when it could."""
         return "disk-full" if self._spool.free_octets() < DISK_RESERVE else self._spool.trouble
 
     def _facts(self) -> Mapping[str, Any]:
+        connections = len(self._factory.connections)
         return {
-            "workers": [{"worker": WORKER, "pid": os.getpid(), "connections": len(self._factory.connections)}],
-            "connections": len(self._factory.connections),
+            "workers": [{"worker": str(self.number), "pid": os.getpid(), "connections": connections}],
+            "connections": connections,
             "services": self._health.rows(),
             "paused": self._pausing.rows(),
         }
@@ -328,7 +313,7 @@ class GatewayService(Service):
         if self._log is None:
             await self._close_ports()
             return
-        self._journal.record("stopping", "", {})
+        self._journal.record(f"{self.about}stopping", "", {})
         await self._close_ports()
         await self._console.stop()
         self._peers.stop()
@@ -340,7 +325,7 @@ class GatewayService(Service):
         await self._offload.close()
         await self._state.close()
         await self._spool.close()
-        self._journal.record("stopped", "", {})
+        self._journal.record(f"{self.about}stopped", "", {})
         await self._ledger.close()
         globalLogPublisher.removeObserver(self._observer)
         self._log.close()
@@ -350,20 +335,3 @@ class GatewayService(Service):
         if not ports:
             return succeed(None)
         return DeferredList([port.stopListening() or succeed(None) for port in ports], consumeErrors=True)
-
-
-def _shown(address: Any) -> str:
-    """An address that is listened on, as an operator writes it."""
-    host = getattr(address, "host", None)
-    if host is None:
-        return str(getattr(address, "name", address))
-    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
-
-
-def _hint(trouble: CannotListenError) -> str:
-    number = getattr(trouble.socketError, "errno", None)
-    if number == 98:
-        return f"; another program listens there, see: ss -ltnp 'sport = :{trouble.port}'"
-    if number == 13:
-        return "; ports below 1024 need root or the capability to bind them, see docs/install.md"
-    return ""

@@ -13,9 +13,9 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from inboundmx.app.answers import NotUnderstood
-from inboundmx.app.operations import Operations, Told
+from inboundmx.app.operations import Told
 from inboundmx.cli.asking import REQUEST_LIMIT, SOCKET_NAME, socket_address, user_name
 from inboundmx.ports import Unavailable
 
@@ -38,6 +38,12 @@ STOP_SECONDS = 5.0
 _ROWS_AT_ONCE = 500
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 _log = Logger()
+
+
+class Asked(Protocol):
+    """``app.operations.Operations``, or whoever asks several of them."""
+
+    async def perform(self, operation: str, arguments: Mapping[str, Any], asked_by: str) -> Iterable[Told]: ...
 
 
 class AlreadyRunning(Exception):
@@ -52,31 +58,49 @@ class _Rows:
         self._connection = connection
         self._rows = rows
         self._stopped = False
+        # For rows that others make: nothing is asked for before it fires.
+        self._waiting: Deferred[None] | None = None
 
     def resumeProducing(self) -> None:
-        if self._stopped:
+        if self._stopped or self._waiting is not None:
             return
         lines: list[str] = []
         ended = False
+        row: Told = None
         try:
             while len(lines) < _ROWS_AT_ONCE and (row := next(self._rows)) is not None:
+                if isinstance(row, Deferred):
+                    break
                 lines.append('{"row":' + (row if isinstance(row, str) else _encode(row)) + "}")
         except StopIteration:
             lines.append(_encode({"end": True}))
+            ended = True
+        except Unavailable as trouble:
+            lines.append(_encode({"error": trouble.reason, "usage": False}))
             ended = True
         except Exception:  # noqa: BLE001 - whatever a row was made of, the asker is told and the log knows
             lines.append(_fault())
             ended = True
         if ended or lines:
             self._connection.write_lines(lines)
-        else:
+        if isinstance(row, Deferred) and not ended:
+            self._waiting = row
+            row.addCallback(self._go_on)
+        elif not (ended or lines):
             # A transport asks for more only once it has written something.
             self._connection.factory.clock.callLater(0.0, self.resumeProducing)
         if ended:
             self._connection.answered()
 
+    def _go_on(self, result: None) -> None:
+        self._waiting = None
+        self.resumeProducing()
+
     def stopProducing(self) -> None:
         self._stopped = True
+        close = getattr(self._rows, "close", None)
+        if close is not None:
+            close()
 
 
 class ControlConnection(LineReceiver):
@@ -94,7 +118,7 @@ class ControlConnection(LineReceiver):
 
     def connectionMade(self) -> None:
         self._idle: Any = None
-        self._uid = _peer_uid(self.transport)
+        self._pid, self._uid = _peer(self.transport)
         self.factory.connections.add(self)
         if len(self.factory.connections) > MAX_CONNECTIONS:
             self._say_no("too many commands are running; try again in a moment")
@@ -144,6 +168,8 @@ class ControlConnection(LineReceiver):
         return result
 
     def _asker(self, behind: str) -> str:
+        if behind and self._pid is not None and self._pid == self.factory.asked_for:
+            return behind
         if self._uid is None:
             return "unknown"
         user = user_name(self._uid)
@@ -189,25 +215,29 @@ class ControlFactory(ServerFactory):
     protocol: Any = ControlConnection
     noisy = False
 
-    def __init__(self, operations: Operations, clock: Any) -> None:
+    def __init__(self, operations: Asked, clock: Any, asked_for: int | None = None) -> None:
         self.operations = operations
         self.clock = clock
+        self.asked_for = asked_for
         self.connections: set[ControlConnection] = set()
         self.underway: set[Deferred[Any]] = set()
 
 
 class ControlSocket(Service):
-    """``DATA/control.sock`` while the service runs. Starting raises AlreadyRunning, or OSError.
+    """The socket ``name`` in the folder ``data`` while the service runs. Starting raises AlreadyRunning, or OSError.
 
     To be started after privileges are dropped, so that the socket is the gateway user's own.
     """
 
-    def __init__(self, data: Path, operations: Operations, reactor: Any) -> None:
-        self._path = data / SOCKET_NAME
+    def __init__(
+        self, data: Path, operations: Asked, reactor: Any, name: str = SOCKET_NAME, asked_for: int | None = None
+    ) -> None:
+        """``asked_for``: the process whose word is taken for who asks through it."""
+        self._path = data / name
         self._reactor: Any = reactor
         self._port: Any = None
         self._named = contextlib.ExitStack()
-        self.factory = ControlFactory(operations, reactor)
+        self.factory = ControlFactory(operations, reactor, asked_for)
 
     def startService(self) -> None:
         make_way(self._path)
@@ -262,10 +292,11 @@ def make_way(path: Path) -> None:
         raise AlreadyRunning(f"another gateway is running with this data folder: it answers at {path}")
 
 
-def _peer_uid(transport: Any) -> int | None:
-    """None where the other side is no process: in memory."""
+def _peer(transport: Any) -> tuple[int | None, int | None]:
+    """Process and user; None where the other side is no process: in memory."""
     peer = getattr(transport, "socket", None)
     if peer is None:
-        return None
-    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    return int(uid)
+        return None, None
+    said = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, _ = struct.unpack("3i", said)
+    return int(pid), int(uid)

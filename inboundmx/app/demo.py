@@ -20,9 +20,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 
-from inboundmx.app.assemble import CannotStart
 from inboundmx.app.control import AlreadyRunning, make_way
 from inboundmx.app.process import prepare
+from inboundmx.app.starting import CannotStart
 from inboundmx.app.usual_checks import PACKAGES, missing, usual_checks
 from inboundmx.checks.headers import decoded
 from inboundmx.cli.asking import SOCKET_NAME
@@ -48,6 +48,7 @@ _INI = """\
 hostname = gateway.example.test
 listen = tcp:{port}:interface=127.0.0.1
 data = {folder}/data
+workers = 0
 
 [log]
 to = {folder}/inboundmx.log

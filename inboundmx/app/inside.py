@@ -23,7 +23,7 @@ from inboundmx.intake.acceptance import Acceptance
 from inboundmx.intake.admission import Admission
 from inboundmx.intake.conversation import GatewayReception, Plan
 from inboundmx.model.settings import Settings
-from inboundmx.ports import Archive, Bodies, Chance, Clock, Journal, Spool, Transmitter
+from inboundmx.ports import Archive, Bodies, Chance, Clock, Hand, Journal, Spool, Transmitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Outside:
     own: Callable[[], Collection[str]] = frozenset
     loads: Callable[[str], int | None] = lambda name: None
     archive: Archive = field(kw_only=True)
+    hand: Hand | None = field(default=None, kw_only=True)
 
 
 def plan_of(tools: Tools, journal: Journal) -> Plan:
@@ -70,8 +71,9 @@ class Inside:
         )
         self.courier = Courier(outside.transmitter, current, clock, chance, journal, outside.tools.state)
         self.deliveries = DeliveryService(
-            spool, self.courier, delivering, outside.archive, current, clock, chance, journal, self.is_paused
-        )
+            spool, self.courier, delivering, outside.archive, current, clock, chance, journal, self.is_paused,
+            outside.hand,
+        )  # fmt: skip
         self._pauses.ended = self.deliveries.resumed
         self._retention = Retention(spool, clock, journal)
         handing_over = PausingCourier(self.courier, self._pauses)
@@ -85,6 +87,7 @@ class Inside:
             journal,
             clock,
             chance,
+            outside.hand,
         )
 
     def plan(self, settings: Settings) -> Plan:

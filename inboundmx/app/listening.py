@@ -12,7 +12,11 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from inboundmx.app.starting import CannotStart
 
 BACKLOG = 1024
 
@@ -56,15 +60,11 @@ def listen(reactor: Any, text: str, factory: Any, certificate: Any) -> list[Any]
     """Raises OSError or twisted's CannotListenError, and ValueError for a string that Twisted does not know."""
     ports: list[Any] = []
     for string in endpoint_strings(text):
+        serving, string = _unwrapped(string, factory, certificate)
         kind, _, rest = string.partition(":")
-        serving = factory
-        if kind in ("ssl", "ssl6") and "privateKey=" not in rest:
-            # Twisted has no ssl6; our own wrapping serves both.
-            kind = "tcp6" if kind == "ssl6" else "tcp"
-            serving = TLSMemoryBIOFactory(certificate, False, factory)
         if kind in ("tcp", "tcp6", "ssl") and "backlog=" not in rest:
-            rest = f"{rest}:backlog={BACKLOG}"
-        endpoint: Any = serverFromString(reactor, f"{kind}:{rest}")  # type: ignore[no-untyped-call]
+            string = f"{string}:backlog={BACKLOG}"
+        endpoint: Any = serverFromString(reactor, string)  # type: ignore[no-untyped-call]
         waiting = endpoint.listen(serving)
         outcome: list[Any] = []
         waiting.addBoth(outcome.append)
@@ -74,3 +74,65 @@ def listen(reactor: Any, text: str, factory: Any, certificate: Any) -> list[Any]
             outcome[0].raiseException()
         ports.append(outcome[0])
     return ports
+
+
+def bound(reactor: Any, text: str, factory: Any, certificate: Any) -> list[Any]:
+    """As ``listen``, but what goes wrong is said in a sentence: raises CannotStart."""
+    try:
+        return listen(reactor, text, factory, certificate)
+    except CannotListenError as trouble:
+        reason = getattr(trouble.socketError, "strerror", None) or trouble.socketError
+        raise CannotStart([f"cannot listen on {text}: {reason}{_hint(trouble)}"]) from trouble
+    except (OSError, ValueError, LookupError) as trouble:
+        raise CannotStart([f"cannot listen on {text}: {trouble}"]) from trouble
+
+
+def adopt(reactor: Any, text: str, descriptor: int, factory: Any, certificate: Any) -> Any:
+    """The port of an endpoint whose socket another process has bound, for us to listen on as well. The descriptor is
+    closed: the port has its own. Raises OSError, and ValueError as ``listen`` does."""
+    with socket.socket(fileno=descriptor) as inherited:
+        port = reactor.adoptStreamPort(inherited.fileno(), inherited.family, _wrapped(text, factory, certificate))
+        if inherited.family == socket.AF_UNIX:
+            # Its file is whose bound it: of a nameless socket Twisted does not remove one.
+            port._bindPath = "\0"
+    return port
+
+
+def _unwrapped(string: str, factory: Any, certificate: Any) -> tuple[Any, str]:
+    """The factory with our own wrapping of ``ssl:`` without keys, and the string without it."""
+    kind, _, rest = string.partition(":")
+    if kind in ("ssl", "ssl6") and "privateKey=" not in rest:
+        # Twisted has no ssl6; our own wrapping serves both.
+        return TLSMemoryBIOFactory(certificate, False, factory), f"{'tcp6' if kind == 'ssl6' else 'tcp'}:{rest}"
+    return factory, string
+
+
+def _wrapped(text: str, factory: Any, certificate: Any) -> Any:
+    """What is served on an endpoint's plain socket."""
+    kind, _, rest = text.partition(":")
+    if kind == "haproxy":
+        return HAProxyWrappingFactory(_wrapped(rest, factory, certificate))  # type: ignore[no-untyped-call]
+    serving, string = _unwrapped(text, factory, certificate)
+    if string.startswith("ssl:"):
+        caught = _Catching()
+        serverFromString(caught, string).listen(factory)  # type: ignore[no-untyped-call]
+        return TLSMemoryBIOFactory(caught.context, False, factory)
+    return serving
+
+
+class _Catching:
+    """Stands for a reactor, to be told with which keys of its own an ``ssl:`` endpoint would listen."""
+
+    context: Any
+
+    def listenSSL(self, port: int, factory: Any, contextFactory: Any, **_: Any) -> None:
+        self.context = contextFactory
+
+
+def _hint(trouble: CannotListenError) -> str:
+    number = getattr(trouble.socketError, "errno", None)
+    if number == 98:
+        return f"; another program listens there, see: ss -ltnp 'sport = :{trouble.port}'"
+    if number == 13:
+        return "; ports below 1024 need root or the capability to bind them, see docs/install.md"
+    return ""

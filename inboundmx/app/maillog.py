@@ -7,11 +7,12 @@ slow pipe or disk behind the log stops nobody. Does not know what events mean.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -36,10 +37,12 @@ class LedgerFile(Protocol):
 
 class LineWriter:
     """A thread that appends lines to a file descriptor. Past its bound lines are dropped and counted. A log is rotated
-    by making a new writer and ending the old one."""
+    by making a new writer and ending the old one. ``lock``: a file whose lock is held while lines are written, so that
+    those of several processes do not mix in a pipe, which takes no more than 4096 octets at once."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, lock: int | None = None) -> None:
         self._descriptor = descriptor
+        self._lock = lock
         self._batches: queue.Queue[bytes | None] = queue.Queue(_BATCHES_WAITING)
         self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -66,19 +69,35 @@ class LineWriter:
     def _run(self) -> None:
         while (lines := self._batches.get()) is not None:
             # A log that cannot be written must not stop mail; the ledger still has the event.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), self._alone():
                 while lines:
                     lines = lines[os.write(self._descriptor, lines) :]
         if self._descriptor != _STDOUT:
             # A rotated file that stays open would keep its room on the disk for ever.
             os.close(self._descriptor)
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self._lock is None:
+            yield
+            return
+        fcntl.lockf(self._lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._lock, fcntl.LOCK_UN)
 
-def line_writer(settings: LogSettings) -> LineWriter:
-    """Raises OSError when the log file cannot be opened."""
+
+def open_log(settings: LogSettings) -> int:
+    """The descriptor that lines are written to. Raises OSError when the log file cannot be opened."""
     if settings.to == "stdout":
-        return LineWriter(_STDOUT)
-    return LineWriter(os.open(settings.to, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
+        return _STDOUT
+    return os.open(settings.to, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+
+def line_writer(settings: LogSettings, lock: int | None = None) -> LineWriter:
+    """Raises OSError when the log file cannot be opened."""
+    return LineWriter(open_log(settings), lock)
 
 
 class MailLog:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
+
 from inboundmx.app.answers import NotUnderstood, Row
 from inboundmx.app.bouncing import Bouncing
 from inboundmx.app.changing import Changer, Changing, DeliveryService
@@ -27,8 +29,9 @@ from inboundmx.spool.bodies import BodyContents
 # Priorities of SmarterMail: 10 goes first.
 LOWEST, HIGHEST = 1, 10
 
-# A row, a row as JSON text already, or None: nothing yet, and somebody else may have a turn.
-Told = Row | str | None
+# A row, a row as JSON text already, or None: nothing yet, and somebody else may have a turn. A Deferred: nothing before
+# it fires.
+Told = Row | str | Deferred[None] | None
 
 
 class Noun(Protocol):

@@ -1,6 +1,7 @@
 """The gateway as a process: from an INI file to a running reactor and an exit status.
 
-Knows what stops a start (exit status 2) and how an operator is told. Does not know what the service is made of.
+Knows what stops a start (exit status 2), how an operator is told, and that a gateway with workers is supervised. Does
+not know what the service is made of.
 """
 
 from __future__ import annotations
@@ -9,20 +10,38 @@ import contextlib
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, Protocol
 
-from inboundmx.app.assemble import CannotStart, GatewayService
-from inboundmx.app.checking import problems_at_start
-from inboundmx.app.settings import BadSettings, load
+from twisted.internet.defer import Deferred
+
+from inboundmx.app.spawning import Nursery, glanced
+from inboundmx.app.starting import CannotStart
 
 DEFAULT_CONFIG = os.environ.get("INBOUNDMX_CONFIG", "/etc/inboundmx.ini")
 
-__all__ = ["DEFAULT_CONFIG", "CannotStart", "prepare", "run"]
+__all__ = ["DEFAULT_CONFIG", "CannotStart", "Gateway", "prepare", "run"]
 
 
-def prepare(config: str, made: type[GatewayService] = GatewayService) -> GatewayService:
-    """The service that an INI describes, not yet started. Raises CannotStart with all that is wrong."""
+class Gateway(Protocol):
+    """``GatewayService`` or ``SupervisorService``. ``failed``: why it stopped by itself after it had been started,
+    sentences; empty: it was asked to."""
+
+    failed: list[str]
+
+    def privilegedStartService(self) -> None: ...
+
+    def startService(self) -> None: ...
+
+    def stopService(self) -> Deferred[Any]: ...
+
+
+def prepare(config: str, nursery: Nursery | None = None) -> Gateway:
+    """The service that an INI describes, not yet started. Raises CannotStart with all that is wrong. ``nursery``: one
+    that was started already."""
     from twisted.internet import reactor as installed
+
+    from inboundmx.app.checking import problems_at_start
+    from inboundmx.app.settings import BadSettings, load
 
     reactor: Any = installed
     try:
@@ -33,7 +52,14 @@ def prepare(config: str, made: type[GatewayService] = GatewayService) -> Gateway
     if problems:
         raise CannotStart(problems)
     reactor.addSystemEventTrigger("before", "shutdown", _asked_to_stop)
-    return made(settings, reactor, config)
+    # Whichever it is, the other need not be loaded.
+    if settings.gateway.workers:
+        from inboundmx.app.supervisor import SupervisorService
+
+        return SupervisorService(settings, reactor, config, nursery)
+    from inboundmx.app.assemble import GatewayService
+
+    return GatewayService(settings, reactor, config)
 
 
 def _asked_to_stop() -> None:
@@ -48,16 +74,27 @@ def run(config: str | None) -> int:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
+    path = config or DEFAULT_CONFIG
+    # It loads what workers take while we read the settings.
+    nursery = Nursery(reactor) if glanced(path) else None
+    started = False
     try:
-        service = prepare(config or DEFAULT_CONFIG)
+        service = prepare(path, nursery)
         service.privilegedStartService()
         service.startService()
+        started = True
     except CannotStart as trouble:
         trouble.tell()
         return 2
     except Exception as fault:  # noqa: BLE001 - the last place that can tell an operator
         print(f"inboundmx: {type(fault).__name__}: {fault}", file=sys.stderr)  # noqa: T201
         return 1
+    finally:
+        if nursery is not None and not started:
+            nursery.kill()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
+    if service.failed:
+        CannotStart(service.failed).tell()
+        return 2
     return 0

@@ -297,7 +297,7 @@ def _to_come() -> str:
         "## Not there yet\n\n"
         "Refused by name, never taken silently, until the work behind it is done.\n\n"
         f"- Sections: {sections}\n- Kinds of check: {checks}\n"
-        "- `recipients` other than `any`, `key = domain`, `workers` above 1, "
+        "- `recipients` other than `any`, `key = domain`, "
         "`url` other than `sqlite`, `allow = whitelisted` and `users` in `[relay]`\n"
     )
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
+from typing import Any
 
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 from twisted.python import usage
 
-from inboundmx.app.assemble import GatewayService
-from inboundmx.app.process import DEFAULT_CONFIG, CannotStart, prepare
+from inboundmx.app.process import DEFAULT_CONFIG, CannotStart, Gateway, prepare
 
 
 class Options(usage.Options):
@@ -18,16 +21,30 @@ class Options(usage.Options):
     optParameters = [["config", "c", DEFAULT_CONFIG, "the INI file"]]  # noqa: RUF012 - Twisted's own shape
 
 
-class StartedByTwistd(GatewayService):
+class StartedByTwistd(Service):
     """Tells in a sentence what stops a start, and ends with status 2: of an exception twistd would make a page."""
+
+    name: Any = "inboundmx"
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
 
     def privilegedStartService(self) -> None:
         with plainly():
-            super().privilegedStartService()
+            self.gateway.privilegedStartService()
 
     def startService(self) -> None:
         with plainly():
-            super().startService()
+            self.gateway.startService()
+
+    def stopService(self) -> Deferred[Any]:
+        return self.gateway.stopService().addCallback(lambda _: self._ended())
+
+    def _ended(self) -> None:
+        if self.gateway.failed:
+            CannotStart(self.gateway.failed).tell()
+            # twistd knows no status but its own.
+            os._exit(2)
 
 
 @contextlib.contextmanager
@@ -39,7 +56,7 @@ def plainly() -> Iterator[None]:
         raise SystemExit(2) from None
 
 
-def makeService(options: Options) -> GatewayService:
+def makeService(options: Options) -> StartedByTwistd:
     """Raises SystemExit with status 2 when the INI, or something it names, is wrong."""
     with plainly():
-        return prepare(options["config"], StartedByTwistd)
+        return StartedByTwistd(prepare(options["config"]))

@@ -6,6 +6,7 @@ Knows spans, sizes, words and lists; does not know which key is of which kind (`
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -24,6 +25,7 @@ OCTETS = {"GB": 2**30, "MB": 2**20, "KB": 2**10, "B": 1}
 LONGEST_SPAN = 3650 * 86400.0
 LARGEST_COUNT = 1_000_000
 LONGEST_RETRY = 200
+MOST_WORKERS = 64
 ENDPOINTS = ("tcp", "tcp6", "ssl", "unix", "systemd", "haproxy")
 
 _SPAN = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)([a-z]*)", re.ASCII)
@@ -360,10 +362,11 @@ def one_line(text: str) -> str:
 
 
 def workers(text: str) -> int:
-    if text == "auto" or (text.isdigit() and int(text) > 1):
-        raise not_there_yet("more than one worker", "write 0 or 1")
-    if text not in ("0", "1"):
-        raise Wrong("must be 0 or 1")
+    """``auto``: a second worker gains nothing where the cores are taken, so one core is left to all else."""
+    if text == "auto":
+        return max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1))
+    if not (text.isascii() and text.isdigit() and int(text) <= MOST_WORKERS):
+        raise Wrong(f"must be a number from 0 to {MOST_WORKERS}, or auto")
     return int(text)
 
 
@@ -414,7 +417,7 @@ KINDS: Mapping[str, Kind] = {
     "endpoint": Kind(endpoint, str, "endpoint"),
     "endpoints": Kind(endpoints, _list, "endpoints, blanks between"),
     "servers": Kind(servers, _list, "unix:PATH or tcp:HOST:PORT, blanks between"),
-    "workers": Kind(workers, str, "0 or 1"),
+    "workers": Kind(workers, str, f"0 to {MOST_WORKERS}, or auto"),
     "pairs": Kind(pairs, lambda value: _list(map("=".join, value.items())), "ADDRESS=NAME, blanks between"),
     "addresses": Kind(addresses.addresses, _list, "addresses, a-b ranges, CIDR blocks"),
     "networks": Kind(addresses.networks, _list, "addresses, a-b ranges, CIDR blocks"),

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from inboundmx import __version__
 from inboundmx.console.answers import Answer, as_json, sentence
 
@@ -16,10 +18,12 @@ from inboundmx.console.answers import Answer, as_json, sentence
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Where answers come from, asked anew for each. ``status``: one process as ``inboundmx status --json`` has it.
-    ``trouble``: why no mail can be taken into the spool, a word such as disk-full; empty when it can."""
+    ``trouble``: why no mail can be taken into the spool, a word such as disk-full; empty when it can. ``refresh``:
+    where both are only what was last heard of others, fires once that is not old; None: it is not."""
 
     status: Callable[[], Mapping[str, Any]]
     trouble: Callable[[], str]
+    refresh: Callable[[], Deferred[None] | None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,17 @@ class ConsoleRequest(Request):
     def process(self) -> None:
         if self._read_past > CONTENT_LIMIT:
             return
-        answer = self.channel.factory.site.answer(self._question())
+        question = self._question()
+        waiting = self.channel.factory.site.prepare(question)
+        if waiting is None:
+            self._answer(question)
+        else:
+            waiting.addCallback(lambda _: self._answer(question))
+
+    def _answer(self, question: Question) -> None:
+        if self._disconnected:
+            return
+        answer = self.channel.factory.site.answer(question)
         self.setResponseCode(answer.code, HTTPStatus(answer.code).phrase.encode())
         fields = (("Content-Type", answer.type), ("Content-Length", str(len(answer.content))), ("Connection", "close"))
         for name, value in (*fields, *ALWAYS, *answer.fields):

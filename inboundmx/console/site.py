@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from inboundmx.console.access import FailedLogins, is_loopback, is_password, names_us
@@ -37,6 +38,10 @@ class Site:
         self._journal = journal
         self._routes = routes
         self._log = Logger()
+
+    def prepare(self, question: Question) -> Deferred[None] | None:
+        """Fires when ``answer`` can tell what is so now; None: it can. Never fails."""
+        return self._facts.refresh() if question.path in self._routes else None
 
     def answer(self, question: Question) -> Answer:
         """Never raises: a fault of ours goes to the log, and out goes 500 without a word about it."""

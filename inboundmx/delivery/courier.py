@@ -92,6 +92,9 @@ class Courier:
         came_back: Callable[[Host], object] = lambda host: None,
     ) -> None:
         self.came_back = came_back
+        self.spread: Callable[[str, Refused | None], object] = lambda host, refused: None
+        """Told which host is down, and why, or answers again: for other processes that deliver to it."""
+        self._heard: dict[str, Refused] = {}
         self.throttling = Throttling(clock, journal)
         self._transmitter = transmitter
         self._settings = settings
@@ -320,7 +323,21 @@ class Courier:
                 lambda connection: self._greeted(host, connection),
                 self._probes,
             )
+            if self._heard and (refused := self._heard.get(str(host))) is not None:
+                pool.heard(refused)
         return pool
+
+    def heard(self, host: str, refused: Refused | None) -> None:
+        """What another process was told to ``spread``."""
+        pools = [pool for pool in self._pools.values() if str(pool.host) == host]
+        if refused is None:
+            self._heard.pop(host, None)
+            for pool in pools:
+                pool.breaker.look()
+        elif len(self._heard) < TOLD and not self._stopping:
+            self._heard[host] = refused
+            for pool in pools:
+                pool.heard(refused)
 
     def _drop_unused(self) -> None:
         """Pools of hosts that nothing is sent to now, unless it is known that one the settings name is down."""
@@ -411,6 +428,8 @@ class Courier:
 
     def _back(self, pool: Pool) -> None:
         self._journal.record("host_up", "", {"host": str(pool.host)})
+        self._heard.pop(str(pool.host), None)
+        self.spread(str(pool.host), None)
         self.came_back(pool.host)
 
     def _tripped(self, pool: Pool, refused: Refused) -> None:
@@ -419,6 +438,7 @@ class Courier:
         event, level = ("rejects_us", "error") if refused.trouble == "rejects_us" else ("host_down", "warning")
         fields = {"host": str(pool.host), "trouble": refused.trouble, "phase": str(refused.phase)}
         self._journal.record(event, "", fields | {"detail": refused.detail}, level=level)
+        self.spread(str(pool.host), refused)
 
 
 def _ways(route: Route | None) -> Iterator[Route]:

@@ -18,6 +18,8 @@ from inboundmx.model.reply import Reply
 from inboundmx.ports import Chance, Clock, Connection, Refused, Timer
 
 PROBE_SECONDS = 30.0
+# Of a host that another process probes, who will tell us when it is back.
+HEARD_SECONDS = 300.0
 # Probes of many hosts that went down together drift apart; only ever later.
 PROBE_JITTER = 0.01
 # After a probe that took long itself the next one follows this soon.
@@ -56,6 +58,8 @@ class Breaker:
         self._timer: Timer | None = None
         self._closed = False
         self.last_error = ""
+        # It is open because another process said so.
+        self._heard = False
 
     @property
     def open(self) -> bool:
@@ -68,14 +72,23 @@ class Breaker:
             return "closed"
         return "open" if self._knock is None else "half-open"
 
-    def trip(self, refused: Refused) -> None:
+    def trip(self, refused: Refused, heard: bool = False) -> None:
+        """``heard``: another process found the host so, and goes on probing it."""
         self.last_error = refused.detail
         first = self.refused is None
         self.refused = refused
         if first and not self._closed:
+            self._heard = heard
             self._knocked_at = self._probed_at = self._clock.monotonic()
             self._set_timer()
-            self._tripped(refused)
+            if not heard:
+                self._tripped(refused)
+
+    def look(self) -> None:
+        """Whoever probed it says that it is back, or is gone himself: from now on we probe it, beginning now."""
+        if self.refused is not None and not self._closed:
+            self._heard = False
+            self._probe()
 
     def knock(self) -> Deferred[Refused | None]:
         """One real connect, shared by all who ask meanwhile or a second later. None: the host is there."""
@@ -109,7 +122,7 @@ class Breaker:
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        seconds = PROBE_SECONDS * (1.0 + self._chance.uniform(0.0, PROBE_JITTER))
+        seconds = (HEARD_SECONDS if self._heard else PROBE_SECONDS) * (1.0 + self._chance.uniform(0.0, PROBE_JITTER))
         spent = self._clock.monotonic() - self._probed_at
         self._timer = self._clock.call_later(max(PAUSE_SECONDS, seconds - spent), self._probe_due)
 

@@ -209,9 +209,14 @@ class Pool:
         self._learned = (others, self._clock.monotonic() + (LEARNED_SECONDS if told else UNTOLD_SECONDS))
         self._turn_away(refused)
 
-    def trip(self, refused: Refused) -> None:
+    def heard(self, refused: Refused) -> None:
+        """Another process finds the host down. We know better while we have a connection."""
+        if not (self._busy or len(self._idle) or self.down):
+            self.trip(refused, heard=True)
+
+    def trip(self, refused: Refused, heard: bool = False) -> None:
         """The host is to be left alone for now: whoever waits for it goes elsewhere."""
-        self.breaker.trip(refused)
+        self.breaker.trip(refused, heard)
         self._standing = Standing.SILENT
         self._allowance = 1
         self._learned = (0, 0.0)

@@ -6,8 +6,9 @@ end of what it speaks of are one commit. Does not know schedules, routes, connec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence, Set
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
@@ -37,6 +38,7 @@ from inboundmx.model.reply import Reply
 from inboundmx.model.settings import DomainSettings, Settings
 from inboundmx.policy.prioritising import after_attempt
 from inboundmx.policy.retrying import (
+    CRASHES,
     DAMAGED,
     NO_ROUTE,
     UNANSWERED,
@@ -47,7 +49,7 @@ from inboundmx.policy.retrying import (
     settle,
     unanswered,
 )
-from inboundmx.ports import Archive, Chance, Clock, Damaged, Journal, NoRoute, Routes, Spool, Timer, Unavailable
+from inboundmx.ports import Archive, Chance, Clock, Damaged, Hand, Journal, NoRoute, Routes, Spool, Timer, Unavailable
 from inboundmx.prompt import promptly
 
 # When the spool could not be read, or not even remember what is to be written.
@@ -84,8 +86,11 @@ class DeliveryService:
         chance: Chance,
         journal: Journal,
         paused: Callable[[str], bool] = lambda domain: False,
+        hand: Hand | None = None,
     ) -> None:
-        """``paused``: whether an operator stopped deliveries of a domain, or of all when it is empty."""
+        """``paused``: whether an operator stopped deliveries of a domain, or of all when it is empty. ``hand`` is told
+        what is being attempted."""
+        self._hand = hand
         self._spool = spool
         self._courier = courier
         self._routes = routes
@@ -105,6 +110,8 @@ class DeliveryService:
         self._claimed: set[str] = set()
         # Set aside when they were due, perhaps before their time: they are not to wait for it again.
         self._aside_due: set[str] = set()
+        # Being parked before anything is tried.
+        self._guilty: set[str] = set()
         self._pauses: dict[Deferred[None], Timer] = {}
         # Destinations adopted with entries that failed before: whether they are back nobody has seen.
         self._unsure: set[tuple[str, str]] = set()
@@ -157,6 +164,19 @@ class DeliveryService:
         for key in tuple(self._unsure):
             if not self._agenda.knock(*key):
                 self._unsure.discard(key)
+
+    def park(self, ids: Collection[str]) -> None:
+        """Before ``start``: these are not tried any more, for we died whenever they were in hand."""
+        for id in ids:
+            entry = self._spool.entry(id)
+            if entry is not None and entry.state is State.ACTIVE:
+                self._guilty.add(id)
+                detail = "it was in hand each time a worker died; look at it before it is released"
+                parking = self._park(entry, CRASHES, detail, "error")
+                self._run(("guilty", id), parking, partial(self._parked, id))
+
+    def _parked(self, id: str, seconds: float | None) -> None:
+        self._guilty.discard(id)
 
     def changed(self, ids: Sequence[str]) -> None:
         """These entries are not what they were, or are gone."""
@@ -274,6 +294,8 @@ class DeliveryService:
     def _schedule(self, entry: SpoolEntry) -> None:
         if entry.state is not State.ACTIVE or entry.id in self._claimed:
             return
+        if entry.id in self._guilty:
+            return
         self._delays.watch()
         early = entry.attempts > 0 and entry.cause != UNANSWERED
         self._agenda.again(entry, self._seconds(entry), early=early)
@@ -328,10 +350,14 @@ class DeliveryService:
         self._perhaps_all_ended()
 
     def _start(self, id: str, slot: bool) -> None:
+        if self._hand is not None:
+            self._hand.take(id)
         self._run(id, self._attend(id, slot), lambda seconds: self._ended(id, slot, seconds))
 
     def _ended(self, id: str, slot: bool, seconds: float | None) -> None:
         """Notes the entry anew, as it is now; after ``seconds`` where its own time does not count."""
+        if self._hand is not None:
+            self._hand.drop(id)
         entry = self._spool.entry(id)
         if entry is None or self._stopping or entry.state is not State.ACTIVE:
             self._agenda.finished(id)

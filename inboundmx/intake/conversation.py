@@ -31,7 +31,7 @@ from inboundmx.policy.routing import bare_postmaster, postmaster
 from inboundmx.policy.scoring import score
 from inboundmx.policy.sparing import Unasked, settled
 from inboundmx.policy.stamping import host_name
-from inboundmx.ports import Bodies, Chance, Clock, Draft, Journal, Spool
+from inboundmx.ports import Bodies, Chance, Clock, Draft, Hand, Journal, Spool
 
 # Below this much room on the disk (and twice the declared size) no transaction begins: 452 4.3.1.
 DISK_RESERVE = 2**20
@@ -64,7 +64,10 @@ class GatewayReception:
         journal: Journal,
         clock: Clock,
         chance: Chance,
+        hand: Hand | None = None,
     ) -> None:
+        """``hand`` is told which message is being checked and judged."""
+        self.hand = hand
         self.plan = plan
         self.admission = admission
         self.acceptance = acceptance
@@ -202,6 +205,8 @@ class GatewayConversation:
             envelope.envid,
             self._dsn,
         )
+        if self._gate.hand is not None:
+            self._gate.hand.take(self._id)
         message = Message(self._id, body)
         if message.header_end >= HEADER_LIMIT or body.head.count(b"\r\n", 0, message.header_end) > HEADER_LINES:
             return self._refuse("data", Reply(554, "5.6.0", "the header section is too large"), envelope)
@@ -235,6 +240,8 @@ class GatewayConversation:
         if self._draft is not None:
             self._draft.discard()
             self._draft = None
+        if self._gate.hand is not None:
+            self._gate.hand.drop(self._id)
         self._envelope = None
         self._accepted = {}
         self._ways = {}

@@ -49,7 +49,7 @@ class GatewaySettings:
     listen: tuple[str, ...] = key(("tcp:25",), "endpoints", "Twisted endpoint strings; tcp:25 without an interface means IPv4 and IPv6")
     data: str = key("/var/lib/inboundmx", "path", "made with mode 0700 when absent; holds everything and can be moved whole while stopped")
     user: str = key("", "user", "dropped to after binding, when started as root; empty: stay")
-    workers: int = key(1, "workers", "0: everything in one process; 1: the same for now; auto and more need work that is not there yet")
+    workers: int = key(1, "workers", "processes that do the work, each with its own spool; a supervisor starts them anew when they die; auto: 1 on up to two cores, else the cores less one; 0: everything in one process, no supervisor")
     hostnames: Mapping[str, str] = key({}, "pairs", "one name for each local address; forged Authentication-Results of any of them are removed")
     addresses: tuple[str, ...] = key((), "addresses", "our public addresses, when they are not the local ones (behind NAT)")
     include: tuple[str, ...] = key((), "paths", "further files to read, patterns relative to this one: conf.d/*.ini")

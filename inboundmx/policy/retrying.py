@@ -37,6 +37,8 @@ EXHAUSTED = "exhausted"
 UNDELIVERABLE = "undeliverable"
 NO_ROUTE = "no route"
 DAMAGED = "damaged"
+# Time and again the process that had it in hand died.
+CRASHES = "crashes"
 
 Fate = Literal["", "notify", "held", "dropped"]
 

@@ -13,7 +13,7 @@ import errno
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from inboundmx.ports import Unavailable
 from inboundmx.spool import schema
@@ -26,13 +26,17 @@ _WORKER = re.compile(r"0|[1-9][0-9]{0,3}")
 Note = tuple[str, dict[str, object]]
 
 
-def adopt_all(folder: str, connection: sqlite3.Connection, files: BodyFiles, now: float) -> Iterator[Note]:
-    """Adopts what is in folders beside ours that no living process holds. What became of each, to be journalled; what
-    cannot be adopted stays as it is for the next start."""
+def adopt_all(
+    folder: str, connection: sqlite3.Connection, files: BodyFiles, now: float, keep_off: Collection[str] = ()
+) -> Iterator[Note]:
+    """Adopts what is in folders beside ours that no living process holds, but for those named in ``keep_off``. What
+    became of each, to be journalled; what cannot be adopted stays as it is for the next start."""
     above, own = os.path.split(folder)
     for name in sorted(os.listdir(above)):
         path = os.path.join(above, name)
-        if name == own or not _WORKER.fullmatch(name) or os.path.islink(path) or not os.path.isdir(path):
+        if name == own or name in keep_off or not _WORKER.fullmatch(name):
+            continue
+        if os.path.islink(path) or not os.path.isdir(path):
             continue
         try:
             if not os.access(path, os.R_OK | os.W_OK | os.X_OK):

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from inboundmx.model.custody import Change, SpoolEntry
@@ -88,9 +88,9 @@ class SpoolFile:
 
     # --- opening ------------------------------------------------------------------------------------------------------
 
-    def open(self, notes: list[Note], adopt: bool = False) -> list[SpoolEntry]:
+    def open(self, notes: list[Note], adopt: bool = False, keep_off: Collection[str] = ()) -> list[SpoolEntry]:
         """The entries of the live file, which is made when absent and replaced when damaged. ``adopt``: and those of
-        folders beside ours that nobody holds. Raises Newer, Unavailable or OSError."""
+        folders beside ours that nobody holds, but for ``keep_off``. Raises Newer, Unavailable or OSError."""
         self._park(notes)
         self._generation, path = self._live(notes)
         whole = True
@@ -118,7 +118,7 @@ class SpoolFile:
                 entries = open_entries(self._connection)
         assert self._connection is not None
         if adopt:
-            adopted = list(adopt_all(self._folder, self._connection, self._files, self._now()))
+            adopted = list(adopt_all(self._folder, self._connection, self._files, self._now(), keep_off))
             if adopted:
                 notes += adopted
                 entries = open_entries(self._connection)

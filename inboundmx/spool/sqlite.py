@@ -7,7 +7,7 @@ The folder holds the SQLite file, ``bodies/``, ``incoming/`` and ``lock``, which
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -107,10 +107,12 @@ class SqliteSpool:
         from_thread: FromThread,
         lane: Callable[[str], Lane] = ThreadLane,
         adopt: bool = True,
+        keep_off: Collection[str] = (),
     ) -> SqliteSpool:
         """Takes the lock, makes, migrates or mends the file, and reads the entries; blocks meanwhile, so call it before
-        anything is served. ``adopt``: takes over what folders beside it hold that nobody else does. Raises ``Locked``,
-        ``schema.Newer`` or another Unavailable, each with a sentence for the operator."""
+        anything is served. ``adopt``: takes over what folders beside it hold that nobody else does, but for those named
+        in ``keep_off``, whose owners are only away. Raises ``Locked``, ``schema.Newer`` or another
+        Unavailable, each with a sentence for the operator."""
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
             lock = take_lock(folder)
@@ -121,7 +123,7 @@ class SqliteSpool:
             files = BodyFiles(folder, data_folder)
             files.prepare()
             file = SpoolFile(folder, files, clock.now, clock.monotonic)
-            entries = file.open(notes, adopt=adopt)
+            entries = file.open(notes, adopt=adopt, keep_off=keep_off)
             give_to_owner_of(folder, (item.path for item in os.scandir(folder)))
         except OSError as error:
             os.close(lock)

@@ -23,7 +23,7 @@ from inboundmx.app import control
 from inboundmx.app.answers import NotUnderstood
 from inboundmx.app.control import AlreadyRunning, ControlConnection, ControlFactory, make_way
 from inboundmx.cli.asking import REQUEST_LIMIT, CannotAsk, NotRunning, ask_gateway, read, socket_address
-from inboundmx.ports import StorageFull
+from inboundmx.ports import StorageFull, Unavailable
 
 
 class FakeOperations:
@@ -274,3 +274,55 @@ def test_a_real_one_answers_knows_its_asker_and_leaves_nothing_behind(tmp_path: 
         finally:
             server.kill()
     assert list(data.iterdir()) == []
+
+
+def test_rows_that_others_make_are_waited_for() -> None:
+    coming: Deferred[None] = Deferred()
+    more: Deferred[None] = Deferred()
+    desk = Desk(list=[{"id": 1}, coming, more, {"id": 2}])
+    connection, transport = desk.connect()
+    connection.dataReceived(request("list"))
+    for _ in range(3):
+        transport.producer.resumeProducing()
+    assert transport.value() == b'{"row":{"id":1}}\n'
+    coming.callback(None)
+    more.callback(None)
+    assert heard(transport) == [{"row": {"id": 1}}, {"row": {"id": 2}}, {"end": True}]
+
+
+def test_rows_that_end_in_trouble_say_which() -> None:
+    def rows() -> Any:
+        yield {"id": 1}
+        raise Unavailable("worker 1 does not answer")
+
+    connection, transport = Desk(list=rows()).connect()
+    connection.dataReceived(request("list"))
+    assert heard(transport) == [{"row": {"id": 1}}, {"error": "worker 1 does not answer", "usage": False}]
+
+
+def test_who_asks_no_longer_ends_the_rows_that_others_make() -> None:
+    ended: list[bool] = []
+
+    def rows() -> Any:
+        try:
+            yield from itertools.repeat({"id": 1})
+        finally:
+            ended.append(True)
+
+    connection, transport = Desk(list=rows()).connect()
+    connection.dataReceived(request("list"))
+    transport.producer.resumeProducing()
+    transport.producer.stopProducing()
+    assert ended == [True]
+
+
+def test_the_word_of_the_supervisor_is_taken_for_who_asks() -> None:
+    desk = Desk(list=[])
+    desk.factory.asked_for = 4711
+    for pid in (4711, 4712):
+        connection, _ = desk.connect()
+        connection._pid, connection._uid = pid, os.geteuid()
+        connection.dataReceived(b'{"operation": "list", "on_behalf_of": "ann (uid 7)"}\n')
+    first, second = (asked_by for _, _, asked_by in desk.operations.asked)
+    assert first == "ann (uid 7)"
+    assert second != first

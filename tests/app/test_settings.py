@@ -391,7 +391,7 @@ def test_everything_wrong_is_said_at_once_in_order(wrong: Any) -> None:
     said = wrong(
         "[gateway]\n"
         "hostname = mx_1.example\n"
-        "workers = 4\n"
+        "workers = 65\n"
         "[smtp]\n"
         "session_timeout = 15\n"
         "max_message_size = 30\n"

@@ -685,3 +685,42 @@ def test_no_connection_is_shared_by_hosts_or_terms_that_differ_in_anything(world
     pools = {world.courier.pool(host, each) for host in hosts for each in terms}
     assert len(pools) == len(hosts) * len(terms)
     assert {world.courier.pool(replace(host), replace(each)) for host in hosts for each in terms} == pools
+
+
+# --- other processes --------------------------------------------------------------------------------------------------
+
+
+def spreading(world):
+    told = []
+    world.courier.spread = lambda host, refused: told.append((host, refused))
+    return told
+
+
+def test_a_host_that_goes_down_and_comes_back_is_told_to_others(world):
+    told = spreading(world)
+    world.transmitter.hosts[FIRST] = REFUSED
+    world.hand_over()
+    assert [host for host, _ in told] == [str(FIRST)]
+    assert told[0][1].trouble == "refused"
+    world.transmitter.hosts.clear()
+    world.clock.advance(31)
+    assert told[1:] == [(str(FIRST), None)]
+
+
+def test_a_host_that_others_find_down_is_left_alone_until_they_say_more(world):
+    told = spreading(world)
+    world.courier.heard(str(FIRST), REFUSED)
+    got = world.hand_over()
+    assert got[0].kind == "postponed"
+    assert not world.transmitter.connections
+    world.courier.heard(str(FIRST), None)
+    world.hand_over()
+    assert world.transmitter.connections
+    assert told == [(str(FIRST), None)]
+    assert world.back == [FIRST]
+
+
+def test_who_is_connected_knows_better(world):
+    world.warm()
+    world.courier.heard(str(FIRST), REFUSED)
+    assert not world.hand_over(), "on its way"

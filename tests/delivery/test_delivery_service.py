@@ -565,3 +565,43 @@ def test_a_pause_freezes_slots_and_what_fell_due_goes_when_it_ends():
     world.service.resumed("")
     assert (world.row().slots_used, world.row("entry2").slots_used) == (2, 0)
     assert world.row().next_attempt_at == pytest.approx(world.clock.now() + 600, rel=0, abs=7)
+
+
+# --- what we died of --------------------------------------------------------------------------------------------------
+
+
+class Hand:
+    def __init__(self):
+        self.ids = set()
+        self.take, self.drop = self.ids.add, self.ids.discard
+
+
+def test_what_is_being_attempted_is_in_hand(world):
+    world.service._hand = hand = Hand()
+    world.deposit(entry("entry1"))
+    assert hand.ids == {"entry1"}
+    world.transmitter.last.answer(GREYLISTED)
+    assert hand.ids == set()
+
+
+def test_what_we_died_of_is_parked_before_anything_is_tried(world):
+    world.spool.put(entry("poison"), entry("innocent"), entry("held", state=State.HELD, next_attempt_at=None))
+    world.answering(OK)
+    world.service.park({"poison", "held", "gone"})
+    world.service.start()
+    assert world.spool.removed == ["innocent"]
+    assert (world.row("poison").state, world.row("poison").cause) == (State.HELD, "crashes")
+    assert world.row("poison").expires_at is None
+    assert world.journal.named("held") == [("held", "m-poison")]
+
+
+def test_it_is_not_tried_while_the_disk_takes_its_time(world):
+    world.spool.put(entry("poison"), entry("innocent"))
+    committed, write = Deferred(), world.spool.commit
+    world.spool.commit = lambda change: committed.addCallback(lambda _: write(change))
+    world.service.park({"poison"})
+    world.service.start()
+    assert [sent.parcel.message_id for sent in world.transmitter.sent] == ["m-innocent"]
+    committed.callback(None)
+    assert world.row("poison").state is State.HELD
+    assert len(world.transmitter.sent) == 1

@@ -118,3 +118,25 @@ def test_when_it_is_us_who_are_refused(heard, certain, alarms):
     suspicion = Suspicion()
     assert sum(suspicion.heard(reply) for reply in replies(*heard)) == alarms
     assert suspicion.certain is certain
+
+
+def test_what_another_process_found_is_not_told_on_and_seldom_probed(world):
+    world.breaker.trip(REFUSED, heard=True)
+    assert (world.breaker.state, world.tripped) == ("open", [])
+    world.clock.advance(299)
+    assert not world.knocks
+    world.clock.advance(5)
+    assert len(world.knocks) == 1
+
+
+def test_told_to_look_it_probes_now_and_goes_on_by_itself(world):
+    world.breaker.look()
+    assert not world.knocks, "nothing was down"
+    world.breaker.trip(REFUSED, heard=True)
+    world.breaker.look()
+    assert len(world.knocks) == 1
+    world.knocks[0].errback(REFUSED)
+    world.clock.advance(30.3)
+    assert len(world.knocks) == 2
+    world.knocks[1].callback("connection")
+    assert (world.breaker.state, world.back) == ("closed", ["connection"])

@@ -198,3 +198,24 @@ def test_ten_strangers_to_one_domain_weigh_no_more_than_one(monkeypatch):
     assert gate.send(MAIL, *people).code == 250
     [(event, _, fields)] = gate.journal.events
     assert (event, fields["score"], fields["checks"]) == ("handed_over", 3.0, [["memory", "new", 3.0, "says new"]])
+
+
+def test_what_is_being_judged_is_in_hand_until_it_is_over():
+    class Hand:
+        def __init__(self):
+            self.ids, self.had = set(), []
+
+        def take(self, id):
+            self.ids.add(id)
+            self.had.append(id)
+
+        def drop(self, id):
+            self.ids.discard(id)
+
+    gate = Gate(settings())
+    gate.reception.hand = hand = Hand()
+    gate.send(MAIL, ANN)
+    assert len(hand.had) == 1
+    assert hand.ids == set(hand.had)
+    gate.conversation.reset()
+    assert hand.ids == set()

@@ -29,6 +29,7 @@ class Worker(Custody):
         super().__init__(data)
         self.folder = data / "spool" / str(number)
         self.number = number
+        self.keep_off: tuple[str, ...] = ()
 
     def open(self) -> SqliteSpool:
         """Worker 0 adopts what others left."""
@@ -40,6 +41,7 @@ class Worker(Custody):
             from_thread=at_once,
             lane=lambda name: InlineLane(),
             adopt=self.number == 0,
+            keep_off=self.keep_off,
         )
         return self.spool
 
@@ -127,6 +129,18 @@ def test_what_a_living_worker_holds_is_its_own(ours: Custody, other: Custody) ->
     os.close(lock)
     ours.reopen()
     adopted(ours)
+
+
+def test_whose_owner_is_only_away_is_not_taken_over(ours: Custody, other: Custody) -> None:
+    assert isinstance(ours, Worker)
+    ours.keep_off = ("0", other.folder.name)
+    ours.open()
+    assert ours.ids == ["ours00000001"]
+    assert schema.live_file(str(other.folder))[1] is not None
+    ours.close()
+    ours.keep_off = ("0",)
+    ours.open()
+    assert ours.ids == EVERYTHING
 
 
 def test_a_newer_file_is_left_untouched_and_does_not_keep_us_from_starting(ours: Custody, other: Custody) -> None:

@@ -374,7 +374,7 @@ def test_a_full_disk_does_not_keep_us_from_starting_for_opening_writes_nothing(c
 
 
 def test_no_room_to_open_is_told_with_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: SpoolFile, notes: object, adopt: bool) -> list[object]:
+    def refuse(self: SpoolFile, notes: object, **how: object) -> list[object]:
         raise StorageFull("no room on the disk")
 
     monkeypatch.setattr(SpoolFile, "open", refuse)

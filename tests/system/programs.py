@@ -314,7 +314,10 @@ class Gateway(Child):
         listen = f"tcp:{self.port}:interface=127.0.0.1"
         if self._extra_listen:
             listen += f" {self._extra_listen}"
-        keys = f"hostname = {HOSTNAME}\nlisten = {listen}\nworkers = 0\n"
+        keys = f"hostname = {HOSTNAME}\nlisten = {listen}\n"
+        if "workers =" not in self._gateway_keys:
+            # One process starts sooner than three; the same must hold with any number of workers.
+            keys += f"workers = {os.environ.get('INBOUNDMX_WORKERS', '0')}\n"
         if "data =" not in self._gateway_keys:
             keys += f"data = {self.data}\n"
         self.config.write_text(f"[gateway]\n{keys}{self._gateway_keys}\n{sections}\n")

@@ -1,0 +1,180 @@
+"""One worker, forked by the nursery.
+
+Knows its channel: what it is told before it begins, and that it must not outlive the supervisor. Does not know the
+other workers, nor how it is replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from inboundmx.app.assemble import GatewayService
+from inboundmx.app.channel import Channel, Said, receive, send, unsealed
+from inboundmx.app.control import AlreadyRunning
+from inboundmx.app.in_hand import SharedHand
+from inboundmx.app.listening import adopt
+from inboundmx.app.maillog import LineWriter
+from inboundmx.app.orders import Orders
+from inboundmx.app.sharing import shared_out
+from inboundmx.app.starting import CannotStart
+from inboundmx.ports import Refused
+from inboundmx.smtp.tls import options_of
+from inboundmx.spool.locking import Locked, take_lock
+
+# A supervisor that is gone may be back soon, and then finds our locks free.
+ORPHANED_SECONDS = 0.8
+PREDECESSOR_SECONDS = 3.0
+DETAIL_LIMIT = 200
+
+
+def control_name(number: int) -> str:
+    """Of the socket at which a worker answers the supervisor."""
+    return f"control-{number}.sock"
+
+
+class WorkerService(GatewayService):
+    """A gateway that is one of several. ``log`` is the log's descriptor, ``lock`` that of its lock; ``listening`` are
+    bound sockets, one for each of ``orders.listen``."""
+
+    about = "worker_"
+
+    def __init__(
+        self, orders: Orders, reactor: Any, end: socket.socket, log: int, lock: int, hand: int, listening: list[int]
+    ) -> None:
+        super().__init__(shared_out(orders.settings, orders.workers), reactor, None, orders.number)
+        self.keep_off = frozenset(map(str, range(orders.workers)))
+        # One is enough to look after what workers left that are no more.
+        self.adopts = orders.number == 0
+        self.control_name = control_name(orders.number)
+        self.asked_for = orders.supervisor
+        self.guilty = orders.guilty
+        self.hand = SharedHand(hand)
+        self._orders = orders
+        self._end = end
+        self._log_descriptor = log
+        self._lock = lock
+        self._listening = listening
+
+    def start(self) -> None:
+        """Raises CannotStart."""
+        orders, log = self._orders, self._log_descriptor
+        try:
+            self._take_certificate(options_of(orders.pem, orders.settings.tls))
+        except ValueError as trouble:
+            raise CannotStart([str(trouble)]) from trouble
+        self._writer = LineWriter(log, self._lock)
+        self._wait_for_our_predecessor()
+        self.begin()
+        self._inside.courier.spread = self._spread
+        try:
+            for text, descriptor in zip(orders.listen, self._listening, strict=True):
+                self._ports.append(adopt(self._reactor, text, descriptor, self._factory, self._certificate))
+        except (OSError, ValueError, AlreadyRunning) as trouble:
+            raise CannotStart([f"cannot listen: {trouble}"]) from trouble
+        self._channel = Channel(self._reactor, self._end, self._heard, self._orphaned)
+        self._journal.record("worker_started", "", {"worker": self.number, "pid": os.getpid()})
+        self.tell({"ready": True})
+
+    def _wait_for_our_predecessor(self) -> None:
+        """One whose supervisor was killed may live a moment longer."""
+        until = time.monotonic() + PREDECESSOR_SECONDS
+        while time.monotonic() < until:
+            try:
+                os.close(take_lock(str(self._folder)))
+            except Locked:
+                time.sleep(0.02)
+            except OSError:
+                return
+            else:
+                return
+
+    def tell(self, said: Said) -> None:
+        self._channel.tell(said)
+
+    def _heard(self, said: Said, descriptors: list[int]) -> None:
+        if said.get("do") == "reload":
+            self._reload(*descriptors)
+        elif "host" in said:
+            trouble, detail = said["trouble"], f"{said['detail']} (as another worker finds)"
+            refused = Refused(trouble, "connect", None, detail) if trouble else None
+            self._inside.courier.heard(said["host"], refused)
+
+    def _spread(self, host: str, refused: Refused | None) -> None:
+        trouble, detail = ("", "") if refused is None else (refused.trouble, refused.detail[:DETAIL_LIMIT])
+        self.tell({"host": host, "trouble": trouble, "detail": detail})
+
+    def _reload(self, orders: int, log: int) -> None:
+        told: Orders = unsealed(orders)
+        try:
+            options = options_of(told.pem, told.settings.tls)
+            self.swap(shared_out(told.settings, told.workers), options, LineWriter(log, self._lock))
+        except (ValueError, OSError) as trouble:
+            self.tell({"refused": [str(trouble)]})
+        else:
+            self.tell({"reloaded": told.settings.fingerprint})
+
+    def _facts(self) -> Mapping[str, Any]:
+        facts = dict(super()._facts())
+        facts["workers"] = [row | {"trouble": self._cannot_keep()} for row in facts["workers"]]
+        return facts
+
+    def _orphaned(self) -> None:
+        self._journal.record("supervisor_lost", "", {"worker": self.number, "pid": os.getpid()}, level="error")
+        self._log_flush()
+        if self._reactor.running:
+            self._reactor.stop()
+
+    def _log_flush(self) -> None:
+        if self._log is not None:
+            self._log.flush()
+
+
+def main(end: socket.socket) -> int:
+    """A worker's life, at the end of its channel; its exit status."""
+    _watch(end)
+    try:
+        said, descriptors = receive(end)
+        orders: Orders = unsealed(descriptors[0])
+        send(end, {"loaded": True})
+        # Perhaps whoever we replace is still at it.
+        said, _ = receive(end)
+        if said.get("do") != "begin":
+            return 1
+    except (EOFError, OSError):
+        return 1
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    log, lock, hand, *listening = descriptors[1:]
+    service = WorkerService(orders, reactor, end, log, lock, hand, listening)
+    try:
+        service.start()
+    except CannotStart as trouble:
+        send(end, {"failed": trouble.problems})
+        return 2
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
+    return 0
+
+
+def _watch(end: socket.socket) -> None:
+    """Ends us soon after the other side is gone, whatever we are at."""
+
+    def wait() -> None:
+        waiting = select.poll()
+        # The end of it alone is reported, unasked.
+        waiting.register(descriptor, 0)
+        waiting.poll()
+        time.sleep(ORPHANED_SECONDS)
+        os._exit(1)
+
+    # Of its own, for the other is closed in an orderly stop.
+    descriptor = os.dup(end.fileno())
+    threading.Thread(target=wait, name="supervisor", daemon=True).start()
+
