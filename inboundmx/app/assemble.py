@@ -66,7 +66,11 @@ from inboundmx.storage.pause_file import PauseFile
 from inboundmx.storage.state import SqliteStateStore
 
 # A stop takes ten seconds at most: messages on their way in, then deliveries, then the disk.
-DRAIN_SECONDS = 5.0
+DRAIN_SECONDS = 4.0
+STOP_SECONDS = 8.5
+COMMIT_SECONDS = 1.5
+# Given to each part, however late it is.
+LEAST_SECONDS = 0.5
 
 class GatewayService(Service):
     """One process. ``privilegedStartService`` does what root may be needed for (binding, the key, the log, the data
@@ -314,21 +318,33 @@ class GatewayService(Service):
             await self._close_ports()
             return
         self._journal.record(f"{self.about}stopping", "", {})
-        await self._close_ports()
-        await self._console.stop()
+        end = self._clock.monotonic() + STOP_SECONDS
+        await self._ended("ports", self._close_ports(), end)
+        await self._ended("console", self._console.stop(), end)
         self._peers.stop()
         self._inside.hurry()
-        await self._factory.drain(DRAIN_SECONDS)
-        await self._control.stopService()
-        await self._inside.stop()
+        await self._ended("strangers", self._factory.drain(DRAIN_SECONDS), end)
+        await self._ended("control", self._control.stopService(), end)
+        # It has a limit of its own, after which it commits what was sent and not answered: that must not be cut off.
+        seconds = max(LEAST_SECONDS, end - self._clock.monotonic() - COMMIT_SECONDS)
+        await self._ended("deliveries", self._inside.stop(seconds), end)
         self._resolver.close()
-        await self._offload.close()
-        await self._state.close()
-        await self._spool.close()
+        await self._ended("offload", self._offload.close(), end)
+        await self._ended("state", self._state.close(), end)
+        await self._ended("spool", self._spool.close(), end)
         self._journal.record(f"{self.about}stopped", "", {})
-        await self._ledger.close()
+        await self._ended("ledger", self._ledger.close(), end)
         globalLogPublisher.removeObserver(self._observer)
         self._log.close()
+
+    async def _ended(self, part: str, ending: Deferred[Any], end: float) -> None:
+        """A part that does not end in time keeps the others from ending no longer: what matters is on the disk."""
+        left = max(LEAST_SECONDS + COMMIT_SECONDS, end - self._clock.monotonic())
+        try:
+            await ending.addTimeout(left, self._reactor)
+        except Exception as error:  # noqa: BLE001 - whatever keeps one part from ending well, the rest has to end
+            trouble = f"{type(error).__name__}: {error}"
+            self._journal.record("stop_incomplete", "", {"part": part, "trouble": trouble}, level="error")
 
     def _close_ports(self) -> Deferred[Any]:
         ports, self._ports = self._ports, []

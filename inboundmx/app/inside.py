@@ -114,8 +114,8 @@ class Inside:
         still hears 250."""
         self.deliveries.hurry()
 
-    def stop(self) -> Deferred[None]:
-        """Nothing is delivered any more; fires when what was under way is settled on the disk."""
+    def stop(self, seconds: float) -> Deferred[None]:
+        """Nothing is delivered any more; what is under way has so long. Fires when it is settled on the disk."""
         self._retention.stop()
         self._pauses.stop()
-        return self.deliveries.stop()
+        return self.deliveries.stop(seconds)

@@ -360,7 +360,7 @@ class World:
         self.inside.hurry()
         life, inside = self.life, self.inside
         self.factory.drain(3.0)
-        self.time.later(4.5, lambda: inside.stop() if life.alive else None)
+        self.time.later(4.5, lambda: inside.stop(5.0) if life.alive else None)
         self.time.later(10.0, lambda: self.crash() if self.life is life else None)
 
     def visit(self, visit: Visit):

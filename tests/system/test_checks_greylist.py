@@ -216,7 +216,7 @@ def test_forgotten_means_new(gateway: SecludedGateway) -> None:
     gateway.passes(ALONE, "forgotten@sender.example")
     assert gateway.command("greylist", "forget", "forgotten@") == "1 forgotten\n"
     assert gateway.rcpt(ALONE, "forgotten@sender.example").code == 451
-    (event,) = gateway.log_events(event="greylist_forgotten")
+    (event,) = until("it is in the log", lambda: gateway.log_events(event="greylist_forgotten"))
     assert event["count"] == 1 and event["asked_by"]
 
 

@@ -118,7 +118,7 @@ def test_all_domains_but_some(play: Stage) -> None:
     assert post(gateway.port, letter("special"), recipients=["user@special.example"]).code == 250
     special.one(b"Subject: special")
     assert everybody.count() == 2
-    (warning,) = gateway.log_events(event="exposed")
+    (warning,) = until("it is in the log", lambda: gateway.log_events(event="exposed"))
     assert "*" in warning["warning"]
 
 

@@ -172,7 +172,8 @@ def test_greylisting_is_one_memory(play: Stage) -> None:
     with only(1, running):
         until("passed at the other", lambda: post(gateway.port, letter("again")).code == 250)
     assert len(gateway.listed("greylist", "list")) == 1
-    assert "1" in gateway.command("greylist", "forget", "stranger.example")
+    # One that both had in hand just now counts for both.
+    assert gateway.command("greylist", "forget", "stranger.example") in ("1 forgotten\n", "2 forgotten\n")
     assert gateway.listed("greylist", "list") == []
 
 
