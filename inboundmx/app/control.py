@@ -26,8 +26,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from inboundmx.app.answers import NotUnderstood
-from inboundmx.app.operations import Told
+from inboundmx.app.answers import NotUnderstood, Told
 from inboundmx.cli.asking import REQUEST_LIMIT, SOCKET_NAME, socket_address, user_name
 from inboundmx.ports import Unavailable
 

@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
-
-from inboundmx.app.answers import NotUnderstood, Row
+from inboundmx.app.answers import NotUnderstood, Row, Told
 from inboundmx.app.bouncing import Bouncing
 from inboundmx.app.changing import Changer, Changing, DeliveryService
 from inboundmx.app.exporting import Exporting
@@ -28,10 +26,6 @@ from inboundmx.spool.bodies import BodyContents
 
 # Priorities of SmarterMail: 10 goes first.
 LOWEST, HIGHEST = 1, 10
-
-# A row, a row as JSON text already, or None: nothing yet, and somebody else may have a turn. A Deferred: nothing before
-# it fires.
-Told = Row | str | Deferred[None] | None
 
 
 class Noun(Protocol):

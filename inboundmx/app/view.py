@@ -17,9 +17,8 @@ from twisted.internet.protocol import ClientFactory, connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
-from inboundmx.app.answers import NotUnderstood
+from inboundmx.app.answers import NotUnderstood, Told
 from inboundmx.app.joining import health_word, joined_status
-from inboundmx.app.operations import Told
 from inboundmx.cli.asking import socket_address
 from inboundmx.model.settings import Settings
 from inboundmx.ports import Unavailable

@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 from twisted.internet.defer import CancelledError
 
 from inboundmx.checks.api import Case, Check, Option, Tools
-from inboundmx.checks.reverse import IP, address, reversed_labels
+from inboundmx.checks.reverse import reversed_labels
 from inboundmx.model.finding import Finding, Stage
+from inboundmx.model.ip import IP, ip_of
 from inboundmx.model.verdict import Weight
 from inboundmx.ports import Answer, Unavailable
 
@@ -156,7 +157,7 @@ class DnsList(Check):
 
 @lru_cache(maxsize=1024)
 def _public(text: str) -> IP | None:
-    peer = address(text)
+    peer = ip_of(text)
     return None if peer is None or any(peer in network for network in NOT_ASKED) else peer
 
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from inboundmx.checks.api import Case, Check, Option, Tools
-from inboundmx.checks.reverse import IP, address, host_name
+from inboundmx.checks.reverse import host_name
 from inboundmx.model.finding import Finding, Stage
+from inboundmx.model.ip import IP, ip_of
 from inboundmx.model.session import Session
 from inboundmx.model.verdict import Weight
 from inboundmx.ports import Resolver
@@ -37,7 +38,7 @@ class Helo(Check):
             self._names = frozenset(
                 name.lower().removesuffix(".") for name in (gateway.hostname, *gateway.hostnames.values())
             )
-            self._addresses = frozenset(map(address, (*gateway.addresses, *gateway.hostnames)))
+            self._addresses = frozenset(map(ip_of, (*gateway.addresses, *gateway.hostnames)))
 
     async def examine(self, case: Case) -> Finding:
         resolver = self._resolver
@@ -48,7 +49,7 @@ class Helo(Check):
             literal = _literal(hello)
             if literal is None:
                 return Finding("invalid", f"{session.hello} is no address literal")
-            if (literal in self._addresses or literal == address(session.local_ip)) and not _ourselves(session):
+            if (literal in self._addresses or literal == ip_of(session.local_ip)) and not _ourselves(session):
                 return Finding("our_name", f"{session.hello} is our address")
             return Finding("literal")
         if not host_name(hello):
@@ -71,11 +72,11 @@ def _literal(text: str) -> IP | None:
         return None
     inner = text[1:-1]
     if inner.startswith("ipv6:"):
-        return address(inner[5:]) if ":" in inner[5:] else None
-    return None if ":" in inner else address(inner)
+        return ip_of(inner[5:]) if ":" in inner[5:] else None
+    return None if ":" in inner else ip_of(inner)
 
 
 def _ourselves(session: Session) -> bool:
     """Whether the client runs on this very machine, and may well have our name."""
-    peer = address(session.peer_ip)
-    return peer is not None and (peer.is_loopback or peer == address(session.local_ip))
+    peer = ip_of(session.peer_ip)
+    return peer is not None and (peer.is_loopback or peer == ip_of(session.local_ip))

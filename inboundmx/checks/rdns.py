@@ -10,8 +10,9 @@ from ipaddress import IPv4Address
 from typing import Any, ClassVar
 
 from inboundmx.checks.api import Case, Check, Option, Tools
-from inboundmx.checks.reverse import IP, address, host_name, reverse_name
+from inboundmx.checks.reverse import host_name, reverse_name
 from inboundmx.model.finding import CheckResult, Finding, Stage
+from inboundmx.model.ip import IP, ip_of
 from inboundmx.model.verdict import Weight
 from inboundmx.ports import Resolver, Unavailable
 
@@ -36,7 +37,7 @@ class ReverseDns(Check):
     async def examine(self, case: Case) -> Finding:
         resolver = self._resolver
         assert resolver is not None
-        peer = address(case.session.peer_ip)
+        peer = ip_of(case.session.peer_ip)
         if peer is None:
             raise Unavailable("the client has no IP address")
         names = list(dict.fromkeys((await resolver.look_up(reverse_name(peer), "PTR")).rows))[:NAMES_LIMIT]
@@ -57,7 +58,7 @@ class ReverseDns(Check):
 
 async def _leads_to(resolver: Resolver, name: str, peer: IP) -> bool:
     answer = await resolver.look_up(name, "A" if isinstance(peer, IPv4Address) else "AAAA")
-    return any(address(row) == peer for row in answer.rows)
+    return any(ip_of(row) == peer for row in answer.rows)
 
 
 def confirmed_name(results: Iterable[CheckResult]) -> str:

@@ -7,23 +7,13 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address
 
-IP = IPv4Address | IPv6Address
+from inboundmx.model.ip import IP
 
 # Underscores are not allowed in host names, and there all the same.
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.(?!\d+$){_LABEL}", re.ASCII | re.IGNORECASE)
-
-
-@lru_cache(maxsize=4096)
-def address(text: str) -> IP | None:
-    """The address, an IPv4 one that came mapped into IPv6 as what it is; None for anything else."""
-    try:
-        found = ip_address(text)
-    except ValueError:
-        return None
-    return getattr(found, "ipv4_mapped", None) or found
 
 
 @lru_cache(maxsize=1024)

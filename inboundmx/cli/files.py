@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inboundmx.app.answers import NotUnderstood
+from inboundmx.app.answers import NotUnderstood, Told
 from inboundmx.app.greylist_operations import GreylistOperations
 from inboundmx.app.maillog import LineWriter, MailLog, line_writer
-from inboundmx.app.operations import Operations, Told
+from inboundmx.app.operations import Operations
 from inboundmx.app.pause_operations import PauseOperations
 from inboundmx.cli.asking import SOCKET_NAME, CannotAsk
 from inboundmx.cli.printing import complain

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from ipaddress import ip_address
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 
@@ -21,6 +20,7 @@ from inboundmx.delivery.throttling import Throttling, limited
 from inboundmx.model.custody import Client, Content, DeliveryAttempt, Handover, Host, Parcel, Route, SpoolEntry, Terms
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import Settings
+from inboundmx.policy.relaying import within
 from inboundmx.ports import Chance, Clock, Connection, Journal, Refused, StateStore, Transmission, Transmitter, Unheard
 
 # From MAIL to 354 while a stranger waits; abandoning here duplicates nothing.
@@ -420,7 +420,7 @@ class Courier:
         settings = self._settings()
         if self._named[0] is not settings:
             self._named = settings, frozenset(_named(settings))
-        return host in self._named[1] or _within(host, settings)
+        return host in self._named[1] or within(host.address, settings.backup.primaries)
 
     def _greeted(self, host: Host, connection: Connection) -> None:
         if self._wanted(host):
@@ -473,14 +473,3 @@ def _named(settings: Settings) -> Iterator[Host]:
     for gateway in settings.outbound:
         if gateway.enabled:
             yield from gateway.server
-
-
-def _within(host: Host, settings: Settings) -> bool:
-    """Whether it is one of the ``[backup] primaries``."""
-    if not settings.backup.primaries:
-        return False
-    try:
-        address = ip_address(host.address)
-    except ValueError:
-        return False
-    return any(address in network for network in settings.backup.primaries)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
 from typing import Literal, NamedTuple
 
 from inboundmx.model.address import Address, written
+from inboundmx.model.ip import ip_of
 from inboundmx.model.settings import GreylistingSettings
 from inboundmx.ports import Fact
 
@@ -98,12 +98,9 @@ def exempt(sender: Address | None, recipient: Address) -> str:
 
 @lru_cache(maxsize=4096)
 def _network(peer_ip: str, bits: int, bits6: int) -> str:
-    try:
-        address = ip_address(peer_ip.partition("%")[0])
-    except ValueError:
+    address = ip_of(peer_ip.partition("%")[0])
+    if address is None:
         return peer_ip
-    if isinstance(address, IPv6Address):
-        address = address.ipv4_mapped or address
     # As ipaddress.ip_network would say it, at a fifth of the cost: every new client comes here.
     kept = bits if address.version == 4 else bits6
     host = address.max_prefixlen - kept

@@ -19,10 +19,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Address, ip_address
+from ipaddress import IPv4Network, ip_address
 from itertools import chain, zip_longest
 
 from inboundmx.model.custody import Host
+from inboundmx.model.ip import ip_of
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import Network
 from inboundmx.ports import Answer, NoRoute, Unavailable
@@ -105,13 +106,8 @@ def ourselves(texts: Iterable[str]) -> frozenset[str]:
 
 def _canonical(text: str) -> str:
     text = text.partition("%")[0].lower().removesuffix(".")
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return text
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return str(address)
+    address = ip_of(text)
+    return text if address is None else str(address)
 
 
 def no_destination(address: str) -> bool:

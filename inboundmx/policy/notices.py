@@ -10,12 +10,12 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from ipaddress import ip_address
 from textwrap import wrap
 from typing import Literal
 
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Host, SpoolEntry, SpoolRecipient
+from inboundmx.model.ip import is_ip
 from inboundmx.model.settings import GatewaySettings
 from inboundmx.policy.dsn import decoded, original_recipient, typed, written
 
@@ -256,9 +256,7 @@ def _status_code(kind: Kind, said: str) -> str:
 def _mta_name(host: Host) -> str:
     if host.name:
         return _ascii(_clean(host.name))
-    try:
-        ip_address(host.address)
-    except ValueError:
+    if not is_ip(host.address):
         return _ascii(_clean(host.address))
     return f"[{'IPv6:' if ':' in host.address else ''}{host.address}]"
 

@@ -7,9 +7,8 @@ HELO, MAIL or Received never does. Does not know where the mail goes then.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from inboundmx.model.ip import ip_of
 from inboundmx.model.session import Session
 from inboundmx.model.settings import Network, RelaySettings
 
@@ -24,20 +23,11 @@ def within(peer: str, networks: Iterable[Network]) -> bool:
     is no address, such as the peer of a local socket, is in none."""
     if not networks:
         return False
-    address = _address(peer)
+    address = ip_of(peer)
     return address is not None and any(address in network for network in networks)
 
 
 def same(one: str, other: str) -> bool:
     """Whether two texts are the same address, however it is written."""
-    address = _address(one)
-    return address is not None and address == _address(other)
-
-
-@lru_cache(maxsize=1024)
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
+    address = ip_of(one)
+    return address is not None and address == ip_of(other)

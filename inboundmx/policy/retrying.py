@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from typing import Literal
 
 from inboundmx.model.address import Address
-from inboundmx.model.custody import DeliveryAttempt, Host, SpoolEntry, SpoolRecipient, State, Status
+from inboundmx.model.custody import DeliveryAttempt, SpoolEntry, SpoolRecipient, State, Status
+from inboundmx.model.ip import is_ip
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import HOUR, DeliverySettings, DomainSettings, Retry
 from inboundmx.policy.dsn import hears_of_delay, hears_of_failure, hears_of_success
@@ -200,19 +200,11 @@ def _is_nameless(entry: SpoolEntry, attempt: DeliveryAttempt, domain: DomainSett
     on: an outage of ours, however many domains it is of, lets nothing be given up before its slots have come that far.
     It never counts where we hold mail as backup, where a primary is given as an address, nor where it is a gateway's
     name that is not found: that is no word about the domain."""
-    if attempt.trouble != "dns" or domain.mode == "backup" or any(map(_is_address, domain.primary)):
+    if attempt.trouble != "dns" or domain.mode == "backup" or any(is_ip(host.address) for host in domain.primary):
         return False
     if entry.via == "outbound" and attempt.host.address:
         return False
     return offset(entry.slots_used, domain.retry) >= DNS_PATIENCE_SECONDS
-
-
-def _is_address(host: Host) -> bool:
-    try:
-        ip_address(host.address)
-    except ValueError:
-        return False
-    return True
 
 
 def _answered(recipient: SpoolRecipient, reply: Reply | None, attempt: DeliveryAttempt) -> SpoolRecipient:

@@ -19,11 +19,12 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from inboundmx.model.custody import Host, Phase, Terms
+from inboundmx.model.ip import is_ip
 from inboundmx.model.reply import Reply
 from inboundmx.ports import Clock, Connection, Refused
 from inboundmx.smtp.client_connection import SmtpConnection
 from inboundmx.smtp.client_hello import Hello, Login
-from inboundmx.smtp.client_tls import ClientContexts, ClientEncryption, is_ip
+from inboundmx.smtp.client_tls import ClientContexts, ClientEncryption
 
 # RFC 5321 4.5.3.2.1's five minutes are for the greeting; what takes no connection in this time is not there.
 TCP_SECONDS = 30.0

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from inboundmx.model.custody import Client
+from inboundmx.model.ip import is_ip
 from inboundmx.model.reply import Reply
 from inboundmx.smtp.client_hello import Hello, Login
-from inboundmx.smtp.client_tls import is_ip
 
 if TYPE_CHECKING:
     from inboundmx.smtp.client_connection import SmtpConnection

@@ -7,7 +7,6 @@ Does not know SMTP, nor when encryption is wanted.
 from __future__ import annotations
 
 from functools import cached_property
-from ipaddress import ip_address
 from typing import Any
 
 from OpenSSL import SSL
@@ -16,13 +15,7 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import CertificateOptions, platformTrust
 from zope.interface import implementer
 
-
-def is_ip(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+from inboundmx.model.ip import is_ip
 
 
 def reason_of(error: BaseException | None) -> str:

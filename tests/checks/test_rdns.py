@@ -10,10 +10,10 @@ from fakes.resolver import FakeResolver, Zone
 
 from inboundmx.checks.api import Case
 from inboundmx.checks.rdns import NAMES_LIMIT, ReverseDns, confirmed_name
-from inboundmx.checks.reverse import address as parsed
 from inboundmx.checks.reverse import host_name, reverse_name, reversed_labels
 from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import CheckResult, Finding, Stage
+from inboundmx.model.ip import ip_of
 from inboundmx.model.session import Session
 from inboundmx.ports import Unavailable
 
@@ -96,9 +96,9 @@ def test_the_confirmed_name(result: tuple[str, str, str], name: str) -> None:
 
 
 def test_reversed() -> None:
-    assert reverse_name(parsed("192.0.2.1")) == "1.2.0.192.in-addr.arpa"  # type: ignore[arg-type]
-    assert reverse_name(parsed("2001:db8::7")) == V6  # type: ignore[arg-type]
-    assert reversed_labels(parsed("::ffff:192.0.2.1")) == "1.2.0.192"  # type: ignore[arg-type]
+    assert reverse_name(ip_of("192.0.2.1")) == "1.2.0.192.in-addr.arpa"  # type: ignore[arg-type]
+    assert reverse_name(ip_of("2001:db8::7")) == V6  # type: ignore[arg-type]
+    assert reversed_labels(ip_of("::ffff:192.0.2.1")) == "1.2.0.192"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
