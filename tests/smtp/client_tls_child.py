@@ -11,8 +11,6 @@ import hashlib
 import ipaddress
 import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from twisted.protocols.basic import LineReceiver
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Content, Host, Parcel, Terms
 from inboundmx.model.message import Body
+from inboundmx.net.clock import ReactorClock
 from inboundmx.ports import Refused
 from inboundmx.smtp.client import SmtpTransmitter
 
@@ -122,24 +121,6 @@ class ServerFactory(Factory):
         return Server(self.context, self.after_starttls)
 
 
-class ReactorClock:
-    def now(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return float(reactor.seconds())
-
-    def call_later(self, seconds: float, call: Callable[..., object], *arguments: object) -> Any:
-        delayed = reactor.callLater(seconds, call, *arguments)
-
-        class Call:
-            def cancel(self) -> None:
-                if delayed.active():
-                    delayed.cancel()
-
-        return Call()
-
-
 async def deliver(
     transmitter: SmtpTransmitter,
     host: Host,
@@ -178,7 +159,7 @@ async def main(folder: Path) -> None:
     root = ssl.trustRootFromCertificates(
         [ssl.Certificate.loadPEM(authority[0].public_bytes(serialization.Encoding.PEM))]
     )
-    transmitter = SmtpTransmitter(reactor, ReactorClock(), "gateway.test", str(folder), root)
+    transmitter = SmtpTransmitter(reactor, ReactorClock(reactor), "gateway.test", str(folder), root)
 
     small = b"Subject: x\r\n\r\n.hello\r\n"
     large = (b"Subject: x\r\n\r\n" + b".dots and words\r\n" * 200_000)[:3_000_001] + b"\r\n"

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +22,11 @@ from twisted.internet.threads import deferToThread
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Client, Content, Host, Parcel, Terms
 from inboundmx.model.message import Body
+from inboundmx.net.clock import ReactorClock
 from inboundmx.ports import Refused
 from inboundmx.smtp.client import SmtpTransmitter
 
 reactor: Any = untyped_reactor
-
-
-class ReactorClock:
-    def now(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return float(reactor.seconds())
-
-    def call_later(self, seconds: float, call: Callable[..., object], *arguments: object) -> Any:
-        delayed = reactor.callLater(seconds, call, *arguments)
-
-        class Call:
-            def cancel(self) -> None:
-                if delayed.active():
-                    delayed.cancel()
-
-        return Call()
 
 
 def address(text: str) -> Address | None:
@@ -95,7 +76,7 @@ async def converse(transmitter: SmtpTransmitter, told: dict[str, Any]) -> dict[s
 
 async def main(certificate: Any) -> None:
     root = ssl.trustRootFromCertificates([certificate])
-    transmitter = SmtpTransmitter(reactor, ReactorClock(), "mx.gateway.example", "", root)
+    transmitter = SmtpTransmitter(reactor, ReactorClock(reactor), "mx.gateway.example", "", root)
     while line := await deferToThread(sys.stdin.readline):
         print(json.dumps(await converse(transmitter, json.loads(line))), flush=True)
 
