@@ -39,6 +39,11 @@ _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 _log = Logger()
 
 
+def control_name(worker: str) -> str:
+    """Of the socket at which a worker answers the supervisor."""
+    return f"control-{worker}.sock"
+
+
 class Asked(Protocol):
     """``app.operations.Operations``, or whoever asks several of them."""
 

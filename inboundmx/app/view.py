@@ -14,10 +14,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import ClientFactory, connectionDone
+from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
 from inboundmx.app.answers import NotUnderstood, Told
+from inboundmx.app.control import control_name
 from inboundmx.app.joining import health_word, joined_status
 from inboundmx.cli.asking import socket_address
 from inboundmx.model.settings import Settings
@@ -36,9 +38,10 @@ _READING = frozenset({"status", "spool.list", "spool.show", "spool.pauses", "qua
 _IN_ORDER = frozenset({"spool.list", "quarantine.list"})
 # What all workers share: any of them can tell.
 _OF_ONE = frozenset({"greylist.list", "spool.pauses"})
-# And what each must hear of nevertheless, one after the other, for they write to the same file.
+# And what each must hear of nevertheless, one after the other, for they write to the same file; a dry run needs one.
 _BY_TURNS = frozenset({"spool.pause", "spool.resume", "greylist.forget"})
 _ROW = b'{"row":'
+_log = Logger()
 
 
 class Question(LineReceiver):
@@ -164,7 +167,6 @@ class View:
         self._data = data
         self._workers = workers
         self._settings = settings
-        self._started_at = reactor.seconds()
         self._rows: list[dict[str, Any]] = []
         self._status: dict[str, Any] = self._joined([])
         self._seen_at = float("-inf")
@@ -176,7 +178,7 @@ class View:
             return [self._status]
         if operation in _BY_TURNS and not arguments.get("dry_run"):
             return await self._by_turns(operation, arguments, asked_by)
-        one = operation in _OF_ONE or operation == "greylist.forget"
+        one = operation in _OF_ONE | _BY_TURNS
         questions, away = self._ask(operation, arguments, asked_by, one)
         await DeferredList([question.begun for question in questions])
         for question in questions:
@@ -207,6 +209,9 @@ class View:
         return waiting
 
     def _looked(self, result: Any) -> None:
+        if isinstance(result, Failure):
+            # Who waits is told what was seen before; the log knows why it is not new.
+            _log.failure("the workers cannot be looked at", result)
         looking, self._looking = self._looking, []
         for waiting in looking:
             waiting.callback(None)
@@ -238,8 +243,7 @@ class View:
         self, operation: str, arguments: Mapping[str, Any], asked_by: str, one: bool
     ) -> tuple[list[Question], list[str]]:
         """Those that were asked, and the numbers of those that cannot be."""
-        request = {"operation": operation, "arguments": arguments, "on_behalf_of": asked_by}
-        line = json.dumps(request).encode("ascii") + b"\n"
+        request = _request(operation, arguments, asked_by)
         seconds = SILENT_SECONDS if operation in _READING else CHANGE_SECONDS
         questions: list[Question] = []
         away: list[str] = []
@@ -247,17 +251,18 @@ class View:
             if worker["state"] != "ready":
                 away.append(worker["worker"])
             elif not (one and questions):
-                questions.append(self._question(worker["worker"], line, seconds))
+                questions.append(self._question(worker["worker"], request, seconds))
         return questions, ([] if one and questions else away)
 
-    def _question(self, worker: str, line: bytes, seconds: float) -> Question:
-        question = Question(self._reactor, worker, line, seconds)
-        with socket_address(self._data / f"control-{worker}.sock") as address:
+    def _question(self, worker: str, request: bytes, seconds: float) -> Question:
+        question = Question(self._reactor, worker, request, seconds)
+        with socket_address(self._data / control_name(worker)) as address:
             self._reactor.connectUNIX(address, _Asking(question), timeout=seconds)
         return question
 
     async def _by_turns(self, operation: str, arguments: Mapping[str, Any], asked_by: str) -> Iterable[Told]:
         """What the first says; of what was forgotten, the sum."""
+        request = _request(operation, arguments, asked_by)
         first: list[str] = []
         forgotten = 0
         troubles: list[str] = []
@@ -266,8 +271,7 @@ class View:
             if worker["state"] != "ready":
                 # It reads what the others wrote when it starts.
                 continue
-            request = {"operation": operation, "arguments": arguments, "on_behalf_of": asked_by}
-            question = self._question(name, json.dumps(request).encode("ascii") + b"\n", CHANGE_SECONDS)
+            question = self._question(name, request, CHANGE_SECONDS)
             while not question.over:
                 await question.more()
             if question.wrong:
@@ -297,6 +301,11 @@ class View:
         troubles += [f"worker {name} is not running just now" for name in away]
         if troubles:
             raise Unavailable(f"{'; '.join(troubles)}: what it has in its spool is not told of here")
+
+
+def _request(operation: str, arguments: Mapping[str, Any], asked_by: str) -> bytes:
+    request = {"operation": operation, "arguments": arguments, "on_behalf_of": asked_by}
+    return json.dumps(request).encode("ascii") + b"\n"
 
 
 def _concatenated(questions: Iterable[Question]) -> Iterator[str | Deferred[None]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from inboundmx.app.assemble import GatewayService
 from inboundmx.app.channel import Channel, Said, receive, send, unsealed
-from inboundmx.app.control import AlreadyRunning
+from inboundmx.app.control import control_name
 from inboundmx.app.in_hand import SharedHand
 from inboundmx.app.listening import adopt
 from inboundmx.app.maillog import LineWriter
@@ -33,11 +33,6 @@ PREDECESSOR_SECONDS = 3.0
 DETAIL_LIMIT = 200
 
 
-def control_name(number: int) -> str:
-    """Of the socket at which a worker answers the supervisor."""
-    return f"control-{number}.sock"
-
-
 class WorkerService(GatewayService):
     """A gateway that is one of several. ``log`` is the log's descriptor, ``lock`` that of its lock; ``listening`` are
     bound sockets, one for each of ``orders.listen``."""
@@ -51,7 +46,7 @@ class WorkerService(GatewayService):
         self.keep_off = frozenset(map(str, range(orders.workers)))
         # One is enough to look after what workers left that are no more.
         self.adopts = orders.number == 0
-        self.control_name = control_name(orders.number)
+        self.control_name = control_name(str(orders.number))
         self.asked_for = orders.supervisor
         self.guilty = orders.guilty
         self.hand = SharedHand(hand)
@@ -75,7 +70,7 @@ class WorkerService(GatewayService):
         try:
             for text, descriptor in zip(orders.listen, self._listening, strict=True):
                 self._ports.append(adopt(self._reactor, text, descriptor, self._factory, self._certificate))
-        except (OSError, ValueError, AlreadyRunning) as trouble:
+        except (OSError, ValueError) as trouble:
             raise CannotStart([f"cannot listen: {trouble}"]) from trouble
         self._channel = Channel(self._reactor, self._end, self._heard, self._orphaned)
         self._journal.record("worker_started", "", {"worker": self.number, "pid": os.getpid()})
@@ -126,13 +121,10 @@ class WorkerService(GatewayService):
 
     def _orphaned(self) -> None:
         self._journal.record("supervisor_lost", "", {"worker": self.number, "pid": os.getpid()}, level="error")
-        self._log_flush()
+        assert self._log is not None
+        self._log.flush()
         if self._reactor.running:
             self._reactor.stop()
-
-    def _log_flush(self) -> None:
-        if self._log is not None:
-            self._log.flush()
 
 
 def main(end: socket.socket) -> int:
@@ -177,4 +169,3 @@ def _watch(end: socket.socket) -> None:
     # Of its own, for the other is closed in an orderly stop.
     descriptor = os.dup(end.fileno())
     threading.Thread(target=wait, name="supervisor", daemon=True).start()
-

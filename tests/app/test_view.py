@@ -11,6 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
 
 from inboundmx.app.answers import NotUnderstood
 from inboundmx.app.view import ROWS_WAITING, Question, View
@@ -235,3 +236,12 @@ def test_programs_that_ask_often_are_answered_from_one_look(workers: Workers) ->
     assert workers.view.status()["connections"] == 1
     workers.advance(1.1)
     assert workers.view.refresh() is not None
+
+
+def test_a_look_that_fails_is_in_the_log(workers: Workers) -> None:
+    waiting = workers.view.refresh()
+    with capturedLogs() as logged:
+        for name in ("0", "1"):
+            workers.say(name, {"worker": "says nothing of its spool"}, end=END)
+    assert waiting is not None and waiting.called
+    assert [event["log_failure"].type for event in logged] == [KeyError]
