@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence, Set
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
@@ -110,8 +109,6 @@ class DeliveryService:
         self._claimed: set[str] = set()
         # Set aside when they were due, perhaps before their time: they are not to wait for it again.
         self._aside_due: set[str] = set()
-        # Being parked before anything is tried.
-        self._guilty: set[str] = set()
         self._pauses: dict[Deferred[None], Timer] = {}
         # Destinations adopted with entries that failed before: whether they are back nobody has seen.
         self._unsure: set[tuple[str, str]] = set()
@@ -170,13 +167,9 @@ class DeliveryService:
         for id in ids:
             entry = self._spool.entry(id)
             if entry is not None and entry.state is State.ACTIVE:
-                self._guilty.add(id)
                 detail = "it was in hand each time a worker died; look at it before it is released"
                 parking = self._park(entry, CRASHES, detail, "error")
-                self._run(("guilty", id), parking, partial(self._parked, id))
-
-    def _parked(self, id: str, seconds: float | None) -> None:
-        self._guilty.discard(id)
+                self._run(("guilty", id), parking, lambda seconds: None)
 
     def changed(self, ids: Sequence[str]) -> None:
         """These entries are not what they were, or are gone."""
@@ -292,9 +285,7 @@ class DeliveryService:
     # --- due ----------------------------------------------------------------------------------------------------------
 
     def _schedule(self, entry: SpoolEntry) -> None:
-        if entry.state is not State.ACTIVE or entry.id in self._claimed:
-            return
-        if entry.id in self._guilty:
+        if entry.state is not State.ACTIVE or entry.id in self._claimed or ("guilty", entry.id) in self._running:
             return
         self._delays.watch()
         early = entry.attempts > 0 and entry.cause != UNANSWERED
