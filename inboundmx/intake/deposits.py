@@ -59,7 +59,7 @@ def heard(arrival: Arrival, lots: Sequence[Lot]) -> Arrival:
     """With the wishes of a sender that may be told: a stranger who may not be is promised no word of success, by us or
     by a primary that takes the wish over: a forged sender would get it. Whoever sends out through us is believed."""
     asked = arrival.envelope.dsn
-    if arrival.relays or not any(map(hears_of_success, (notify for notify, _ in asked.values()))):
+    if arrival.relays or not any(hears_of_success(notify) for notify, _ in asked.values()):
         return arrival
     wishes = dict(asked)
     for lot in lots:

@@ -216,7 +216,6 @@ def checks_against(prefix: bytes) -> frozenset[str]:
     return frozenset(name.lower() for name, weight in told if weight in ("reject", "defer") or _above_zero(weight))
 
 
-
 def _above_zero(weight: str) -> bool:
     try:
         return float(weight) > 0
