@@ -10,8 +10,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from inboundmx.model.custody import Host
 
@@ -20,6 +22,8 @@ SECONDS = 5.0
 PROBE_SECONDS = 20.0
 AT_ONCE = 16
 LINES_LIMIT = 100
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +67,27 @@ def _all(
     waiting = list(dict.fromkeys(hosts))
     while waiting:
         batch, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
-        deadline = time.monotonic() + seconds
-        # Daemons: a look-up cannot be cancelled, and must not keep the command from ending.
-        threads = {
-            host: threading.Thread(target=_call_into, args=(found, one, host, hello, deadline), daemon=True)
-            for host in batch
-        }
-        for thread in threads.values():
-            thread.start()
-        for host, thread in threads.items():
-            thread.join(max(0.0, deadline + 0.5 - time.monotonic()))
-            found.setdefault(host, Call(host, False, f"no answer within {seconds:g} s"))
+        came = side_by_side([partial(one, host, hello) for host in batch], seconds)
+        for host, call in zip(batch, came, strict=True):
+            found[host] = call or Call(host, False, f"no answer within {seconds:g} s")
     return found
 
 
-def _call_into(
-    found: dict[Host, Call], one: Callable[[Host, str, float], Call], host: Host, hello: str, deadline: float
-) -> None:
-    call = one(host, hello, deadline)
-    found.setdefault(host, call)
+def side_by_side(calls: Sequence[Callable[[float], T]], seconds: float) -> list[T | None]:
+    """What each made of its deadline, an instant of the monotonic clock; None: it did not end in time."""
+    found: list[T | None] = [None] * len(calls)
+    deadline = time.monotonic() + seconds
+
+    def call(place: int) -> None:
+        found[place] = calls[place](deadline)
+
+    # Daemons: a look-up cannot be cancelled, and must not keep the command from ending.
+    threads = [threading.Thread(target=call, args=(place,), daemon=True) for place in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline + 0.5 - time.monotonic()))
+    return found[:]
 
 
 def call_one(

@@ -5,7 +5,6 @@ as for a delivery, from each of our addresses, and then left. Knows what there i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
+from inboundmx.delivery.pool import matching
 from inboundmx.model.custody import Host, Terms
 from inboundmx.model.settings import OutboundSettings, Settings
 from inboundmx.net.clock import ReactorClock
@@ -79,7 +79,7 @@ async def try_all(
         if outbound.enabled
         for terms in [_terms(outbound, settings)]
         for host in outbound.server
-        for source in _sources(host, terms.sources)
+        for source in matching(host, terms.sources) or ("",)
     ]
     trying = [_try(transmitter, *each, seconds, ending) for each in tries]
     results = await DeferredList(trying, fireOnOneErrback=True, consumeErrors=True)
@@ -88,13 +88,6 @@ async def try_all(
 
 def _terms(outbound: OutboundSettings, settings: Settings) -> Terms:
     return relay_route("", [outbound], 0, settings.delivery.source_address).terms
-
-
-def _sources(host: Host, sources: Iterable[str]) -> list[str]:
-    """The addresses to come from: of the host's family where that can be told, else the system's choice."""
-    if host.address.replace(".", "").isdigit() or ":" in host.address:
-        sources = [source for source in sources if (":" in source) == (":" in host.address)]
-    return list(sources) or [""]
 
 
 def _try(

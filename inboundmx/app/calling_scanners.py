@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
+from inboundmx.app.calling import side_by_side
 from inboundmx.model.settings import CheckSettings
 
 SECONDS = 5.0
@@ -38,21 +39,7 @@ def call_scanners(checks: Iterable[CheckSettings], seconds: float = SECONDS) -> 
     asked = [
         (check, server) for check in checks if check.kind in _QUESTIONS for server in check.options.get("servers", ())
     ]
-    found: list[ScannerCall | None] = [None] * len(asked)
-
-    def call(place: int, check: CheckSettings, server: str, deadline: float) -> None:
-        found[place] = _called(check, server, deadline)
-
-    deadline = time.monotonic() + seconds
-    # Daemons: a look-up cannot be cancelled, and must not keep the command from ending.
-    threads = [
-        threading.Thread(target=call, args=(place, check, server, deadline), daemon=True)
-        for place, (check, server) in enumerate(asked)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(0.0, deadline + 0.5 - time.monotonic()))
+    found = side_by_side([partial(_called, check, server) for check, server in asked], seconds)
     return [
         came or ScannerCall(check.name, server, False, f"no answer within {seconds:g} s")
         for came, (check, server) in zip(found, asked, strict=True)
