@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from inboundmx.model.ip import is_ip
 from inboundmx.model.settings import Network, Settings
 
 # Shortest prefixes, of IPv4 and IPv6, of a network that may still be one operator's own, and of one that is private.
@@ -87,7 +88,7 @@ def _of_everything(settings: Settings) -> Iterable[str]:
     if everything is None or not everything.enabled or not settings.relay.allow:
         return
     for host in everything.primary:
-        if not _is_address(host.address):
+        if not is_ip(host.address):
             # Who comes is known by address (policy.routing): by a name nobody is told apart.
             yield (
                 f"[domain *] primary {host} is a name: where it sends out through us, its mail for others comes back "
@@ -147,14 +148,6 @@ def _of_sources(settings: Settings) -> Iterable[str]:
                 yield (
                     f"[{section}] source_address {address} is no address of this machine: the system chooses another"
                 )
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def here(address: str) -> bool:
