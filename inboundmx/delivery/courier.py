@@ -223,7 +223,7 @@ class Courier:
         message the time of a connect before the way that works is taken."""
         recipients = tuple(recipient.address for recipient in entry.pending)
         started = self._clock.now()
-        ways = tuple(_ways(route))
+        ways = tuple(route.ways())
         knocks = all(self._down(host, way.terms) for way in ways for host in way.hosts)
         attempt: DeliveryAttempt | None = None
         faults, further = 0, True
@@ -290,7 +290,7 @@ class Courier:
             # Nearly always, so it comes first.
             return None
         said = None
-        for way in _ways(route):
+        for way in route.ways():
             for host in way.hosts:
                 reply = self._capabilities.unable(host, size, utf8) if self._down(host, way.terms) else None
                 if reply is None:
@@ -439,13 +439,6 @@ class Courier:
         fields = {"host": str(pool.host), "trouble": refused.trouble, "phase": str(refused.phase)}
         self._journal.record(event, "", fields | {"detail": refused.detail}, level=level)
         self.spread(str(pool.host), refused)
-
-
-def _ways(route: Route | None) -> Iterator[Route]:
-    """The route and its fallbacks."""
-    while route is not None:
-        yield route
-        route = route.fallback
 
 
 def _parcel(entry: SpoolEntry, content: Content, terms: Terms) -> Parcel:

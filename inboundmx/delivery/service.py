@@ -431,11 +431,7 @@ class DeliveryService:
             return self._not_tried(entry, started, "no_route", reply)
         except Unavailable as trouble:
             return self._not_tried(entry, started, "dns", Reply(451, "4.4.3", trouble.reason))
-        hosts: tuple[Host, ...] = ()
-        way: Route | None = route
-        while way is not None:
-            hosts += way.hosts
-            way = way.fallback
+        hosts = tuple(host for way in route.ways() for host in way.hosts)
         if not hosts:
             raise NoHost
         self._agenda.goes_to(entry.id, hosts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -172,6 +173,13 @@ class Route:
     terms: Terms = Terms()
     via: str = ""
     fallback: Route | None = None
+
+    def ways(self) -> Iterator[Route]:
+        """The route and its fallbacks."""
+        way: Route | None = self
+        while way is not None:
+            yield way
+            way = way.fallback
 
 
 @dataclass(frozen=True, slots=True)
