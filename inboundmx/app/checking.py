@@ -161,7 +161,7 @@ def warnings(settings: Settings, now: datetime.datetime) -> list[str]:
         if certificate.exposed(settings.tls):
             found.append(f"[tls] private_key {settings.tls.private_key or shown.path} can be read by everybody here")
     found += _redirections("", settings.levels, settings)
-    for domain in (*settings.domains.values(), *filter(None, [settings.everything])):
+    for domain in settings.sections:
         found += _of_domain(domain, settings)
     if settings.backup.primaries:
         found += _impatience("[backup]", settings.backed_up)
@@ -173,10 +173,9 @@ def warnings(settings: Settings, now: datetime.datetime) -> list[str]:
 def _nobody_verified(settings: Settings) -> list[str]:
     """Only these checks confirm a sender, and without one whoever should be verified never is."""
     backed_up = (settings.backed_up,) if settings.backup.primaries else ()
-    served = (*settings.domains.values(), *filter(None, [settings.everything]), *backed_up)
     if any(check.kind in ("spf", "dkim") for check in settings.checks):
         return []
-    for domain in served:
+    for domain in (*settings.sections, *backed_up):
         if domain.enabled and domain.bounce == "verified":
             where = f"[domain {domain.name}]" if domain.name else "[backup]"
             return [

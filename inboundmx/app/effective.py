@@ -44,7 +44,7 @@ def effective(settings: Settings, secret: Callable[[str], str] = hidden) -> Sect
         found[f"outbound {outbound.name}"] = _written(outbound, secret)
     for archive in settings.archives:
         found[f"archive {archive.name}"] = _written(archive)
-    for domain in (*settings.domains.values(), *filter(None, [settings.everything])):
+    for domain in settings.sections:
         found[f"domain {domain.name}"] = _domain(domain)
     return found
 

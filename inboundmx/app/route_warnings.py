@@ -99,7 +99,7 @@ def _of_everything(settings: Settings) -> Iterable[str]:
 def _of_outbound(settings: Settings) -> Iterable[str]:
     off = {outbound.name for outbound in settings.outbound if not outbound.enabled}
     named = set()
-    for domain in (*settings.domains.values(), *filter(None, [settings.everything])):
+    for domain in settings.sections:
         named.add(domain.outbound)
         if domain.outbound in off:
             yield (

@@ -20,7 +20,7 @@ from inboundmx.app.checking import gives_up_after, problems_at_start, warnings
 from inboundmx.app.effective import effective
 from inboundmx.app.settings import DEFAULT_PATH, BadSettings, load, open_passwords
 from inboundmx.app.values import kind
-from inboundmx.cli.check_routes import indented, routes, with_primaries
+from inboundmx.cli.check_routes import indented, routes
 from inboundmx.cli.printing import complain, safe, say, say_json, table
 from inboundmx.model.custody import Host
 from inboundmx.model.settings import DomainSettings, Settings
@@ -90,7 +90,7 @@ def _asked(settings: Settings) -> Answers:
 
 
 def _served(settings: Settings) -> list[DomainSettings]:
-    return [domain for domain in with_primaries(settings) if domain.enabled]
+    return [domain for domain in settings.sections if domain.enabled]
 
 
 def _silent(settings: Settings, answers: Answers) -> bool:
@@ -204,7 +204,7 @@ def _as_json(
     remarks: list[str],
     answers: Answers,
 ) -> dict[str, Any]:
-    domains, calls = with_primaries(settings), answers.primaries
+    domains, calls = settings.sections, answers.primaries
     return {
         "valid": True,
         "file": path,

@@ -14,13 +14,8 @@ from inboundmx.model.settings import DomainSettings, OutboundSettings, Settings
 from inboundmx.model.verdict import written_weight
 
 
-def with_primaries(settings: Settings) -> tuple[DomainSettings, ...]:
-    """Every section of a domain, that of all others last."""
-    return (*settings.domains.values(), *filter(None, [settings.everything]))
-
-
 def routes(settings: Settings) -> Iterable[str]:
-    for domain in with_primaries(settings):
+    for domain in settings.sections:
         yield from ("", *_domain(domain, settings))
     if settings.backup.primaries:
         yield from ("", *_backup(settings))
@@ -105,7 +100,7 @@ def _outgoing(settings: Settings) -> Iterable[str]:
 def _server(outbound: OutboundSettings, settings: Settings) -> tuple[str, ...]:
     takes = "its turn of all mail"
     if outbound.mode == "domains":
-        senders = [_names(domain) for domain in with_primaries(settings) if domain.outbound == outbound.name]
+        senders = [_names(domain) for domain in settings.sections if domain.outbound == outbound.name]
         takes = f"what is sent by {', '.join(senders) or 'nobody'}"
     remarks = (
         "" if outbound.enabled else "switched off",

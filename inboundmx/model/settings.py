@@ -303,6 +303,11 @@ class Settings:
     checks: tuple[CheckSettings, ...] = ()
     fingerprint: str = ""
 
+    @property
+    def sections(self) -> tuple[DomainSettings, ...]:
+        """Every section of a domain, ``[domain *]`` last."""
+        return (*self.domains.values(), *((self.everything,) if self.everything is not None else ()))
+
     def domain(self, name: str, via: str = "") -> DomainSettings | None:
         """What holds for mail of domain ``name``: its own section, that of the nearest name above it that says so for
         its subdomains, ``[domain *]``, or None. A section that is not ``enabled`` is found as well."""
