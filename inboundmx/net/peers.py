@@ -14,13 +14,12 @@ from urllib.parse import urlsplit
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectingCancelledError
-from twisted.internet.protocol import Factory
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
 from inboundmx.model.settings import OutboundSettings, Settings
 from inboundmx.net.http_get import Get
-from inboundmx.net.servers import Fault, within
+from inboundmx.net.servers import Fault, Once, within
 from inboundmx.ports import Chance, Clock, Health, Timer, Unavailable
 
 EVERY_SECONDS = 30.0
@@ -102,7 +101,7 @@ class PeerLoads:
         try:
             url = urlsplit(outbound.status_url)
             get = Get(url.netloc.rpartition("@")[2], PATH, outbound.status_username, outbound.status_password)
-            await self._endpoint(url.scheme, url.hostname or "", url.port).connect(_Once(get))
+            await self._endpoint(url.scheme, url.hostname or "", url.port).connect(Once(get))
         except (CancelledError, ConnectingCancelledError) as error:
             raise CancelledError from error
         except Exception as error:
@@ -118,16 +117,6 @@ class PeerLoads:
         except ValueError:
             endpoint = HostnameEndpoint(*where)
         return wrapClientTLS(optionsForClientTLS(host), endpoint) if secure else endpoint
-
-
-class _Once(Factory):
-    noisy = False
-
-    def __init__(self, protocol: Get) -> None:
-        self._protocol = protocol
-
-    def buildProtocol(self, _: Any) -> Get:
-        return self._protocol
 
 
 def _stopped(failure: Failure) -> None:

@@ -100,14 +100,16 @@ class Server:
         if self._failures >= FAILURES:
             self._probe_at = self._clock.monotonic() + PROBE_SECONDS
         try:
-            await self._endpoint.connect(_Once(protocol))
+            await self._endpoint.connect(Once(protocol))
         except (CancelledError, ConnectingCancelledError) as error:
             raise CancelledError from error
         except Exception as error:
             raise Fault(f"{self.name} cannot be reached: {_plainly(error)}") from error
 
 
-class _Once(Factory):
+class Once(Factory):
+    """For one connection, by a protocol that is there already."""
+
     noisy = False
 
     def __init__(self, protocol: Protocol) -> None:
