@@ -90,5 +90,4 @@ class FailedLogins:
 
 def neighbourhood(address: str) -> str:
     """Of an IPv6 address the /64 it is in, which is one customer's; any other text as it is."""
-    """Of IPv6 the /64 it is in, which is one customer's; every other text as it is."""
     return str(ip_network(f"{address}/64", strict=False)) if ":" in address else address
