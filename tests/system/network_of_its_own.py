@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from programs import need
+from requiring import impossible
 
 # By these the kernel knows us, and from these connections come.
 OURS, OURS_SIX = "203.0.113.1", "2001:db8:1::1"
@@ -38,14 +38,14 @@ def _ip(*arguments: str) -> None:
 
 @contextmanager
 def network_of_its_own() -> Iterator[None]:
-    """For the calling thread. Skips where the system does not allow it."""
+    """For the calling thread. Skips, or fails, where the system does not allow it."""
     need("ip")
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
         try:
             _call("unshare", _NEWNET)
         except OSError as trouble:
-            pytest.skip(f"no network namespace can be made here: {trouble.strerror}")
+            impossible(f"no network namespace can be made here: {trouble.strerror}")
         try:
             _ip("link", "set", "lo", "up")
             _ip("addr", "add", f"{OURS}/32", "dev", "lo")

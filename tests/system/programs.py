@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import pytest
+from requiring import impossible
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parent.parent
@@ -52,10 +53,7 @@ def need(program: str) -> str:
     """The path of an installed program; otherwise skips, or fails where everything is required."""
     path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if path is None:
-        reason = f"{program} is not installed: apt-get install {PACKAGES[program]}"
-        if os.environ.get("INBOUNDMX_REQUIRE_PROGRAMS") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        impossible(f"{program} is not installed: apt-get install {PACKAGES[program]}")
     return path
 
 
@@ -631,13 +629,28 @@ class Saboteur(Child):
     def _attached(self) -> bool:
         said = self.errors.read_text()
         if not self.running:
-            pytest.skip(f"processes cannot be traced here: {said.strip()}")
+            impossible(f"processes cannot be traced here: {said.strip()}")
         return "attached" in said
 
     def close(self) -> None:
         """Lets go of the victim, unharmed from now on."""
         if self.running:
             self.end(signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def small_disk(gateway: Gateway, options: str) -> Iterator[None]:
+    """A file system of its own for the data of a gateway that was not started; ended before it goes. Needs root."""
+    gateway.data.mkdir(mode=0o700)
+    mount = [need("mount"), "-t", "tmpfs", "-o", f"{options},mode=0700", "tmpfs", str(gateway.data)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        impossible(f"a small file system cannot be mounted here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        gateway.abort()
+        subprocess.run(["umount", str(gateway.data)], check=True)
 
 
 class Stage:

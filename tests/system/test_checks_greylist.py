@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import pytest
 from programs import DOMAIN, PATIENCE, Answer, Gateway, Wire, domain, letter, need, stage, until
+from requiring import impossible
 
 pytestmark = pytest.mark.root
 
@@ -59,7 +60,7 @@ class Namespace:
     def _run(self, *arguments: str) -> None:
         done = subprocess.run([self._ip, *arguments], capture_output=True, text=True, check=False)
         if done.returncode and arguments[:2] == ("netns", "add"):
-            pytest.skip(f"no network namespace can be made here: {done.stderr.strip()}")
+            impossible(f"no network namespace can be made here: {done.stderr.strip()}")
         assert done.returncode == 0, (arguments, done.stderr)
 
     def within(self, call: Callable[[], Any]) -> Any:

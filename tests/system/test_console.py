@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import DOMAIN, Certificate, Gateway, Stage, domain, free_port, letter, need, post, until
+from programs import DOMAIN, Certificate, Gateway, Stage, domain, free_port, letter, need, post, small_disk, until
 
 USERNAME, PASSWORD = "ann", "s3cret"
 
@@ -145,12 +145,7 @@ def test_it_is_bound_before_root_is_given_up(play: Stage) -> None:
 def test_a_full_disk_is_told(play: Stage) -> None:
     port = free_port()
     gateway = play.gateway(domain(free_port()) + console(port), start=False)
-    gateway.data.mkdir(mode=0o700)
-    mount = [need("mount"), "-t", "tmpfs", "-o", "size=64m,mode=0700", "tmpfs", str(gateway.data)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    try:
+    with small_disk(gateway, "size=64m"):
         gateway.start()
         assert Heard(port, "/healthz").code == 200
         filling = gateway.data / "filling"
@@ -159,9 +154,6 @@ def test_a_full_disk_is_told(play: Stage) -> None:
         until("it says so", lambda: (heard := Heard(port, "/healthz")).code == 503 and "disk" in heard.text)
         filling.unlink()
         until("well again", lambda: Heard(port, "/healthz").code == 200)
-    finally:
-        gateway.abort()
-        subprocess.run(["umount", str(gateway.data)], check=True)
 
 
 def test_a_stop_does_not_wait_for_who_is_connected(play: Stage) -> None:

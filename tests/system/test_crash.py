@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-import subprocess
 import threading
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from programs import DOMAIN, Answer, Gateway, RecordingPrimary, Stage, Wire, domain, letter, need, post, until
+from programs import DOMAIN, Answer, Gateway, RecordingPrimary, Stage, Wire, domain, letter, post, small_disk, until
 
 SENDERS = 6
 KILLS = 4
@@ -128,16 +127,8 @@ def test_a_disk_that_fails_is_451_and_what_was_promised_stays(play: Stage) -> No
 def test_a_full_disk_is_452_and_heals(play: Stage) -> None:
     primary = play.recording(start=False)
     gateway = play.gateway(domain(primary.port), start=False)
-    gateway.data.mkdir(mode=0o700)
-    mount = [need("mount"), "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", str(gateway.data)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    try:
+    with small_disk(gateway, "size=24m"):
         full_disk(gateway, primary)
-    finally:
-        gateway.abort()
-        subprocess.run(["umount", str(gateway.data)], check=True)
 
 
 def full_disk(gateway: Gateway, primary: RecordingPrimary) -> None:

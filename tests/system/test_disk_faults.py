@@ -6,13 +6,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from programs import Gateway, RecordingPrimary, Stage, domain, letter, need, post, until
+from programs import Gateway, RecordingPrimary, Stage, domain, letter, post, small_disk, until
 
 SMALL, LARGE = b"small\r\n", b"d" * 400_000 + b"\r\n"
 
@@ -94,42 +93,23 @@ def test_a_body_that_cannot_be_read_is_put_aside_and_the_others_flow(play: Stage
 # --- no room, no folder, no writing -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_disk(play: Stage) -> Iterator[Callable[[str], tuple[Gateway, RecordingPrimary]]]:
-    """A gateway whose data is on a small file system of its own."""
-    mounted: list[Gateway] = []
-
-    def make(options: str) -> tuple[Gateway, RecordingPrimary]:
-        primary = play.recording(start=False)
-        gateway = play.gateway(domain(primary.port), start=False)
-        gateway.data.mkdir(mode=0o700)
-        mount = [need("mount"), "-t", "tmpfs", "-o", f"{options},mode=0700", "tmpfs", str(gateway.data)]
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
-        mounted.append(gateway)
-        return gateway.start(), primary
-
-    yield make
-    for gateway in mounted:
-        gateway.abort()
-        subprocess.run(["umount", str(gateway.data)], check=True)
-
-
 @pytest.mark.root
-def test_a_disk_without_inodes_is_452_and_heals(small_disk: Callable[[str], tuple[Gateway, RecordingPrimary]]) -> None:
-    gateway, primary = small_disk("size=100m,nr_inodes=60")
-    codes = []
-    while not codes or codes[-1] == 250:
-        codes.append(offer(gateway, f"filling {len(codes)}", LARGE))
-        assert len(codes) < 100
-    assert codes[-1] == 452 and len(codes) > 10
-    primary.start()
-    gateway.drain()
-    until("mail is taken again", lambda: offer(gateway, "room again") == 250)
-    primary.one(b"room again")
-    counted = arrived(primary)
-    assert counted == {f"filling {n}": 1 for n in range(len(codes) - 1)} | {"room again": counted["room again"]}
+def test_a_disk_without_inodes_is_452_and_heals(play: Stage) -> None:
+    primary = play.recording(start=False)
+    gateway = play.gateway(domain(primary.port), start=False)
+    with small_disk(gateway, "size=100m,nr_inodes=60"):
+        gateway.start()
+        codes = []
+        while not codes or codes[-1] == 250:
+            codes.append(offer(gateway, f"filling {len(codes)}", LARGE))
+            assert len(codes) < 100
+        assert codes[-1] == 452 and len(codes) > 10
+        primary.start()
+        gateway.drain()
+        until("mail is taken again", lambda: offer(gateway, "room again") == 250)
+        primary.one(b"room again")
+        counted = arrived(primary)
+        assert counted == {f"filling {n}": 1 for n in range(len(codes) - 1)} | {"room again": counted["room again"]}
 
 
 @pytest.mark.root
