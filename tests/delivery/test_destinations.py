@@ -29,7 +29,6 @@ from inboundmx.model.settings import (
     BACKED_UP,
     BACKUP_RETRY,
     OUTGOING,
-    DeliverySettings,
     DomainSettings,
     PrioritySettings,
     Settings,
@@ -134,14 +133,7 @@ def test_a_section_without_a_primary_keeps_its_mail():
 
 def test_so_many_routes_are_looked_for_at_once(world):
     world.routes.held = Deferred()
-    world.deposit(
-        *(
-            leaving(
-                f"e{n}",
-            )
-            for n in range(5)
-        )
-    )
+    world.deposit(*(leaving(f"e{n}") for n in range(5)))
     for n in range(LOOK_UPS + 20):
         there = entry(f"o{n}", Address("x", f"d{n}.example"), domain=f"d{n}.example", via="outbound")
         world.deposit(there)
@@ -512,7 +504,7 @@ def test_unknown_recipients_are_not_trouble_with_us(world):
 
 def test_settings_of_the_way_decide_the_schedule():
     world = World()
-    world.settings = Settings(DeliverySettings() and settings().gateway, backed_up=BACKED_UP)
+    world.settings = Settings(settings().gateway, backed_up=BACKED_UP)
     world.routes.ways[C] = Route(C, (FIRST,))
     world.transmitter.hosts[FIRST] = REFUSED
     world.deposit(entry("entry1", STRANGER, domain=C, via="backup"))
