@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fakes.clock import FakeClock
+from fakes.journal import FakeJournal
 from fakes.services import Outcome
 from twisted.internet.defer import succeed
 
@@ -21,13 +22,8 @@ RELAYING = Settings(domains=OURS, relay=RelaySettings((ip_network("192.0.2.10"),
 BACKUP = Settings(domains=OURS, backup=BackupSettings((ip_network("192.0.2.10"),)))
 
 
-class Quiet:
-    def record(self, *arguments: Any, **named: Any) -> None:
-        pass
-
-
 def paused(settings: Settings, domain: str) -> Any:
-    pauses = Pauses(FakeClock(), Quiet(), lambda kept: succeed(None))
+    pauses = Pauses(FakeClock(), FakeJournal(), lambda kept: succeed(None))
     operations = PauseOperations(pauses, FakeClock(), lambda: settings)
     outcome = Outcome(operations.perform("pause", {"domain": domain}, "root"))
     if outcome.error is not None:

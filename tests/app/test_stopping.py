@@ -6,17 +6,10 @@ from typing import Any
 
 import pytest
 from fakes.clock import FakeClock
+from fakes.journal import FakeJournal
 from twisted.internet.defer import Deferred, fail, succeed
 
 from inboundmx.app.assemble import GatewayService
-
-
-class Journal:
-    def __init__(self) -> None:
-        self.told: list[dict[str, Any]] = []
-
-    def record(self, event: str, id: str, fields: Any, *, level: str = "info") -> None:
-        self.told.append({"event": event, "level": level, **fields})
 
 
 @pytest.mark.parametrize(
@@ -26,7 +19,7 @@ class Journal:
 )
 def test_the_next_part_has_its_turn(ending: Deferred[Any], trouble: str) -> None:
     service = GatewayService.__new__(GatewayService)
-    clock, journal = FakeClock(), Journal()
+    clock, journal = FakeClock(), FakeJournal()
     service._clock, service._journal, service._reactor = clock, journal, clock.turned  # type: ignore[assignment]
     over: list[bool] = []
     Deferred.fromCoroutine(service._ended("part", ending, clock.monotonic() + 5.0)).addCallback(
@@ -34,7 +27,7 @@ def test_the_next_part_has_its_turn(ending: Deferred[Any], trouble: str) -> None
     )
     clock.advance(5.0)
     assert over == [True]
-    assert [(row["event"], row["level"], row["part"]) for row in journal.told] == (
+    assert [(event, level, fields["part"]) for event, _, fields, level in journal.events] == (
         [("stop_incomplete", "error", "part")] if trouble else []
     )
-    assert all(row["trouble"].startswith(trouble) for row in journal.told)
+    assert all(fields["trouble"].startswith(trouble) for _, _, fields, _ in journal.events)

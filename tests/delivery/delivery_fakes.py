@@ -52,17 +52,6 @@ class FakeChance:
         return list(items)
 
 
-class FakeJournal:
-    def __init__(self) -> None:
-        self.events = []
-
-    def record(self, event, id, fields, *, level="info"):
-        self.events.append((event, id, dict(fields), level))
-
-    def named(self, *names):
-        return [(event, id) for event, id, _, _ in self.events if event in names]
-
-
 class FakeTransmission:
     def __init__(self, connection, parcel, answer_seconds, dot_seconds):
         self.connection = connection

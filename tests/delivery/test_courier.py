@@ -16,7 +16,6 @@ from delivery_fakes import (
     SENDER,
     FakeChance,
     FakeClock,
-    FakeJournal,
     FakeTransmitter,
     domain,
     entry,
@@ -25,6 +24,7 @@ from delivery_fakes import (
     run,
     settings,
 )
+from fakes.journal import FakeJournal
 from fakes.state import FakeStateStore
 
 from inboundmx.delivery.answers import passed_on

@@ -14,7 +14,6 @@ from delivery_fakes import (
     SECOND,
     FakeChance,
     FakeClock,
-    FakeJournal,
     FakeRoutes,
     FakeSpool,
     FakeTransmitter,
@@ -26,6 +25,7 @@ from delivery_fakes import (
     settings,
 )
 from fakes.archive import FakeArchive
+from fakes.journal import FakeJournal
 from fakes.state import FakeStateStore
 from twisted.internet.defer import Deferred
 

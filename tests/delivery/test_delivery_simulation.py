@@ -16,7 +16,6 @@ from delivery_fakes import (
     SENDER,
     FakeChance,
     FakeClock,
-    FakeJournal,
     FakeRoutes,
     FakeSpool,
     FakeTransmitter,
@@ -25,6 +24,7 @@ from delivery_fakes import (
     settings,
 )
 from fakes.archive import FakeArchive
+from fakes.journal import FakeJournal
 from fakes.state import FakeStateStore
 
 from inboundmx.delivery.courier import Courier

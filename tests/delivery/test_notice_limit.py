@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from delivery_fakes import FakeClock, FakeJournal, entry, settings
+from delivery_fakes import FakeClock, entry, settings
+from fakes.journal import FakeJournal
 
 from inboundmx.delivery.notice_limit import ADDRESS_LIMIT, NoticeLimit
 from inboundmx.model.address import Address

@@ -7,7 +7,8 @@ from email import message_from_bytes
 from itertools import count
 
 import pytest
-from delivery_fakes import ANN, BOB, CONTENT, FIRST, OK, FakeJournal, body, domain, entry, settings
+from delivery_fakes import ANN, BOB, CONTENT, FIRST, OK, body, domain, entry, settings
+from fakes.journal import FakeJournal
 
 from inboundmx.delivery.notifying import deposits_of
 from inboundmx.delivery.telling import tell

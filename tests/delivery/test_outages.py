@@ -12,7 +12,6 @@ from delivery_fakes import (
     FIRST,
     FakeChance,
     FakeClock,
-    FakeJournal,
     FakeRoutes,
     FakeSpool,
     domain,
@@ -23,6 +22,7 @@ from delivery_fakes import (
     settings,
 )
 from fakes.archive import FakeArchive
+from fakes.journal import FakeJournal
 from fakes.state import FakeStateStore
 from fakes.transmitter import FakeTransmitter, Manner
 

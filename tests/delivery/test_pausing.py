@@ -1,7 +1,8 @@
 """Pauses: what they stop, when they end, and that they survive."""
 
 import pytest
-from delivery_fakes import DOMAIN, FakeClock, FakeJournal, parcel, route, run
+from delivery_fakes import DOMAIN, FakeClock, parcel, route, run
+from fakes.journal import FakeJournal
 from twisted.internet.defer import Deferred, succeed
 
 from inboundmx.delivery.pausing import Pause, Pauses, PausingCourier

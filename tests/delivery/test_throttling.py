@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from delivery_fakes import FakeClock, FakeJournal, domain
+from delivery_fakes import FakeClock, domain
+from fakes.journal import FakeJournal
 
 from inboundmx.delivery.throttling import HOURS, Throttling
 
