@@ -104,7 +104,8 @@ class Custody:
         self.journal = Lines()
         self.spool: SqliteSpool
 
-    def open(self) -> SqliteSpool:
+    def open(self, **how: Any) -> SqliteSpool:
+        """``how``: further arguments of SqliteSpool.open."""
         self.spool = SqliteSpool.open(
             str(self.folder),
             str(self.data),
@@ -112,6 +113,7 @@ class Custody:
             journal=self.journal,
             from_thread=at_once,
             lane=lambda name: InlineLane(),
+            **how,
         )
         return self.spool
 

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes.disk import NOW, Custody, a_deposit, add
@@ -17,7 +18,6 @@ from inboundmx.spool import adoption, schema
 from inboundmx.spool.bodies import BodyFiles
 from inboundmx.spool.locking import take_lock
 from inboundmx.spool.sqlite import SqliteSpool
-from inboundmx.storage.writer import InlineLane, at_once
 
 LARGE = os.urandom(SMALL_BODY + 77)
 
@@ -31,19 +31,9 @@ class Worker(Custody):
         self.number = number
         self.keep_off: tuple[str, ...] = ()
 
-    def open(self) -> SqliteSpool:
+    def open(self, **how: Any) -> SqliteSpool:
         """Worker 0 adopts what others left."""
-        self.spool = SqliteSpool.open(
-            str(self.folder),
-            str(self.data),
-            clock=self.clock,
-            journal=self.journal,
-            from_thread=at_once,
-            lane=lambda name: InlineLane(),
-            adopt=self.number == 0,
-            keep_off=self.keep_off,
-        )
-        return self.spool
+        return super().open(adopt=self.number == 0, keep_off=self.keep_off, **how)
 
 
 @pytest.fixture
