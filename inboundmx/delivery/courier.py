@@ -152,50 +152,50 @@ class Courier:
                 self.throttling.give_back(domain, False, parcel.content.size, parcel.sender is None)
 
     async def _through(self, errand: _Errand, parcel: Parcel, route: Route) -> Handover:
-        while True:
+        handover = NO_HOST
+        for way in route.ways():
             handover = NO_HOST
-            for host in route.hosts:
-                pool = self._pools.get((host, route.terms)) or self.pool(host, route.terms)
-                replaced = False
-                while True:
-                    if pool.down:
-                        handover = Handover("postponed", detail=f"{host} is down: {pool.breaker.last_error}")
-                        break
-                    kept = None if replaced else pool.take()
-                    if kept is None:
-                        got = await self._wait(errand, pool)
-                        if not isinstance(got, Kept):
-                            if got is None:
-                                return Handover("postponed", host, detail="deadline" if errand.expired else "busy")
-                            if got.trouble == "rejects_us":
-                                handover = Handover("postponed", host, got.reply, got.detail)
-                            else:
-                                handover = Handover("postponed", detail=f"{host}: {got.detail}")
-                            break
-                        kept = got
-                    reused = kept.messages > 0
-                    attempt = await self._transmit(errand, pool, kept, parcel, LIVE_ANSWER_SECONDS)
-                    if attempt is None:
-                        return Handover("uncertain", host, detail="no answer to the final dot yet", late=errand.late)
-                    if reused and stale(attempt) and not errand.expired:
-                        replaced = True
-                        continue
-                    away = turned_away(attempt)
-                    if away is not None:
-                        handover = Handover("postponed", detail=f"{host}: {away.reply}")
-                        if not reused:
-                            pool.refused(away)
-                        break
-                    handover = meaning(attempt)
-                    if route.fallback is None or not elsewhere(attempt):
-                        return handover
-                    break
+            for host in way.hosts:
+                handover, final = await self._offer(errand, parcel, way.terms, host)
+                if final:
+                    return handover
                 if handover.host is not None:
                     # It was there, and has answered for its route.
                     break
-            if route.fallback is None or errand.expired:
-                return handover
-            route = route.fallback
+            if errand.expired:
+                break
+        return handover
+
+    async def _offer(self, errand: _Errand, parcel: Parcel, terms: Terms, host: Host) -> tuple[Handover, bool]:
+        """One host: what came of it, and whether nobody else is to be asked."""
+        pool = self._pools.get((host, terms)) or self.pool(host, terms)
+        replaced = False
+        while True:
+            if pool.down:
+                return Handover("postponed", detail=f"{host} is down: {pool.breaker.last_error}"), False
+            kept = None if replaced else pool.take()
+            if kept is None:
+                got = await self._wait(errand, pool)
+                if got is None:
+                    return Handover("postponed", host, detail="deadline" if errand.expired else "busy"), True
+                if isinstance(got, Refused):
+                    if got.trouble == "rejects_us":
+                        return Handover("postponed", host, got.reply, got.detail), False
+                    return Handover("postponed", detail=f"{host}: {got.detail}"), False
+                kept = got
+            reused = kept.messages > 0
+            attempt = await self._transmit(errand, pool, kept, parcel, LIVE_ANSWER_SECONDS)
+            if attempt is None:
+                return Handover("uncertain", host, detail="no answer to the final dot yet", late=errand.late), True
+            if reused and stale(attempt) and not errand.expired:
+                replaced = True
+                continue
+            away = turned_away(attempt)
+            if away is None:
+                return meaning(attempt), not elsewhere(attempt)
+            if not reused:
+                pool.refused(away)
+            return Handover("postponed", detail=f"{host}: {away.reply}"), False
 
     async def _wait(self, errand: _Errand, pool: Pool) -> Kept | Refused | None:
         waiting = None if errand.expired else pool.join()
