@@ -140,7 +140,7 @@ def settle(
     given_up = wait is None or dns_errors >= delivery.dns_error_attempts
     exhausted = slot and given_up and any(r.status is Status.PENDING for r in recipients)
     if exhausted and domain.when_exhausted == "bounce":
-        recipients = tuple(replace(r, status=Status.FAILED) if r.status is Status.PENDING else r for r in recipients)
+        recipients = _given_up(recipients)
     after = replace(
         entry,
         recipients=recipients,
@@ -175,14 +175,10 @@ def settle(
 def give_up(entry: SpoolEntry, now: float, delivery: DeliverySettings, notices: bool = True) -> Settlement:
     """The end of the schedule, now, for all who still wait, as ``settle`` finds it where ``when_exhausted`` is bounce.
     Where no notice may be sent, ``entry`` is held as undeliverable."""
-    failed = tuple(replace(recipient, status=Status.FAILED) for recipient in entry.pending)
-    recipients = tuple(
-        replace(recipient, status=Status.FAILED) if recipient.status is Status.PENDING else recipient
-        for recipient in entry.recipients
-    )
+    failed = _given_up(entry.pending)
     fate, unasked = _fate(entry, failed, notices)
     undeliverable = _without(failed, unasked) if fate == "held" else ()
-    kept, _ = _parted(replace(entry, recipients=recipients), undeliverable, now, delivery)
+    kept, _ = _parted(replace(entry, recipients=_given_up(entry.recipients)), undeliverable, now, delivery)
     return Settlement(kept, failed=failed, fate=fate, unasked=unasked)
 
 
@@ -215,6 +211,11 @@ def _answered(recipient: SpoolRecipient, reply: Reply | None, attempt: DeliveryA
         status = Status.FAILED
     said = str(reply) if reply is not None else recipient.last_reply
     return SpoolRecipient(recipient.address, status, recipient.attempts + 1, said, recipient.notify, recipient.original)
+
+
+def _given_up(recipients: tuple[SpoolRecipient, ...]) -> tuple[SpoolRecipient, ...]:
+    """With those failed who still wait."""
+    return tuple(replace(r, status=Status.FAILED) if r.status is Status.PENDING else r for r in recipients)
 
 
 def _next_attempt_at(
