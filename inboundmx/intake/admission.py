@@ -47,18 +47,18 @@ class Admission:
             domain = destination(recipient, settings, relays, peer)
             if domain is None:
                 return refusal(recipient)
+            route: Route | None = None
             try:
                 # What leaves us is committed first, and where it goes is asked at each attempt.
-                leaves = domain.via == "outbound"
-                way = Way(domain, None if leaves else await self._routes.find(domain, envelope.sender))
+                if domain.via != "outbound":
+                    route = await self._routes.find(domain, envelope.sender)
             except NoRoute:
                 if domain.via == "backup":
                     return refusal(recipient)
-                way = Way(domain)
             except Unavailable:
                 if domain.via == "backup":
                     return DNS_TROUBLE
-                way = Way(domain)
+            way = Way(domain, route)
         if way.route is not None:
             # Nobody is promised what cannot be delivered: its host is down, and could not take it when it was up.
             unable = self._courier.unable(way.route, envelope.declared_size or 0, envelope.utf8)
