@@ -17,9 +17,10 @@ from collections.abc import Collection, Iterator
 
 from inboundmx.ports import Unavailable
 from inboundmx.spool import schema
-from inboundmx.spool.bodies import BodyFiles, sync_folder
+from inboundmx.spool.bodies import BodyFiles
 from inboundmx.spool.locking import Locked, take_lock
 from inboundmx.spool.recovery import ERRORS, Salvage, salvage
+from inboundmx.storage.disk import sync_folder
 
 _WORKER = re.compile(r"0|[1-9][0-9]{0,3}")
 
@@ -111,4 +112,3 @@ def _large(source: sqlite3.Connection, report: Salvage) -> list[str]:
 
 def _left(folder: str, why: str) -> Note:
     return "spool_not_adopted", {"what": f"{folder} may hold mail: {why}", "done": "left as it is"}
-

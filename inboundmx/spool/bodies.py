@@ -14,17 +14,11 @@ import re
 from collections.abc import Collection, Iterable
 
 from inboundmx.model.message import SMALL_BODY, Body
-from inboundmx.ports import Damaged, StorageFull, Unavailable
+from inboundmx.ports import Damaged, Unavailable
+from inboundmx.storage.disk import sync_folder, unavailable
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _OURS = re.compile(r"[0-9a-z]{8,64}")
 _READ_OCTETS = 1024 * 1024
-
-
-def unavailable(error: OSError) -> Unavailable:
-    """What an error of the disk means to who wanted to write."""
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    return StorageFull(reason) if error.errno in NO_ROOM else Unavailable(reason)
 
 
 def is_ours(name: str) -> bool:
@@ -35,15 +29,6 @@ def is_ours(name: str) -> bool:
 def _open_at_once(path: str, flags: int) -> int:
     """Opens a file to read; a pipe in its place that nobody writes to is not waited for."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
-
-
-def sync_folder(path: str) -> None:
-    """Makes names that were made, moved or removed in a folder last."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class BodyFiles:

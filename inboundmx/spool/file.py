@@ -18,11 +18,12 @@ from inboundmx.model.custody import Change, SpoolEntry
 from inboundmx.ports import Damaged, StorageFull, Unavailable
 from inboundmx.spool import schema
 from inboundmx.spool.adoption import adopt_all
-from inboundmx.spool.bodies import BodyFiles, unavailable
+from inboundmx.spool.bodies import BodyFiles
 from inboundmx.spool.parking import JUNK, park
 from inboundmx.spool.recovery import ERRORS, Salvage, open_entries, salvage
 from inboundmx.spool.reserve import Reserve, disk_is_full
 from inboundmx.spool.store import content_sum, facts_of, facts_sum
+from inboundmx.storage.disk import unavailable
 
 CHECKPOINT_PAGES = 1000
 VACUUM_PAGES = 500

@@ -6,7 +6,7 @@ import fcntl
 import os
 
 from inboundmx.ports import Unavailable
-from inboundmx.spool.bodies import NO_ROOM
+from inboundmx.storage.disk import NO_ROOM
 
 
 class Locked(Unavailable):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from inboundmx.spool.bodies import NO_ROOM
+from inboundmx.storage.disk import NO_ROOM
 
 # A whole checkpoint: after it, SQLite's log is written from its start again.
 RESERVE_OCTETS = 6 * 1024 * 1024

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import sqlite_utils
 
 from inboundmx.ports import Unavailable
-from inboundmx.spool.bodies import sync_folder
+from inboundmx.storage.disk import sync_folder
 from inboundmx.storage.owner import give_to_owner_of
 
 _NAME = re.compile(r"spool(?:-([1-9][0-9]{0,8}))?\.sqlite")

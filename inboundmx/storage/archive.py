@@ -7,7 +7,6 @@ copied, nor when a copy that failed is tried again. Nothing is ever removed or o
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import threading
@@ -19,7 +18,8 @@ from twisted.internet.defer import Deferred, fail
 from inboundmx.model.address import written
 from inboundmx.model.custody import Content, SpoolEntry
 from inboundmx.model.settings import Settings
-from inboundmx.ports import Contents, Damaged, Offload, StorageFull, Unavailable
+from inboundmx.ports import Contents, Damaged, Offload, Unavailable
+from inboundmx.storage.disk import sync_folder, unavailable
 
 # Octets of a large body that are in memory at a time.
 BLOCK = 1024 * 1024
@@ -66,14 +66,13 @@ class FileArchive:
                     place, there = self._place(places, entry, content)
                     if not there:
                         os.rename(fresh, place)
-            _sync(folder)
+            sync_folder(folder)
             return place
         except OSError as error:
             # It may have been removed.
             self._lasting.discard(folder)
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            reason = f"{folder}: {os.strerror(error.errno or 0)}"
-            raise (StorageFull if full else Unavailable)(reason) from error
+            trouble = unavailable(error)
+            raise type(trouble)(f"{folder}: {trouble.reason}") from error
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(fresh)
@@ -93,8 +92,8 @@ class FileArchive:
         os.makedirs(path, mode=0o700, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, 0o700)
-        _sync(path)
-        _sync(os.path.dirname(os.path.abspath(path)))
+        sync_folder(path)
+        sync_folder(os.path.dirname(os.path.abspath(path)))
         if len(self._lasting) >= _FOLDERS:
             self._lasting.clear()
         self._lasting.add(folder)
@@ -140,12 +139,3 @@ def _holds(path: str, blocks: Iterable[bytes]) -> bool:
     with open(path, "rb") as file:
         # One octet more than there should be is one too many.
         return all(file.read(len(block)) == block for block in blocks) and not file.read(1)
-
-
-def _sync(folder: str) -> None:
-    """Makes names that were made in a folder last."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,6 +13,7 @@ from typing import Any
 
 from inboundmx.delivery.pausing import Pause
 from inboundmx.ports import Unavailable
+from inboundmx.storage.disk import sync_folder
 
 NAME = "paused.json"
 
@@ -49,11 +50,7 @@ class PauseFile:
                 file.flush()
                 os.fsync(descriptor)
             os.rename(fresh, self._path)
-            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self._folder)
         except OSError as error:
             raise Unavailable(f"{self._path}: {os.strerror(error.errno or 0)}") from error
 
