@@ -27,9 +27,6 @@ class Timer:
     def cancel(self):
         self.call = None
 
-    def active(self):
-        return self.call is not None
-
 
 class Time:
     """Runs what is due, in order. ``jumped`` is how far the wall clock has been put off."""
@@ -83,12 +80,6 @@ class Life:
 
     # what endpoints ask of a reactor
 
-    def callLater(self, seconds, call, *arguments, **named):
-        return self.call_later(seconds, lambda: call(*arguments, **named))
-
-    def seconds(self):
-        return self.time.at
-
     def connectTCP(self, host, port, factory, timeout=30, bindAddress=None):
         connector = Connector(factory)
         factory.doStart()
@@ -139,9 +130,6 @@ class End:
         if not self.disconnecting and not self.dead and octets:
             self._send(self.other._comes, bytes(octets))
 
-    def writeSequence(self, pieces):
-        self.write(b"".join(pieces))
-
     def loseConnection(self):
         if not self.disconnecting and not self.dead:
             self.disconnecting = True
@@ -189,9 +177,6 @@ class End:
         for octets in waiting:
             self._comes(octets)
 
-    def stopConsuming(self):
-        pass
-
     def registerProducer(self, producer, streaming):
         pass
 
@@ -210,7 +195,7 @@ class End:
 
 class Network:
     """``hosts`` by (ip, port): an object with ``reachable`` (``up``, ``down``, ``silent``) and ``protocol()``.
-    ``listening``: what answers on our own port, None while no gateway lives."""
+    ``passed`` is told of octets when they arrive, and of the end they arrive at."""
 
     def __init__(self, time: Time, chance: random.Random):
         self.time = time

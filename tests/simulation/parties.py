@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import re
 
-OK, DROP, SILENT = "ok", "drop", "silent"
+DROP, SILENT = "drop", "silent"
 # What may go wrong with one answer of a primary in trouble; the words say what is done instead.
 TROUBLES = (DROP, SILENT, "451 4.3.0 trouble", "421 4.3.2 closing", "garbage")
 GONE = "gone-"
 
 
 class Primary:
-    """A host that takes mail. ``trouble`` is how likely each answer goes wrong; ``greylists``: 450 for who is new;
-    ``lmtp``: it answers for each recipient, and ``mixed`` is how likely not with 250; ``dsn``: it takes over notices of
-    success."""
+    """A host that takes mail. ``trouble`` is how likely each answer goes wrong; ``greylists``: 450 for who is new, and
+    ``seen`` is who is not; ``lmtp``: it answers for each recipient, and ``mixed`` is how likely not with 250; ``dsn``:
+    it takes over notices of success."""
 
     lmtp = dsn = False
     mixed = 0.0
@@ -29,7 +29,7 @@ class Primary:
         self.trouble = 0.0
         self.greylists = False
         self.refuses_us = False
-        self.seen: dict[str, float] = {}
+        self.seen: set[str] = set()
 
     def protocol(self):
         return PrimaryTalk(self)
@@ -129,7 +129,7 @@ class PrimaryTalk:
         elif address.startswith(GONE):
             self.answer("550 5.1.1 no such user")
         elif self.host.greylists and address not in self.host.seen:
-            self.host.seen[address] = 0.0
+            self.host.seen.add(address)
             self.answer("450 4.7.1 greylisted")
         elif self.answer("250 2.1.5 ok"):
             self.recipients.append(address)
@@ -197,7 +197,6 @@ class Visit:
     def __init__(self, stranger: Stranger):
         self.stranger = stranger
         self.chance = stranger.world.chance
-        self.steps = ["EHLO stranger.example"]
         self.accepted: list[str] = []
         self.refused: list[str] = []
         self.asked = ""
