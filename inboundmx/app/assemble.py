@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import CertificateOptions
 from twisted.logger import globalLogPublisher
@@ -26,7 +26,7 @@ from inboundmx.app.descriptors import room_for_strangers
 from inboundmx.app.greylist_operations import GreylistOperations
 from inboundmx.app.health import ServicesHealth
 from inboundmx.app.inside import Inside, Outside
-from inboundmx.app.listening import CurrentCertificate, bound
+from inboundmx.app.listening import CurrentCertificate, bound, stopped
 from inboundmx.app.maillog import FaultObserver, LineWriter, MailLog, line_writer
 from inboundmx.app.operations import Operations
 from inboundmx.app.pause_operations import PauseOperations
@@ -71,6 +71,7 @@ STOP_SECONDS = 8.5
 COMMIT_SECONDS = 1.5
 # Given to each part, however late it is.
 LEAST_SECONDS = 0.5
+
 
 class GatewayService(Service):
     """One process. ``privilegedStartService`` does what root may be needed for (binding, the key, the log, the data
@@ -348,6 +349,4 @@ class GatewayService(Service):
 
     def _close_ports(self) -> Deferred[Any]:
         ports, self._ports = self._ports, []
-        if not ports:
-            return succeed(None)
-        return DeferredList([port.stopListening() or succeed(None) for port in ports], consumeErrors=True)
+        return stopped(ports)

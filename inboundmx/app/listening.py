@@ -7,10 +7,12 @@ without keys of its own takes the certificate of ``[tls]``. Does not know what i
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
@@ -85,6 +87,11 @@ def bound(reactor: Any, text: str, factory: Any, certificate: Any) -> list[Any]:
         raise CannotStart([f"cannot listen on {text}: {reason}{_hint(trouble)}"]) from trouble
     except (OSError, ValueError, LookupError) as trouble:
         raise CannotStart([f"cannot listen on {text}: {trouble}"]) from trouble
+
+
+def stopped(ports: Iterable[Any]) -> Deferred[Any]:
+    """Fires when nobody listens any more."""
+    return DeferredList([port.stopListening() or succeed(None) for port in ports], consumeErrors=True)
 
 
 def adopt(reactor: Any, text: str, descriptor: int, factory: Any, certificate: Any) -> Any:

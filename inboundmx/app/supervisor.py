@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock, succeed
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.internet.protocol import Factory
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
@@ -23,11 +23,11 @@ from twisted.python.failure import Failure
 from inboundmx.app.channel import Said, sealed
 from inboundmx.app.checking import warnings_at_start
 from inboundmx.app.control import AlreadyRunning, ControlSocket
-from inboundmx.app.in_hand import new_notes, noted
-from inboundmx.app.listening import CurrentCertificate, bound
-from inboundmx.app.maillog import FaultObserver, LineWriter, MailLog, line_writer, open_log
+from inboundmx.app.listening import CurrentCertificate, bound, stopped
+from inboundmx.app.maillog import FaultObserver, LineWriter, MailLog, open_log
 from inboundmx.app.orders import Orders
-from inboundmx.app.respawning import Backoff, Suspects
+from inboundmx.app.places import Life, Place
+from inboundmx.app.respawning import Backoff
 from inboundmx.app.settings import BadSettings, load
 from inboundmx.app.spawning import Nursery
 from inboundmx.app.starting import CannotStart, become_user, make_folders, refuse_fixed, shown
@@ -48,86 +48,6 @@ BEGIN_SECONDS = 120.0
 RELOAD_SECONDS = 20.0
 # That are known to be down; of more each worker finds out by itself.
 HOSTS = 500
-
-
-class Life:
-    """One process of a worker, from its start to its end. ``loaded`` and ``ready`` fire when it says so, or with None
-    when it never will; ``gone`` with how it ended."""
-
-    def __init__(self, reactor: Any, nursery: Nursery, heard: Callable[[Life, Said], object]) -> None:
-        self.notes = new_notes()
-        self.started_at = reactor.seconds()
-        self.is_ready = False
-        self.leaving = False
-        self._answers: dict[str, Deferred[Said | None]] = {}
-        self.loaded = self.answer("loaded")
-        self.ready = self.answer("ready")
-        self.gone: Deferred[int] = Deferred()
-        self._worker = nursery.fork(lambda said: heard(self, said))
-        self._worker.gone.addCallback(self._ended)
-
-    @property
-    def pid(self) -> int:
-        return self._worker.pid
-
-    def tell(self, said: Said, descriptors: Sequence[int] = ()) -> None:
-        self._worker.channel.tell(said, descriptors)
-
-    def answer(self, name: str) -> Deferred[Said | None]:
-        """Fires when the worker says something of that name, with None when it ends first."""
-        waiting: Deferred[Said | None] = Deferred()
-        self._answers[name] = waiting
-        return waiting
-
-    def answered(self, name: str, said: Said | None) -> None:
-        waiting = self._answers.pop(name, None)
-        if waiting is not None:
-            waiting.callback(said)
-
-    def end(self) -> None:
-        """Asks it to."""
-        self.leaving = True
-        self._worker.signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._worker.signal(signal.SIGKILL)
-
-    def _ended(self, status: int) -> None:
-        self.is_ready = False
-        for name in tuple(self._answers):
-            self.answered(name, None)
-        self.gone.callback(status)
-
-    def in_hand(self) -> frozenset[str]:
-        """Once only, when it is gone."""
-        found = noted(self.notes)
-        os.close(self.notes)
-        return found
-
-
-class Place:
-    """A worker's number, and whoever has it now."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.life: Life | None = None
-        self.restarts = 0
-        self.backoff = Backoff()
-        self.suspects = Suspects()
-        self.guilty: frozenset[str] = frozenset()
-        self.timer: Any = None
-
-    def row(self, now: float) -> dict[str, Any]:
-        """As ``status`` tells it before it is asked itself."""
-        life = self.life
-        state = "down" if life is None else "ready" if life.is_ready else "starting"
-        return {
-            "worker": str(self.number),
-            "pid": None if life is None else life.pid,
-            "state": state,
-            "age_seconds": 0.0 if life is None else round(now - life.started_at, 1),
-            "restarts": self.restarts,
-        }
 
 
 class SupervisorService(Service):
@@ -203,8 +123,7 @@ class SupervisorService(Service):
         nursery.become(settings.gateway.user)
         try:
             become_user(settings.gateway.user)
-            writer = LineWriter(os.dup(self._log_descriptor) if self._log_descriptor > 2 else 1, self._lock)
-            self._log = MailLog(settings.log, self._clock, writer, None)
+            self._log = MailLog(settings.log, self._clock, self._line_writer(), None)
             self._view = View(self._reactor, self._data, self._rows, lambda: self.settings)
             self._control = ControlSocket(self._data, self._view, self._reactor)
             self._control.startService()
@@ -226,6 +145,10 @@ class SupervisorService(Service):
             self._record("exposed", {"warning": warning}, "warning")
         for place in self._places:
             self._start(place)
+
+    def _line_writer(self) -> LineWriter:
+        """Closes its descriptor in the end; ours is for workers to come."""
+        return LineWriter(os.dup(self._log_descriptor) if self._log_descriptor > 2 else 1, self._lock)
 
     def _record(self, event: str, fields: dict[str, object], level: str = "info") -> None:
         assert self._log is not None
@@ -420,7 +343,7 @@ class SupervisorService(Service):
             os.close(old)
         self._certificate.options = options
         assert self._log is not None
-        self._log.configure(settings.log, line_writer(settings.log, self._lock))
+        self._log.configure(settings.log, self._line_writer())
         self._record("reloaded", {"settings": settings.fingerprint, "workers": done})
 
     async def _reloaded(self, place: Place, life: Life, log: int) -> Said | None:
@@ -455,10 +378,7 @@ class SupervisorService(Service):
                 continue
             # It takes over the spool as soon as the other lets go of it. Until then, and a moment longer, whoever
             # comes is taken by other workers, or waits in the sockets' queues.
-            old.end()
-            if await self._within(old.gone, STOP_SECONDS) is None:
-                old.kill()
-                await old.gone
+            await self._end(old)
             place.life = fresh
             fresh.started_at = self._reactor.seconds()
             fresh.tell({"do": "begin"})
@@ -505,8 +425,7 @@ class SupervisorService(Service):
             if place.timer is not None:
                 place.timer.cancel()
             if place.life is not None:
-                place.life.end()
-                waiting.append(self._ended(place.life))
+                waiting.append(Deferred.fromCoroutine(self._end(place.life)))
         for underway in tuple(self._underway):
             underway.cancel()
         await DeferredList(waiting)
@@ -519,22 +438,13 @@ class SupervisorService(Service):
         globalLogPublisher.removeObserver(self._observer)
         self._log.close()
 
-    def _ended(self, life: Life) -> Deferred[None]:
-        ended: Deferred[None] = Deferred()
-        timer = self._reactor.callLater(STOP_SECONDS, life.kill)
-
-        def gone(status: int) -> int:
-            if timer.active():
-                timer.cancel()
-            ended.callback(None)
-            return status
-
-        life.gone.addCallback(gone)
-        return ended
+    async def _end(self, life: Life) -> None:
+        life.end()
+        if await self._within(life.gone, STOP_SECONDS) is None:
+            life.kill()
+            await life.gone
 
     def _close_ports(self) -> Deferred[Any]:
         ports = [port for _, port in self._ports] + self._console_ports
         self._ports, self._console_ports = [], []
-        if not ports:
-            return succeed(None)
-        return DeferredList([port.stopListening() or succeed(None) for port in ports], consumeErrors=True)
+        return stopped(ports)
