@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -171,3 +171,17 @@ def merge(sections: Iterable[Section]) -> tuple[dict[str, Section], list[Problem
 
 def _short(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def glance(path: str, name: str) -> Mapping[str, Entry] | None:
+    """The keys of the one section of that name in this file alone; None where that is not plain to see."""
+    try:
+        with open(path, "rb") as file:
+            text = decode(file.read(), path)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(text, str):
+        return None
+    sections, problems = read(text, path)
+    found = [section.entries for section in sections if section.name == name]
+    return found[0] if len(found) == 1 and not problems else None

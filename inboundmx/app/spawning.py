@@ -146,12 +146,5 @@ class Nursery(ProcessProtocol):
 
 def glanced(config: str) -> bool:
     """Whether there will probably be workers, at a glance into the file; no where it is not plain to see."""
-    try:
-        text = ini.decode(Path(config).read_bytes(), config)
-    except (OSError, ValueError):
-        return False
-    if not isinstance(text, str):
-        return False
-    sections, problems = ini.read(text, config)
-    found = [section.entries for section in sections if section.name == "gateway"]
-    return not problems and len(found) == 1 and ("workers" not in found[0] or found[0]["workers"].value != "0")
+    found = ini.glance(config, "gateway")
+    return found is not None and ("workers" not in found or found["workers"].value != "0")

@@ -45,16 +45,8 @@ def _data_alone(path: str) -> str:
     """``[gateway] data`` where it stands in this file for all to see, else nothing."""
     from inboundmx.app import ini
 
-    try:
-        with open(path, "rb") as file:
-            text = ini.decode(file.read(), path)
-    except (OSError, ValueError):
+    found = ini.glance(path, "gateway")
+    if found is None or "include" in found or "data" not in found:
         return ""
-    if not isinstance(text, str):
-        return ""
-    sections, problems = ini.read(text, path)
-    found = [section.entries for section in sections if section.name == "gateway"]
-    if problems or len(found) != 1 or "include" in found[0] or "data" not in found[0]:
-        return ""
-    data = found[0]["data"].value
+    data = found["data"].value
     return data if data.startswith("/") and "\n" not in data else ""
