@@ -16,6 +16,5 @@ def read_archives(reading: Reading, sections: Named) -> tuple[ArchiveSettings, .
             continue
         said = reading.values(section, keys)
         found[name] = ArchiveSettings(name, **{keys[key].name: value for key, value in said.items()})
-        if not said.get("path") and ("path" in said or "path" not in section.entries):
-            reading.problems.append(section.problem("path is missing: the folder for the copies"))
+        reading.need(section, said, "path", "the folder for the copies")
     return tuple(found.values())

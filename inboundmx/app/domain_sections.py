@@ -88,9 +88,7 @@ def _domain(
     if said.get("mode") == "backup":
         values |= {"retry": BACKUP_RETRY, "when_exhausted": "hold"}
     values |= said
-    if not values.get("primary") and ("primary" in said or "primary" not in section.entries):
-        wrong = "primary is missing: the real mail server of this domain"
-        reading.problems.append(section.problem(wrong))
+    reading.need(section, said, "primary", "the real mail server of this domain")
     domain = DomainSettings(
         name,
         **{keys[key].name: value for key, value in values.items()},

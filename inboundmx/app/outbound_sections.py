@@ -25,8 +25,7 @@ def _outbound(reading: Reading, name: str, section: Section) -> OutboundSettings
     made = OutboundSettings(name, **{keys[key].name: value for key, value in said.items()})
     if "mode" in section.entries and "mode" not in said:
         reading.unread.add(f"outbound {name}")
-    if not made.server and ("server" in said or "server" not in section.entries):
-        reading.problems.append(section.problem("server is missing: where its mail goes"))
+    reading.need(section, said, "server", "where its mail goes")
     for host in made.server:
         if host.protocol == "lmtp":
             wrong = f"{host}: LMTP is for primaries; mail leaves by SMTP (RFC 2033 5)"

@@ -66,6 +66,11 @@ class Reading:
                 self.unknown(entry, [*keys, *extra])
         return found
 
+    def need(self, section: Section, said: Mapping[str, Any], key: str, what: str) -> None:
+        """A key that is not there, or empty, is a problem; one whose value could not be read is one already."""
+        if not said.get(key) and (key in said or key not in section.entries):
+            self.problems.append(section.problem(f"{key} is missing: {what}"))
+
     def name(self, written: str, section: Section, taken: Container[str], what: str) -> str | None:
         """The name of a section as it is known by, in small letters; None when it is none, or taken."""
         name = written.lower()
