@@ -452,7 +452,7 @@ KINDS: Mapping[str, Kind] = {
     "domain_or_all": Kind(lambda text: "*" if text == "*" else addresses.domain_name(text), str, "domain, or *"),
     "any_count": Kind(lambda text: whole(text, 0, LARGEST_COUNT), str, "whole number, 0 for no limit"),
     "any_size": Kind(any_size, lambda value: written_size(value) if value else "0", "size, 0 for no limit"),
-    "status_url": Kind(status_url, str, "http://HOST:PORT"),
+    "status_url": Kind(status_url, str, "http://HOST:PORT or https://HOST:PORT"),
     "console_endpoints": Kind(lambda text: endpoints(text) if text else (), _list, "endpoints, blanks between"),
     "recipients": Kind(recipients, str, "any"),
 }

@@ -188,7 +188,7 @@ class OutboundSettings:
     priority: tuple[int, int] = key((1, 10), "priorities", "takes only messages with a priority in this range")
     exclusive: bool = key(True, "yes", "no: directly first, by this server only if that fails")
     source_address: tuple[str, ...] = key((), "source_addresses", "as in [delivery], for this server; empty: those of [delivery]")
-    status_url: str = key("", "status_url", "http://HOST:PORT of the [console] of another inboundmx: the fewer messages wait in its spool, the more it is given; empty: all get the same")
+    status_url: str = key("", "status_url", "http://HOST:PORT or https://HOST:PORT of the [console] of another inboundmx: the fewer messages wait in its spool, the more it is given; empty: all get the same")
     status_username: str = key("", "http_user", "the user of that console")
     status_password: str = key("", "secret", "file:/path, or the password itself")
     enabled: bool = key(True, "yes", "no: nothing is sent through it")
