@@ -87,7 +87,6 @@ class Table:
         return lines if "".join(lines).isprintable() else list(map(safe, lines))
 
 
-
 def say(*lines: str) -> None:
     """To standard output."""
     if lines:

@@ -177,7 +177,6 @@ def _comes(seconds: int | None) -> str:
     return "now" if seconds < 0 else f"in {span(seconds)}"
 
 
-
 def paused(row: Mapping[str, Any], now: float) -> str:
     """What is paused, since when and until when, by whom and why, on one line."""
     until = "until resumed" if row["until_at"] is None else f"resumes {due(row['until_at'], now)}"
