@@ -460,8 +460,8 @@ def _parcel(entry: SpoolEntry, content: Content, terms: Terms) -> Parcel:
 
 
 def _named(settings: Settings) -> Iterator[Host]:
-    for domain in (*settings.domains.values(), settings.everything):
-        if domain is not None and domain.enabled:
+    for domain in settings.sections:
+        if domain.enabled:
             yield from domain.primary
     for gateway in settings.outbound:
         if gateway.enabled:
