@@ -211,6 +211,9 @@ class Books:
         self.dropped: set[tuple[str, str]] = set()
         self.events: Counter[str] = Counter()
         self.deleted: set[tuple[str, str]] = set()
+        # Entries that are copies for an archive, and messages whose copy an operator deleted: their mail goes on.
+        self.copies: set[str] = set()
+        self.unarchived: set[str] = set()
         # Entries an operator stopped: what must not arrive.
         self.held: dict[str, tuple[str, list[str]]] = {}
         # Messages that were given a schedule anew.
@@ -229,12 +232,18 @@ class Books:
             self.dropped.update((id, recipient) for recipient in fields["recipients"])
         if event == "expired":
             self.dropped.update((id, recipient) for recipient in fields["recipients"])
+        if event == "spooled" and fields["via"] == "archive":
+            self.copies.add(fields["entry"])
         if event == "bounced":
             self.notices[fields["notice"]] = id
         if "asked_by" in fields and "entry" in fields:
             self._commanded(event, id, fields)
 
     def _commanded(self, event, id, fields):
+        if fields["entry"] in self.copies:
+            if event == "deleted":
+                self.unarchived.add(id)
+            return
         if event == "deleted":
             self.deleted.update((id, recipient) for recipient in fields["recipients"])
         if event == "held" and "not_written_yet" not in fields:
@@ -538,9 +547,8 @@ class World:
                 wrong.append(f"{key} came {len(arrivals)} times to {recipient}, {explained} explained")
         copies = self.archive.kept.values()
         archived = {octets.partition(b"X-Key: ")[2].partition(b"\r\n")[0].decode() for octets in copies}
-        gone = {key for (key, to), id in self.promised.items() if any(id == i for i, _ in self.books.deleted)}
         stopped = {entry.message_id for entry in self.spool.entries() if entry.via == "archive"}
-        gone |= {key for (key, to), id in self.promised.items() if id in stopped}
+        gone = {key for (key, to), id in self.promised.items() if id in stopped | self.books.unarchived}
         wrong += [f"{key} is in no archive" for key in self.outgoing - archived - gone]
         return wrong + list(self._wrong_notices())
 
