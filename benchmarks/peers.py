@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 from benchmarks import proc
@@ -95,7 +96,7 @@ class Sink:
         self._process.wait()
 
 
-class Peer:
+class Peer(ABC):
     """A server on ``port`` that forwards here.example to its own sink; ``pid`` is the root of its processes."""
 
     name: str
@@ -112,13 +113,13 @@ class Peer:
     def cpu_seconds(self) -> float:
         return proc.cpu_seconds(self.pid)
 
+    @abstractmethod
     def list_command(self) -> list[str]:
         """Shows what waits."""
-        raise NotImplementedError
 
+    @abstractmethod
     def flush_command(self) -> list[str]:
         """Tries all that waits now."""
-        raise NotImplementedError
 
     def stop(self) -> None:
         self.sink.stop()
