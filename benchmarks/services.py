@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ LISTS = ("one.lists.example", "two.lists.example", "three.lists.example")
 
 
 class Service:
-    """A child that is ready when it gives the ``answer`` to the ``question``."""
+    """A child in a folder of its own; whoever makes it waits until it is ready."""
 
     def __init__(self, name: str, folder: Path, command: Sequence[str]) -> None:
         self.name = name
@@ -45,7 +45,7 @@ class Service:
             self._process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.pid = self._process.pid
 
-    def wait_until(self, ready: Any, seconds: float = 30.0) -> None:
+    def wait_until(self, ready: Callable[[], bool], seconds: float = 30.0) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(OSError):
@@ -186,7 +186,7 @@ def text_row(value: str) -> str:
 def authority(folder: Path, signer: Signer, selectors: Sequence[str] = ()) -> Nsd:
     """nsd for STRANGER, whose mail comes from CLIENT, and for three lists that do not know it."""
     rows = [
-        text_row("v=spf1 include:_spf.stranger.example -all").join(("@ ", "")),
+        f"@ {text_row(f'v=spf1 include:_spf.{STRANGER} -all')}",
         f"_spf {text_row(f'v=spf1 ip4:192.0.2.0/28 ip4:{CLIENT} ip4:127.0.0.1 ~all')}",
         f"load A {CLIENT}",
         *(f"{name}._domainkey {text_row(signer.record)}" for name in (signer.selector, *selectors)),
