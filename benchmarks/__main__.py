@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import backlog, checks, greylist, lag, scanners
 from benchmarks.peers import NotHere, Ours, Peer, Postfix
-from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Effort, Figures, Scenario, forward, measure
+from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Effort, Figures, Scenario, forward, measure, medians
 
 MAKERS: dict[str, Callable[[Path], Peer]] = {
     "postfix": Postfix,
@@ -35,10 +35,6 @@ HIGHER_IS_BETTER = ("rate", "accepted_rate")
 LOWER_IS_BETTER = ("cpu_ms", "mail_p50_ms", "mail_p99_ms", "dot_p50_ms", "kib_each", "list_s")
 
 
-def median(values: list[float]) -> float:
-    return statistics.median(values)
-
-
 def ratios(ours: list[Figures], theirs: list[Figures]) -> dict[str, dict[str, float]]:
     """Repeat by repeat: median, lowest, highest."""
     found = {}
@@ -50,7 +46,7 @@ def ratios(ours: list[Figures], theirs: list[Figures]) -> dict[str, dict[str, fl
         ]
         if pairs:
             each = [mine / other if name in HIGHER_IS_BETTER else other / mine for mine, other in pairs]
-            found[name] = {"median": median(each), "lowest": min(each), "highest": max(each)}
+            found[name] = {"median": statistics.median(each), "lowest": min(each), "highest": max(each)}
     return found
 
 
@@ -77,10 +73,7 @@ def run(scenario: Scenario, peers: dict[str, Peer], effort: Effort, folder: Path
     result: dict[str, Any] = {
         "scenario": scenario.name,
         "what": scenario.what,
-        "figures": {
-            name: {key: median([figures[key] for figures in every]) for key in every[0]}
-            for name, every in measured.items()
-        },
+        "figures": medians(measured),
         "every": measured,
     }
     if "postfix" in measured:

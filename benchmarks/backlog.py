@@ -7,7 +7,6 @@ down and out once it is back; ``kib_each``, memory for each that waits; ``list_s
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any
 from benchmarks import proc
 from benchmarks.load import Plan
 from benchmarks.peers import NotHere, Ours, Peer, Postfix
-from benchmarks.scenarios import Effort, Figures, load
+from benchmarks.scenarios import Effort, Figures, load, medians
 
 MESSAGES = 20_000
 SETTLED_SECONDS = 2.0
@@ -84,10 +83,7 @@ def measured(effort: Effort, folder: Path) -> list[dict[str, Any]]:
         {
             "scenario": "backlog",
             "what": f"{messages} messages of 4 KB wait for a destination that is down, and are sent when it is back",
-            "figures": {
-                name: {key: statistics.median([each[key] for each in figures]) for key in figures[0]}
-                for name, figures in every.items()
-            },
+            "figures": medians(every),
             "every": every,
             "compare": [("inboundmx", "postfix")],
         }

@@ -20,7 +20,7 @@ from twisted.internet.task import Clock
 from benchmarks.greylist import FromThread, WallClock
 from benchmarks.load import content
 from benchmarks.peers import NotHere, Ours, Peer, Postfix
-from benchmarks.scenarios import Effort, Figures, forward
+from benchmarks.scenarios import Effort, Figures, forward, medians
 from benchmarks.services import (
     BLOCK,
     CLIENT,
@@ -78,9 +78,14 @@ class Chain:
             + more
         )
         settings = load(str(config))
-        self.clock, self.from_thread, reports = WallClock(), FromThread(), []
+        self.clock, self.from_thread = WallClock(), FromThread()
+        # What the store of the greylist had to complain of.
+        self.reports: list[str] = []
         self.state = SqliteStateStore(
-            str(folder), self.clock, self.from_thread, lambda event, fields: reports.append((event, fields))
+            str(folder),
+            self.clock,
+            self.from_thread,
+            lambda event, fields: self.reports.append(f"{event} {dict(fields)}"),
         )
         resolver = DnsResolver(Clock(), self.clock, SystemChance(), [], 5.0)
         nothing: Any = None
@@ -187,8 +192,9 @@ def in_process(effort: Effort, folder: Path) -> dict[str, Any]:
                 every.setdefault(name, []).append(
                     {"cpu_ms": spent * 1000, "loop_us": turn * 1e6, "turns": spent / turn * 1000}
                 )
-            medians = {check: statistics.median(each) * 1e6 for check, each in chain.seconds.items()}
-            parts = sorted(medians.items(), key=lambda part: -part[1])
+            middle = {check: statistics.median(each) * 1e6 for check, each in chain.seconds.items()}
+            parts = sorted(middle.items(), key=lambda part: -part[1])
+            notes += [f"{name}, the store says: {report}" for report in chain.reports]
             notes.append(f"{name}, us by the clock: " + ", ".join(f"{check} {us:.0f}" for check, us in parts))
         finally:
             chain.close()
@@ -196,10 +202,7 @@ def in_process(effort: Effort, folder: Path) -> dict[str, Any]:
         "scenario": "checks",
         "what": "CPU of SPF, DKIM, three lists and greylist for a 4 KB message, answers cached, without sockets; "
         "loop_us is 1000 turns of a plain loop on this machine, turns is cpu_ms in such turns",
-        "figures": {
-            name: {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
-            for name, rounds in every.items()
-        },
+        "figures": medians(every),
         "every": every,
         "notes": notes,
     }
@@ -248,10 +251,7 @@ def end_to_end(effort: Effort, folder: Path) -> dict[str, Any]:
     return {
         "scenario": "checks, end to end",
         "what": "10 sessions, one signed 4 KB message each, from an address that lists are asked about",
-        "figures": {
-            name: {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
-            for name, rounds in every.items()
-        },
+        "figures": medians(every),
         "every": every,
         "notes": notes,
         "compare": [["checks", "no checks"], ["checks", "postfix"], ["no checks", "postfix"]],

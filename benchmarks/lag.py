@@ -110,27 +110,17 @@ KINDS: dict[str, Callable[[], bytes]] = {
 }
 
 SENDER = """
-import json, socket, sys
+import json, sys
+from benchmarks.sender import Sender
 port, source, path = json.loads(sys.argv[1])
 octets = open(path, "rb").read()
 print("ready", flush=True)
 sys.stdin.readline()
-wire = socket.create_connection(("127.0.0.1", port), 60, (source, 0) if source else None)
-def answer():
-    said = b""
-    while not said.endswith(b"\\r\\n") or said[said.rfind(b"\\n", 0, -2) + 1:][3:4] == b"-":
-        received = wire.recv(4096)
-        if not received:
-            sys.exit("closed")
-        said += received
-    return said
-answer()
-for line in ("EHLO load.stranger.example", "MAIL FROM:<load@stranger.example>", "RCPT TO:<user@here.example>", "DATA"):
-    wire.sendall(line.encode() + b"\\r\\n")
-    answer()
+sender = Sender(port, source)
+sender.begin()
 try:
-    wire.sendall(octets)
-    print(answer().decode()[:3], flush=True)
+    sender.wire.sendall(octets)
+    print(sender.answer()[:3], flush=True)
 except OSError:
     print("0", flush=True)
 """

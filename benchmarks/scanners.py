@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks import proc
 from benchmarks.load import content, percentiles
 from benchmarks.peers import Ours
-from benchmarks.scenarios import Effort, Figures, forward
+from benchmarks.scenarios import Effort, Figures, forward, medians
 from benchmarks.services import Clamd, Spamd, outcomes
 
 LETTER = content(4096)[:-3]
@@ -143,10 +143,10 @@ def _measured(effort: Effort, folder: Path, children: int) -> dict[str, Any]:
     finally:
         for each in reversed(running):
             each.stop()
-    medians = {name: statistics.median(each["rate"] for each in rounds) for name, rounds in every.items()}
+    rates = {name: statistics.median(each["rate"] for each in rounds) for name, rounds in every.items()}
     notes = [
         f"{'4 letters' if suffix else '1 letter'} at once a child: the gateway keeps "
-        f"{medians['gateway' + suffix] / medians['spamd alone' + suffix]:.3f} of spamd's own rate (ratio of medians)"
+        f"{rates['gateway' + suffix] / rates['spamd alone' + suffix]:.3f} of spamd's own rate (ratio of medians)"
         for suffix in ("", ", 4 a child")
     ]
     by_cpu = [
@@ -161,10 +161,7 @@ def _measured(effort: Effort, folder: Path, children: int) -> dict[str, Any]:
     return {
         "scenario": f"scanners, {children} {'child' if children == 1 else 'children'}",
         "what": f"the rate of {messages} letters of 4 KB with clamd and spamd on, beside spamd alone",
-        "figures": {
-            name: {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
-            for name, rounds in every.items()
-        },
+        "figures": medians(every),
         "every": every,
         "compare": [["gateway", "spamd alone"], ["gateway, 4 a child", "spamd alone, 4 a child"]],
         "notes": notes,

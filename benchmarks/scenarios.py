@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import socket
+import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from benchmarks import proc
@@ -31,6 +32,14 @@ class Effort:
 
 QUICK = Effort(scale=0.25, repeats=3)
 FULL = Effort(scale=1.0, repeats=5)
+
+
+def medians(every: Mapping[str, Sequence[Figures]]) -> dict[str, Figures]:
+    """Of each figure over all repeats, by what was measured."""
+    return {
+        name: {key: statistics.median(each[key] for each in repeats) for key in repeats[0]}
+        for name, repeats in every.items()
+    }
 
 
 def load(plan: Plan) -> dict[str, object]:
@@ -143,28 +152,18 @@ class Probe(threading.Thread):
 
 
 SENDER = """
-import json, socket, sys
+import json, sys
 from benchmarks.load import content
+from benchmarks.sender import Sender
 port, size = json.loads(sys.argv[1])
 body = content(size)
-wire = socket.create_connection(("127.0.0.1", port), 120)
-def answer():
-    said = b""
-    while not said.endswith(b"\\r\\n") or said[said.rfind(b"\\n", 0, -2) + 1:][3:4] == b"-":
-        received = wire.recv(4096)
-        if not received:
-            sys.exit("closed")
-        said += received
-    return said
-answer()
-for line in ("EHLO big.stranger.example", "MAIL FROM:<big@stranger.example>", "RCPT TO:<user@here.example>", "DATA"):
-    wire.sendall(line.encode() + b"\\r\\n")
-    answer()
-wire.sendall(body[:-3])
+sender = Sender(port)
+sender.begin()
+sender.wire.sendall(body[:-3])
 print("received", flush=True)
 sys.stdin.readline()
-wire.sendall(body[-3:])
-print(answer().decode()[:3], flush=True)
+sender.wire.sendall(body[-3:])
+print(sender.answer()[:3], flush=True)
 """
 
 
