@@ -229,7 +229,10 @@ class Child:
         self.output = folder / f"{name}.out"
         self.errors = folder / f"{name}.err"
 
-    def spawn(self, arguments: Sequence[str], *, environment: dict[str, str] | None = None) -> None:
+    def spawn(
+        self, arguments: Sequence[str], *, environment: dict[str, str] | None = None, inherited: Sequence[int] = ()
+    ) -> None:
+        """``inherited``: descriptors that stay open in it."""
         with self.output.open("ab") as output, self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
                 arguments,
@@ -239,6 +242,7 @@ class Child:
                 stderr=errors,
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,
+                pass_fds=inherited,
             )
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -87,8 +88,6 @@ class Steady(Load):
         self.cut = 0
 
     def _run(self, seed: int) -> None:
-        import random
-
         chance = random.Random(seed)
         while not self._stop.is_set():
             try:
@@ -414,7 +413,8 @@ def test_sockets_of_systemd_and_proxies_are_shared_too(play: Stage) -> None:
             f"os.dup2({listening.fileno()},3);os.execv(sys.argv[1],sys.argv[1:])"
         )
         listening.set_inheritable(True)
-        spawn_with(gateway, [sys.executable, "-c", launcher, *gateway.launch_command()], listening.fileno())
+        command = [sys.executable, "-c", launcher, *gateway.launch_command()]
+        gateway.spawn(command, inherited=[listening.fileno()])
     gateway.wait_for_banner(gateway.port)
     running = pids(gateway)
     for number in (0, 1):
@@ -427,16 +427,6 @@ def test_sockets_of_systemd_and_proxies_are_shared_too(play: Stage) -> None:
                 assert wire.content(letter(f"proxied {number}")).code == 250
     until("all", lambda: primary.count() == 4)
     assert any("192.0.2.7" in mail.field("Received")[0] for mail in primary.received())
-
-
-def spawn_with(gateway: Gateway, command: list[str], descriptor: int) -> None:
-    import subprocess
-
-    with gateway.output.open("ab") as output, gateway.errors.open("ab") as errors:
-        gateway.process = subprocess.Popen(
-            command, cwd=gateway.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
-            start_new_session=True, pass_fds=(descriptor,),
-        )  # fmt: skip
 
 
 def test_twistd_starts_it_as_well(play: Stage) -> None:
