@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import PurePath
 
 from inboundmx.app import certificate, route_warnings
-from inboundmx.app.values import written_span
+from inboundmx.app.amounts import written_span
 from inboundmx.model.custody import Host
 from inboundmx.model.settings import DAY, DomainSettings, LevelSettings, Retry, Settings
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from inboundmx.app.addresses import domain_name
+from inboundmx.app.amounts import written_span
 from inboundmx.app.ini import Entry, Section
 from inboundmx.app.level_sections import LEVELS, Named, ascending, level_named
 from inboundmx.app.reading import UNREAD, Reading, keys_of
-from inboundmx.app.values import written_span
 from inboundmx.app.words import Wrong, nearest
 from inboundmx.model.settings import (
     ARCHIVING,

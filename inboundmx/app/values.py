@@ -1,11 +1,11 @@
-"""The text of every kind of value: how it is read, how it is written, what to say when it is wrong.
+"""The kinds of value that keys have: how the text of each is read, how it is written, what to say when it is wrong.
 
-Knows spans, sizes, words and lists; does not know which key is of which kind (``model.settings`` says so), nor files.
+Knows words and lists, and where amounts, addresses, endpoints and actions are read; does not know which key is of which
+kind (``model.settings`` says so), nor files.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -13,25 +13,27 @@ from functools import cache
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, NamedTuple
 
-from twisted.internet.endpoints import clientFromString, serverFromString
-
 from inboundmx.app import actions, addresses
+from inboundmx.app.amounts import (
+    limit,
+    number,
+    plain,
+    retry,
+    size,
+    span,
+    weight,
+    whole,
+    written_retry,
+    written_size,
+    written_span,
+)
+from inboundmx.app.endpoint_strings import endpoint, endpoints, servers
 from inboundmx.app.words import Wrong, nearest, not_there_yet
-from inboundmx.model.settings import Retry
-from inboundmx.model.verdict import Weight, written_weight
+from inboundmx.model.verdict import written_weight
 
-SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-OCTETS = {"GB": 2**30, "MB": 2**20, "KB": 2**10, "B": 1}
-LONGEST_SPAN = 3650 * 86400.0
 LARGEST_COUNT = 1_000_000
-LONGEST_RETRY = 200
 MOST_WORKERS = 64
-ENDPOINTS = ("tcp", "tcp6", "ssl", "unix", "systemd", "haproxy")
 
-_SPAN = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)([a-z]*)", re.ASCII)
-_SIZE = re.compile(r"(\d{1,18}) ?([a-z]*)", re.ASCII | re.IGNORECASE)
-_NUMBER = re.compile(r"[+-]?(\d{1,12}(\.\d{0,6})?|\.\d{1,6})", re.ASCII)
-_MINUTES = re.compile(r"\d{1,7}(?:\.\d{1,4})?", re.ASCII)
 _OUTCOME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _CODES = IPv4Network("127.0.0.0/8")
 # What checks, outbound servers and archives are called.
@@ -48,89 +50,6 @@ class Kind(NamedTuple):
     unit: str
 
 
-def span(text: str) -> float:
-    """``90s 15m 24h 36d`` as seconds."""
-    match = _SPAN.fullmatch(text)
-    if match is None:
-        raise Wrong("is no span; write it like 90s, 15m, 24h or 36d")
-    number, unit = match.groups()
-    if not unit:
-        raise Wrong(f"a bare number has no unit; write {number}m or {number}s")
-    if unit not in SECONDS:
-        raise Wrong(f"{unit} is no unit of time{nearest(unit, SECONDS)}")
-    seconds = float(number) * SECONDS[unit]
-    if seconds > LONGEST_SPAN:
-        raise Wrong("is longer than 3650d")
-    return round(seconds, 6)
-
-
-def written_span(seconds: float) -> str:
-    for unit, length in SECONDS.items():
-        if seconds and seconds % length == 0:
-            return f"{int(seconds // length)}{unit}"
-    return f"{_plain(seconds)}s"
-
-
-def limit(text: str) -> float:
-    """A span that ends a wait: more than nothing."""
-    seconds = span(text)
-    if seconds <= 0:
-        raise Wrong("must be more than 0s")
-    return seconds
-
-
-def size(text: str) -> int:
-    """``30MB 256KB`` as octets."""
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise Wrong("is no size; write it like 30MB or 256KB")
-    number, unit = match[1], match[2].upper()
-    if not unit:
-        raise Wrong(f"a bare number has no unit; write {number}MB or {number}KB")
-    if unit not in OCTETS:
-        raise Wrong(f"{match[2]} is no unit of size{nearest(unit, OCTETS)}")
-    octets = int(number) * OCTETS[unit]
-    if not 0 < octets <= 2**50:
-        raise Wrong("must be more than nothing and at most 1048576GB")
-    return octets
-
-
-def written_size(octets: int) -> str:
-    unit, factor = next((unit, factor) for unit, factor in OCTETS.items() if octets % factor == 0)
-    return f"{octets // factor}{unit}"
-
-
-def whole(text: str, low: int, high: int) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
-        raise Wrong(f"must be a whole number from {low} to {high}")
-    return int(text)
-
-
-def number(text: str) -> float:
-    """A finite number."""
-    if not _NUMBER.fullmatch(text):
-        raise Wrong("is no number; write it like 15 or 2.5")
-    return float(text)
-
-
-def _plain(value: float) -> str:
-    if not math.isfinite(value):
-        raise ValueError(f"{value} cannot be written")
-    return f"{value:.6f}".rstrip("0").rstrip(".")
-
-
-def weight(text: str) -> Weight:
-    """A finite number, ``reject`` or ``defer``."""
-    if text == "reject":
-        return "reject"
-    if text == "defer":
-        return "defer"
-    if not _NUMBER.fullmatch(text):
-        near = nearest(text, ("reject", "defer"))
-        raise Wrong(f"is no weight{near if 'mean' in near else ''}; write a number, reject or defer")
-    return float(text)
-
-
 def yes(text: str) -> bool:
     if text.lower() in ("yes", "on", "true"):
         return True
@@ -143,105 +62,6 @@ def word(text: str, choice: tuple[str, ...]) -> str:
     if text not in choice:
         raise Wrong(f"{text or 'nothing'} is not known here{nearest(text, choice)}")
     return text
-
-
-def retry(text: str) -> Retry:
-    """``10/10/10/1440``: minutes between attempts, a last ``*`` repeating."""
-    repeat = text.endswith("*")
-    parts = [part.strip() for part in text.removesuffix("*").split("/")]
-    if len(parts) > LONGEST_RETRY:
-        raise Wrong(f"has {len(parts)} waits; at most {LONGEST_RETRY}, and a last * repeats")
-    waits = []
-    for part in parts:
-        if part.endswith("*"):
-            raise Wrong("only the last wait may have a *")
-        if not _MINUTES.fullmatch(part):
-            unit = "; minutes are written without a unit" if _SPAN.fullmatch(part) else ""
-            raise Wrong(f"{part or 'nothing'} is no number of minutes{unit}; write it like 10/10/10/1440 or 15/30*")
-        seconds = round(float(part) * 60, 3)
-        if not 0 < seconds <= LONGEST_SPAN:
-            raise Wrong(f"{part} minutes between attempts: must be more than 0 and at most 3650 days")
-        waits.append(seconds)
-    return Retry(tuple(waits), repeat)
-
-
-def written_retry(value: Retry) -> str:
-    return "/".join(_plain(seconds / 60) for seconds in value.waits) + ("*" if value.repeat_last else "")
-
-
-def endpoints(text: str) -> tuple[str, ...]:
-    found = tuple(text.split())
-    if not found:
-        raise Wrong("needs at least one endpoint, such as tcp:25")
-    for each in found:
-        endpoint(each)
-    if len(set(found)) < len(found):
-        raise Wrong("an endpoint stands there twice")
-    return found
-
-
-def endpoint(text: str) -> str:
-    """A Twisted server endpoint string; nothing is bound. The text itself is kept."""
-    kind, _, rest = text.partition(":")
-    if not rest:
-        raise Wrong(f"{text} is no endpoint; write it like {f'tcp:{text}' if text.isdigit() else 'tcp:25'}")
-    if kind not in ENDPOINTS:
-        raise Wrong(f"{kind} is no kind of endpoint{nearest(kind, ENDPOINTS)}")
-    try:
-        # ssl without a key of its own takes the certificate of [tls]. No reactor is asked before listen().
-        parsed = f"tcp:{rest}" if kind == "ssl" and "privateKey=" not in rest else text
-        made = serverFromString(None, parsed)  # type: ignore[no-untyped-call]
-    except OSError as error:
-        raise Wrong(f"{text} names a file that cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # noqa: BLE001 - Twisted's parsers and its plugins raise whatever int() and ** do
-        if kind == "systemd" and isinstance(error, LookupError):
-            return text  # the descriptor it speaks of is there only when systemd starts us
-        raise Wrong(f"{text} is no endpoint of Twisted's: {_plainly(error)}") from None
-    # How Twisted keeps the port is its own business: asked for only where it is there.
-    port = getattr(getattr(made, "_wrappedEndpoint", made), "_port", 0)
-    if isinstance(port, int) and not 0 <= port < 65536:
-        raise Wrong(f"{port} in {text} is no port; 1 to 65535")
-    return text
-
-
-def servers(text: str) -> tuple[str, ...]:
-    """Services to ask, as Twisted client endpoint strings; a bare path and ``HOST:PORT`` are made into such."""
-    found = tuple(map(_server, text.split()))
-    if not found:
-        raise Wrong("needs at least one server, such as unix:/run/clamav/clamd.ctl or tcp:127.0.0.1:783")
-    if len(set(found)) < len(found):
-        raise Wrong("a server stands there twice")
-    return found
-
-
-def _server(text: str) -> str:
-    kind, _, rest = text.partition(":")
-    if text.startswith("/"):
-        text = f"unix:{text}"
-    elif kind not in ("unix", "tcp"):
-        host, _, port = text.rpartition(":")
-        if not host or not port.isdigit():
-            raise Wrong(f"{text} is no server; write it like unix:/run/clamav/clamd.ctl or tcp:127.0.0.1:783")
-        text = "tcp:{}:{}".format(host.strip("[]").replace(":", "\\:"), port)
-    elif not rest:
-        raise Wrong(f"{text} names no {'path' if kind == 'unix' else 'host and port'}")
-    try:
-        made = clientFromString(None, text)  # type: ignore[no-untyped-call]
-    except Exception as error:  # noqa: BLE001 - Twisted's parsers raise whatever int() and ** do
-        raise Wrong(f"{text} is no endpoint of Twisted's: {_plainly(error)}") from None
-    if not 0 < getattr(made, "_port", 1) < 65536:
-        raise Wrong(f"{text} has no port from 1 to 65535")
-    return text
-
-
-def _plainly(error: Exception) -> str:
-    """What Python says of a wrong call, as an operator would."""
-    said = str(error)
-    if found := re.search(r"unexpected keyword argument '(.+)'", said):
-        return f"{found[1]} is not one of its options"
-    if found := re.search(r"invalid literal for int\(\) .*: '(.*)'", said):
-        return f"{found[1] or 'nothing'} is no number"
-    return said
 
 
 def pairs(text: str) -> Mapping[str, str]:
@@ -427,7 +247,7 @@ KINDS: Mapping[str, Kind] = {
     "size": Kind(size, written_size, "size"),
     "count": Kind(lambda text: whole(text, 1, LARGEST_COUNT), str, "whole number from 1"),
     "priority": Kind(lambda text: whole(text, 1, 10), str, "1 to 10"),
-    "number": Kind(number, _plain, "number"),
+    "number": Kind(number, plain, "number"),
     "weight": Kind(weight, written_weight, "number, reject or defer"),
     "yes": Kind(yes, lambda value: "yes" if value else "no", "yes or no"),
     "retry": Kind(retry, written_retry, "minutes, / between"),

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 from inboundmx.app.addresses import domain_name, hosts, mailbox
 from inboundmx.app.effective import as_ini
+from inboundmx.app.endpoint_strings import endpoints
 from inboundmx.app.settings import DEFAULT_PATH, BadSettings, load, own_name
 from inboundmx.app.usual_checks import missing, usual_checks
-from inboundmx.app.values import endpoints, one_line
+from inboundmx.app.values import one_line
 from inboundmx.app.words import Wrong
 from inboundmx.cli.printing import complain, safe, say
 from inboundmx.model.settings import GatewaySettings

@@ -100,7 +100,7 @@ def _instant(text: str) -> float:
 
 def seconds(option: str, text: str) -> float:
     """A span of the command line. Raises CannotAsk."""
-    from inboundmx.app.values import span as read_span
+    from inboundmx.app.amounts import span as read_span
     from inboundmx.app.words import Wrong
 
     try:
