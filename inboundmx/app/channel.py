@@ -48,22 +48,29 @@ def send(end: socket.socket, said: Said, descriptors: Sequence[int] = ()) -> Non
     socket.send_fds(end, [json.dumps(said).encode("ascii")], list(descriptors))
 
 
-def receive(end: socket.socket) -> tuple[Said, list[int]]:
-    """The next packet. Raises EOFError when there is none any more, ValueError when it makes no sense."""
-    octets, descriptors, _, _ = socket.recv_fds(end, PACKET_LIMIT, DESCRIPTORS)
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
-    if not octets:
-        raise EOFError
-    said = json.loads(octets)
-    if not isinstance(said, dict):
-        raise ValueError("not an object")
+def receive(end: socket.socket, most: int = DESCRIPTORS) -> tuple[Said, list[int]]:
+    """The next packet, with so many descriptors at most: the system closes what is beyond. Raises EOFError when there
+    is none any more, ValueError when it makes no sense."""
+    octets, descriptors, _, _ = socket.recv_fds(end, PACKET_LIMIT, most)
+    try:
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        if not octets:
+            raise EOFError
+        said = json.loads(octets)
+        if not isinstance(said, dict):
+            raise ValueError("not an object")
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
     return said, descriptors
 
 
 class Channel:
-    """One end of it in a running reactor (an IReadDescriptor). ``heard`` gets each packet with its descriptors,
-    ``ended`` is told once that the other side is gone."""
+    """One end of it in a running reactor (an IReadDescriptor). ``heard`` gets each packet with its descriptors, which
+    it closes; ``most`` of them, for a worker may not fill the supervisor's table. ``ended`` is told once that the other
+    side is gone."""
 
     def __init__(
         self,
@@ -71,11 +78,13 @@ class Channel:
         end: socket.socket,
         heard: Callable[[Said, list[int]], object],
         ended: Callable[[], object],
+        most: int = 0,
     ) -> None:
         self._reactor = reactor
         self._end = end
         self._heard = heard
         self._ended = ended
+        self._most = most
         self.open = True
         end.setblocking(False)
         reactor.addReader(self)
@@ -105,7 +114,7 @@ class Channel:
     def doRead(self) -> None:
         while self.open:
             try:
-                said, descriptors = receive(self._end)
+                said, descriptors = receive(self._end, self._most)
             except BlockingIOError:
                 return
             except (EOFError, OSError):

@@ -1,8 +1,11 @@
-"""``python -m inboundmx.app.nursery``: loads what a worker takes, once, and forks a worker whenever it is told to.
+"""The nursery: has what a worker takes, once, and forks a worker whenever it is told to.
 
 Knows the supervisor's channel and its own children. Does not know mail, and has no reactor, thread or file that a child
 could not have as well: a worker is there in milliseconds instead of a second, shares the memory of all that is loaded,
 and needs nothing on the disk that the gateway's user might not be allowed to read.
+
+It is forked by the process that becomes the supervisor, which has loaded the same; ``python -m inboundmx.app.nursery``
+where that cannot be, because a reactor is there already.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import resource
 import select
 import signal
 import socket
@@ -21,18 +25,34 @@ from inboundmx.app.spawning import CHANNEL
 from inboundmx.app.starting import become_user
 
 
-def main() -> int:
+def main(end: socket.socket) -> int:
+    """Its life, and that of each of its children; the exit status."""
     # These are for the supervisor, and go to a whole group of processes. We end when it has.
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     assert "twisted.internet.reactor" not in sys.modules, "children would share it"
-    end = socket.socket(fileno=CHANNEL)
-    end.set_inheritable(False)
-    # Nothing of it will ever be garbage, and pages that the collector does not touch stay shared.
-    gc.collect()
-    gc.freeze()
+    end = _alone_with(end)
     child = _nurse(end)
     return 0 if child is None else worker.main(child)
+
+
+def settle() -> None:
+    """Before a fork: nothing of what is loaded will ever be garbage, and pages that the collector does not touch stay
+    shared."""
+    gc.collect()
+    gc.freeze()
+
+
+def _alone_with(end: socket.socket) -> socket.socket:
+    """Lets go of all else that was open where we come from, such as sockets that systemd gave to the supervisor."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    if end.fileno() != CHANNEL:
+        os.dup2(end.detach(), CHANNEL)
+        end = socket.socket(fileno=CHANNEL)
+    end.set_inheritable(False)
+    os.closerange(CHANNEL + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    return end
 
 
 def _nurse(end: socket.socket) -> socket.socket | None:
@@ -73,7 +93,10 @@ def _nurse(end: socket.socket) -> socket.socket | None:
             return socket.socket(fileno=descriptors[0])
         for descriptor in descriptors:
             os.close(descriptor)
-        send(end, {"forked": said["life"], "pid": pid})
+        try:
+            send(end, {"forked": said["life"], "pid": pid})
+        except OSError:
+            return None
 
 
 def _tell_of_the_dead(end: socket.socket) -> None:
@@ -89,4 +112,5 @@ def _tell_of_the_dead(end: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    settle()
+    sys.exit(main(socket.socket(fileno=CHANNEL)))

@@ -7,19 +7,20 @@ not know what the service is made of.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
+import socket
 import sys
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from inboundmx.app.spawning import Nursery, glanced
+from inboundmx.app.checking import problems_at_start
+from inboundmx.app.settings import BadSettings, load
+from inboundmx.app.spawning import Cradle, forked
 from inboundmx.app.starting import CannotStart
+from inboundmx.model.settings import Settings
 
-DEFAULT_CONFIG = os.environ.get("INBOUNDMX_CONFIG", "/etc/inboundmx.ini")
-
-__all__ = ["DEFAULT_CONFIG", "CannotStart", "Gateway", "prepare", "run"]
+__all__ = ["CannotStart", "Gateway", "prepare", "run"]
 
 
 class Gateway(Protocol):
@@ -35,15 +36,12 @@ class Gateway(Protocol):
     def stopService(self) -> Deferred[Any]: ...
 
 
-def prepare(config: str, nursery: Nursery | None = None) -> Gateway:
-    """The service that an INI describes, not yet started. Raises CannotStart with all that is wrong. ``nursery``: one
-    that was started already."""
-    from twisted.internet import reactor as installed
+def prepare(config: str) -> Gateway:
+    """The service that an INI describes, not yet started. Raises CannotStart with all that is wrong."""
+    return _service(_settings(config), config, None)
 
-    from inboundmx.app.checking import problems_at_start
-    from inboundmx.app.settings import BadSettings, load
 
-    reactor: Any = installed
+def _settings(config: str) -> Settings:
     try:
         settings = load(config)
     except BadSettings as bad:
@@ -51,12 +49,19 @@ def prepare(config: str, nursery: Nursery | None = None) -> Gateway:
     problems = problems_at_start(settings)
     if problems:
         raise CannotStart(problems)
+    return settings
+
+
+def _service(settings: Settings, config: str, cradle: Cradle | None) -> Gateway:
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
     reactor.addSystemEventTrigger("before", "shutdown", _asked_to_stop)
     # Whichever it is, the other need not be loaded.
     if settings.gateway.workers:
         from inboundmx.app.supervisor import SupervisorService
 
-        return SupervisorService(settings, reactor, config, nursery)
+        return SupervisorService(settings, reactor, config, cradle)
     from inboundmx.app.assemble import GatewayService
 
     return GatewayService(settings, reactor, config)
@@ -69,29 +74,32 @@ def _asked_to_stop() -> None:
             signal.signal(again, signal.SIG_IGN)
 
 
-def run(config: str | None) -> int:
+def run(config: str) -> int:
     """Runs the gateway in the foreground until SIGTERM or SIGINT. 0: stopped as asked; 1: a fault; 2: cannot start."""
-    from twisted.internet import reactor as installed
-
-    reactor: Any = installed
-    path = config or DEFAULT_CONFIG
-    # It loads what workers take while we read the settings.
-    nursery = Nursery(reactor) if glanced(path) else None
-    started = False
     try:
-        service = prepare(path, nursery)
+        settings = _settings(config)
+        cradle = None
+        if settings.gateway.workers and "twisted.internet.reactor" not in sys.modules:
+            # Here, once: the supervisor, the nursery and the workers share what this loads.
+            from inboundmx.app import nursery
+
+            nursery.settle()
+            born = forked()
+            if isinstance(born, socket.socket):
+                return nursery.main(born)
+            cradle = born
+        service = _service(settings, config, cradle)
         service.privilegedStartService()
         service.startService()
-        started = True
     except CannotStart as trouble:
         trouble.tell()
         return 2
     except Exception as fault:  # noqa: BLE001 - the last place that can tell an operator
         print(f"inboundmx: {type(fault).__name__}: {fault}", file=sys.stderr)  # noqa: T201
         return 1
-    finally:
-        if nursery is not None and not started:
-            nursery.kill()
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
     if service.failed:

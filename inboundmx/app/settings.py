@@ -47,7 +47,6 @@ from inboundmx.model.settings import (
     TlsSettings,
 )
 
-DEFAULT_PATH = "/etc/inboundmx.ini"
 LARGEST_FILE = 4 * 2**20
 
 # Sections that stand alone, in the order in which they are written and explained.

@@ -1,6 +1,6 @@
-"""The supervisor's end of the nursery: how it is started, told to fork workers, and tells what became of them.
+"""The supervisor's end of the nursery: how it is begun, told to fork workers, and tells what became of them.
 
-Knows reactor.spawnProcess, what a child inherits, and where it finds this package. Does not know what a worker is told.
+Knows processes, what they inherit, and where a new one finds this package. Does not know what a worker is told.
 """
 
 from __future__ import annotations
@@ -12,19 +12,54 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import ProcessProtocol
-from twisted.python.failure import Failure
 
-from inboundmx.app import ini
 from inboundmx.app.channel import Channel, Said, pair
 
-# The nursery finds its end of the channel here.
+# A process that is executed finds its end of the channel here.
 CHANNEL = 3
 # How a process ended of which nobody can say it.
 UNKNOWN = -int(signal.SIGKILL)
+# Its channel ends a moment before the process does.
+REAP_SECONDS = 0.01
+
+
+class Cradle(NamedTuple):
+    """A process that is to be a nursery, and our end of its channel."""
+
+    pid: int
+    end: socket.socket
+
+
+def forked() -> Cradle | socket.socket:
+    """A nursery that shares with us what we have loaded; in itself, its end of the channel. For a process without
+    threads and without a reactor, which children would have as well."""
+    ours, theirs = pair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        return theirs
+    theirs.close()
+    return Cradle(pid, ours)
+
+
+def executed() -> Cradle:
+    """A nursery that loads everything by itself, in a second."""
+    ours, theirs = pair()
+    package = str(Path(__file__).parent.parent.parent)
+    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
+    with theirs:
+        pid = os.posix_spawn(
+            sys.executable,
+            # -P: not the folder that we happen to be in.
+            [sys.executable, "-P", "-m", "inboundmx.app.nursery"],
+            {**os.environ, "PYTHONPATH": path},
+            file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), CHANNEL)],
+            setsigdef=[signal.SIGPIPE],
+        )
+    return Cradle(pid, ours)
 
 
 class Worker:
@@ -45,6 +80,7 @@ class Worker:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
         else:
+            self._silent = True
             self.channel.close()
 
     def ended(self, status: int) -> None:
@@ -64,33 +100,18 @@ class Worker:
             self.ended(UNKNOWN)
 
 
-class Nursery(ProcessProtocol):
+class Nursery:
     """One process that forks workers. ``lost`` is told when it has ended by itself."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, cradle: Cradle) -> None:
         self.lost: Callable[[], object] = lambda: None
         self.alive = True
         self.gone: Deferred[None] = Deferred()
         self._reactor = reactor
+        self._pid = cradle.pid
         self._lives: dict[int, Worker] = {}
         self._number = 0
-        ours, theirs = pair()
-        package = str(Path(__file__).parent.parent.parent)
-        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        try:
-            self._process = reactor.spawnProcess(
-                self,
-                sys.executable,
-                # Not the folder that we happen to be in.
-                [sys.executable, "-P", "-m", "inboundmx.app.nursery"],
-                env={**os.environ, "PYTHONPATH": path},
-                childFDs={0: nothing, 1: 1, 2: 2, CHANNEL: theirs.fileno()},
-            )
-        finally:
-            os.close(nothing)
-            theirs.close()
-        self._channel = Channel(reactor, ours, self._heard, lambda: None)
+        self._channel = Channel(reactor, cradle.end, lambda said, _: self._heard(said), self._reap)
 
     def become(self, user: str) -> None:
         """Before the first ``fork``."""
@@ -113,14 +134,10 @@ class Nursery(ProcessProtocol):
         """Ends it; fires when it has."""
         self.lost = lambda: None
         self._channel.close()
+        self._reap()
         return self.gone
 
-    def kill(self) -> None:
-        """Before it was told anything."""
-        self._process.signalProcess("KILL")
-        self._channel.close()
-
-    def _heard(self, said: Said, descriptors: list[int]) -> None:
+    def _heard(self, said: Said) -> None:
         if "forked" in said:
             worker = self._lives[said["forked"]]
             worker.pid = said["pid"]
@@ -133,18 +150,16 @@ class Nursery(ProcessProtocol):
                     del self._lives[number]
                     worker.ended(said["status"])
 
-    def processEnded(self, reason: Failure) -> None:
+    def _reap(self) -> None:
+        """Its channel has ended: it does, or has."""
+        with contextlib.suppress(ChildProcessError):
+            if os.waitpid(self._pid, os.WNOHANG) == (0, 0):
+                self._reactor.callLater(REAP_SECONDS, self._reap)
+                return
         self.alive = False
-        self._channel.close()
         for worker in self._lives.values():
             # Nobody will tell how it ends; that it does, its channel shows.
             worker.orphaned()
         self._lives.clear()
         self.gone.callback(None)
         self.lost()
-
-
-def glanced(config: str) -> bool:
-    """Whether there will probably be workers, at a glance into the file; no where it is not plain to see."""
-    found = ini.glance(config, "gateway")
-    return found is not None and ("workers" not in found or found["workers"].value != "0")

@@ -29,7 +29,7 @@ from inboundmx.app.orders import Orders
 from inboundmx.app.places import Life, Place
 from inboundmx.app.respawning import Backoff
 from inboundmx.app.settings import BadSettings, load
-from inboundmx.app.spawning import Nursery
+from inboundmx.app.spawning import Cradle, Nursery, executed
 from inboundmx.app.starting import CannotStart, become_user, make_folders, refuse_fixed, shown
 from inboundmx.app.view import View
 from inboundmx.console.routes import Facts
@@ -55,12 +55,13 @@ class SupervisorService(Service):
 
     name: Any = "inboundmx"
 
-    def __init__(self, settings: Settings, reactor: Any, config: str, nursery: Nursery | None = None) -> None:
+    def __init__(self, settings: Settings, reactor: Any, config: str, cradle: Cradle | None = None) -> None:
         self.settings = settings
         self.failed: list[str] = []
         self._config = config
         self._reactor = reactor
-        self._nursery = nursery
+        self._cradle = cradle
+        self._nursery: Nursery | None = None
         self._nurseries = Backoff()
         self._nursery_timer: Any = None
         self._nursery_since = reactor.seconds()
@@ -118,8 +119,8 @@ class SupervisorService(Service):
     def startService(self) -> None:
         settings = self.settings
         self._lock = os.memfd_create("log-lock", os.MFD_CLOEXEC)
-        nursery = self._nursery = self._nursery or Nursery(self._reactor)
-        nursery.lost = self._nursery_lost
+        cradle, self._cradle = self._cradle, None
+        nursery = self._nursery = self._begun(cradle or executed())
         nursery.become(settings.gateway.user)
         try:
             become_user(settings.gateway.user)
@@ -129,7 +130,6 @@ class SupervisorService(Service):
             self._control.startService()
         except (AlreadyRunning, OSError) as trouble:
             self._close_ports()
-            nursery.kill()
             raise CannotStart([str(trouble)]) from trouble
         observer: Any = FaultObserver(self._log)
         globalLogPublisher.addObserver(observer)
@@ -185,8 +185,12 @@ class SupervisorService(Service):
 
     def _renew_nursery(self) -> None:
         self._nursery_since = self._reactor.seconds()
-        self._nursery = Nursery(self._reactor)
-        self._nursery.lost = self._nursery_lost
+        self._nursery = self._begun(executed())
+
+    def _begun(self, cradle: Cradle) -> Nursery:
+        nursery = Nursery(self._reactor, cradle)
+        nursery.lost = self._nursery_lost
+        return nursery
 
     def _orders(self, place: Place) -> Orders:
         listen = tuple(endpoint for endpoint, _ in self._ports)

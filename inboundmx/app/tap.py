@@ -11,14 +11,15 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.python import usage
 
-from inboundmx.app.process import DEFAULT_CONFIG, CannotStart, Gateway, prepare
+from inboundmx.app.process import CannotStart, Gateway, prepare
+from inboundmx.cli.configuration import default_config
 
 
 class Options(usage.Options):
     """Command line of ``twistd inboundmx``."""
 
     longdesc = "Inbound mail filtering gateway and backup MX. The same service as: inboundmx --config FILE run"
-    optParameters = [["config", "c", DEFAULT_CONFIG, "the INI file"]]  # noqa: RUF012 - Twisted's own shape
+    optParameters = [["config", "c", default_config(), "the INI file"]]  # noqa: RUF012 - Twisted's own shape
 
 
 class StartedByTwistd(Service):

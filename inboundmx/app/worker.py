@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from inboundmx.app.assemble import GatewayService
-from inboundmx.app.channel import Channel, Said, receive, send, unsealed
+from inboundmx.app.channel import DESCRIPTORS, Channel, Said, receive, send, unsealed
 from inboundmx.app.control import control_name
 from inboundmx.app.in_hand import SharedHand
 from inboundmx.app.listening import adopt
@@ -72,7 +72,7 @@ class WorkerService(GatewayService):
                 self._ports.append(adopt(self._reactor, text, descriptor, self._factory, self._certificate))
         except (OSError, ValueError) as trouble:
             raise CannotStart([f"cannot listen: {trouble}"]) from trouble
-        self._channel = Channel(self._reactor, self._end, self._heard, self._orphaned)
+        self._channel = Channel(self._reactor, self._end, self._heard, self._orphaned, DESCRIPTORS)
         self._journal.record("worker_started", "", {"worker": self.number, "pid": os.getpid()})
         self.tell({"ready": True})
 

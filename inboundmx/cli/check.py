@@ -18,7 +18,7 @@ from inboundmx.app.calling_outbound import OutboundCall, call_outbound
 from inboundmx.app.calling_scanners import ScannerCall, call_scanners
 from inboundmx.app.checking import gives_up_after, problems_at_start, warnings
 from inboundmx.app.effective import effective
-from inboundmx.app.settings import DEFAULT_PATH, BadSettings, load, open_passwords
+from inboundmx.app.settings import BadSettings, load, open_passwords
 from inboundmx.app.values import kind
 from inboundmx.cli.check_routes import indented, routes
 from inboundmx.cli.printing import complain, safe, say, say_json, table
@@ -43,7 +43,7 @@ def register(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    path = args.config or DEFAULT_PATH
+    path = args.config
     try:
         settings = load(path)
     except BadSettings as bad:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from inboundmx.app.addresses import domain_name, hosts, mailbox
 from inboundmx.app.effective import as_ini
 from inboundmx.app.endpoint_strings import endpoints
-from inboundmx.app.settings import DEFAULT_PATH, BadSettings, load, own_name
+from inboundmx.app.settings import BadSettings, load, own_name
 from inboundmx.app.usual_checks import missing, usual_checks
 from inboundmx.app.values import one_line
 from inboundmx.app.words import Wrong
@@ -61,7 +61,7 @@ def register(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    path = args.target or args.config or DEFAULT_PATH
+    path = args.target or args.config
     if os.path.lexists(path) and not args.force:
         complain(f"{path} is there already; --force replaces it, --config FILE writes another")
         return 2

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 
 import pytest
 
 from inboundmx.app.channel import Channel, Said, pair, receive, sealed, send, unsealed
 from inboundmx.app.orders import Orders
-from inboundmx.app.spawning import glanced
 from inboundmx.model.settings import Settings
 from inboundmx.smtp.tls import Pem
 
@@ -65,21 +65,28 @@ def test_who_does_not_listen_does_not_hold_us_up() -> None:
     theirs.close()
 
 
-@pytest.mark.parametrize(
-    ("text", "there"),
-    [
-        ("[gateway]\nworkers = 0\n", False),
-        ("[gateway]\nworkers = 2\n", True),
-        ("[gateway]\nworkers = auto\n", True),
-        ("[gateway]\nhostname = a.example\n", True),
-        ("[smtp]\n", False),
-        ("[gateway\n", False),
-        ("[gateway]\n[gateway]\n", False),
-    ],
-)
-def test_a_glance_tells_whether_workers_will_be_wanted(text: str, there: bool, tmp_path: object) -> None:
-    path = f"{tmp_path}/inboundmx.ini"
-    assert not glanced(path)
-    with open(path, "w") as file:
-        file.write(text)
-    assert glanced(path) is there
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_descriptors_that_nobody_wants_are_closed_whatever_comes_with_them() -> None:
+    ours, theirs = pair()
+    heard: list[tuple[Said, list[int]]] = []
+    channel = Channel(Reader(), ours, lambda *told: heard.append(told), lambda: None)
+    before = open_descriptors()
+    send(theirs, {"a": 1}, [0] * 100)
+    socket.send_fds(theirs, [b"no JSON"], [0] * 100)
+    socket.send_fds(theirs, [b"[1]"], [0])
+    channel.doRead()
+    assert heard == [({"a": 1}, [])]
+    assert open_descriptors() == before
+    # Nor where descriptors are wanted, but nothing can be made of what was said.
+    theirs.setblocking(True)
+    ours.setblocking(True)
+    for nonsense in (b"no JSON", b"[1]"):
+        socket.send_fds(theirs, [nonsense], [0] * 100)
+        with pytest.raises(ValueError):
+            receive(ours)
+    assert open_descriptors() == before
+    channel.close()
+    theirs.close()
