@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test simulate lint docs benchmark clean
+.PHONY: run test simulate disk lint docs benchmark clean
 
 run: $(VENV)/installed
 	@exec $(BIN)/inboundmx demo
@@ -18,6 +18,11 @@ SEEDS ?= 1000
 FROM ?= 1000
 simulate: $(VENV)/installed-for-tests
 	$(BIN)/python tests/simulation/simulate.py $(SEEDS) $(FROM)
+
+# Power cuts, calls that fail, full disks and damage: many more of each than the tests look at, with figures.
+disk: $(VENV)/installed-for-tests
+	@sh tests/programs.sh
+	INBOUNDMX_LONG=1 $(BIN)/python -m pytest -s --timeout 3600 tests/disk
 
 lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ Knows what an operator is told when it cannot be. Does not know what runs afterw
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from inboundmx.model.settings import GatewaySettings, Settings
+from inboundmx.storage.disk import sync_folder
 
 # Keys of [gateway] that cannot change while sockets and files are open.
 FIXED = ("listen", "data", "user", "workers")
@@ -41,9 +43,12 @@ def make_folders(gateway: GatewaySettings, numbers: Iterable[int]) -> None:
     data = Path(gateway.data)
     folders = [data, data / "spool", *(spool_folder(data, number) for number in numbers)]
     try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data.parent.mkdir(parents=True, exist_ok=True)
         for folder in folders:
             folder.mkdir(mode=0o700, exist_ok=True)
+            # A synced file is of no use when power goes and takes the name of its folder along.
+            with contextlib.suppress(PermissionError):  # It was there before us.
+                sync_folder(str(folder.parent))
         if gateway.user and os.geteuid() == 0:
             user = pwd.getpwnam(gateway.user)
             for folder in folders:

@@ -307,6 +307,8 @@ class Gateway(Child):
         self.data = folder / "data"
         self.config = folder / "inboundmx.ini"
         self.launcher = launcher
+        # A command that starts it and becomes it, such as a tracer's.
+        self.through: Sequence[str] = ()
         self._gateway_keys = gateway_keys
         self._extra_listen = extra_listen
         self.configure(sections)
@@ -345,7 +347,7 @@ class Gateway(Child):
     def start(self, *, descriptors: int | None = None) -> Self:
         """``descriptors``: how many files and sockets it may have open."""
         limit = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"] if descriptors else []
-        self.spawn([*limit, *self.launch_command()])
+        self.spawn([*limit, *self.through, *self.launch_command()])
         self.wait_for_banner(self.port)
         return self
 
