@@ -17,7 +17,19 @@ from inboundmx.cli.configuration import default_config
 from inboundmx.cli.printing import complain
 
 # Each is a module of this package with ``register(commands)``.
-COMMANDS = ("run", "demo", "check", "version", "init", "spool", "quarantine", "greylist", "explain", "status")
+COMMANDS = (
+    "run",
+    "demo",
+    "check",
+    "version",
+    "init",
+    "spool",
+    "quarantine",
+    "greylist",
+    "explain",
+    "status",
+    "selftest",
+)
 
 
 def parser(names: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
