@@ -1,4 +1,8 @@
-"""Runs the scenarios, prints a table, or JSON with ``--json``."""
+"""Runs the scenarios, says on stderr how far it is, prints a table, and writes all figures with ``--json FILE``.
+
+A peer that is not there is left out by name. One that fails, or a scenario that does, is told at the end and in the
+exit code; the others are measured all the same.
+"""
 
 from __future__ import annotations
 
@@ -6,172 +10,240 @@ import argparse
 import json
 import resource
 import shutil
-import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import backlog, checks, greylist, lag, scanners
-from benchmarks.peers import NotHere, Ours, Peer, Postfix
-from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Effort, Figures, Scenario, forward, measure, medians
-
-MAKERS: dict[str, Callable[[Path], Peer]] = {
-    "postfix": Postfix,
-    "cut-through": lambda folder: Ours(folder, "cut-through"),
-    "spool": lambda folder: Ours(folder, "spool"),
-}
-# Measured only when named: each starts what it needs, and hands back its results ready made.
-APART: dict[str, Callable[[Effort, Path], list[dict[str, Any]]]] = {
-    "checks": checks.measured,
-    "scanners": scanners.measured,
-    "lag": lag.measured,
-    "greylist": greylist.measured,
-    "backlog": backlog.measured,
-}
-# Divided so that more than 1 is better for us.
-HIGHER_IS_BETTER = ("rate", "accepted_rate")
-LOWER_IS_BETTER = ("cpu_ms", "mail_p50_ms", "mail_p99_ms", "dot_p50_ms", "kib_each", "list_s")
+from benchmarks.catalogue import SCENARIOS, SHARED, Apart, Maker, Scenario
+from benchmarks.figures import Figures, medians, ratios
+from benchmarks.machine import machine, versions
+from benchmarks.peers import OURS, POSTFIX, TUNED, Failed, NotHere, Peer
+from benchmarks.scenarios import FULL, QUICK, Effort, introduce
 
 
-def ratios(ours: list[Figures], theirs: list[Figures]) -> dict[str, dict[str, float]]:
-    """Repeat by repeat: median, lowest, highest."""
-    found = {}
-    for name in (*HIGHER_IS_BETTER, *LOWER_IS_BETTER):
-        pairs = [
-            (mine[name], other[name])
-            for mine, other in zip(ours, theirs, strict=True)
-            if mine.get(name) and other.get(name)
+class Run:
+    """One run over some scenarios: the peers that are kept, what came of it, and what went wrong."""
+
+    def __init__(self, effort: Effort, folder: Path) -> None:
+        self._effort = effort
+        self._folder = folder
+        self._kept: dict[str, Peer] = {}
+        self.results: list[dict[str, Any]] = []
+        self.left_out: dict[str, str] = {}
+        self.trouble: list[str] = []
+        # Those that did not start: once is enough.
+        self._broken: set[Maker] = set()
+
+    def measure(self, scenario: Scenario | Apart) -> list[dict[str, Any]]:
+        """The results, which are kept, too. Never raises an ``Exception``."""
+        try:
+            found = self._apart(scenario) if isinstance(scenario, Apart) else self._together(scenario)
+        except NotHere as reason:
+            self.trouble.append(f"{scenario.name}: not measured, {reason}")
+            return []
+        except Exception as fault:  # noqa: BLE001  Whatever it is, the other scenarios are not to blame.
+            self.trouble.append(f"{scenario.name}: {type(fault).__name__}: {fault}")
+            return []
+        for result in found:
+            for name, repeats in result["every"].items():
+                if lost := sum(each.get("failed", 0.0) for each in repeats):
+                    self.trouble.append(f"{result['scenario']}: {name}: {lost:.0f} messages failed")
+        self.results += found
+        return found
+
+    def _apart(self, scenario: Apart) -> list[dict[str, Any]]:
+        found = scenario.measured(self._effort, self._folder)
+        for result in found:
+            self.left_out |= result.pop("left_out", {})
+            self.trouble += [f"{scenario.name}: {trouble}" for trouble in result.pop("trouble", ())]
+        return found
+
+    def _together(self, scenario: Scenario) -> list[dict[str, Any]]:
+        own: dict[str, Peer] = {}
+        every: dict[str, list[Figures]] = {name: [] for name in scenario.peers}
+        peers = self._kept if scenario.own is None else own
+        try:
+            for repeat in range(min(self._effort.repeats, scenario.at_most)):
+                # Taking turns at going first.
+                for name in list(every) if repeat % 2 == 0 else list(reversed(every)):
+                    try:
+                        every[name].append(self._once(scenario, name, peers))
+                    except NotHere as reason:
+                        self.left_out.setdefault(name, str(reason))
+                        del every[name]
+                    except Exception as fault:  # noqa: BLE001  As above, of a peer.
+                        self.trouble.append(f"{scenario.name}: {name}: {type(fault).__name__}: {fault}")
+                        del every[name]
+                        if name in peers:
+                            peers.pop(name).stop()
+        finally:
+            for peer in own.values():
+                peer.stop()
+        if not every:
+            return []
+        pairs = [(OURS, TUNED), *((name, POSTFIX) for name in every if name != POSTFIX)]
+        return [
+            {
+                "scenario": scenario.name,
+                "what": scenario.what,
+                "figures": medians(every),
+                "every": every,
+                "compare": [pair for pair in pairs if set(pair) <= set(every)],
+            }
         ]
-        if pairs:
-            each = [mine / other if name in HIGHER_IS_BETTER else other / mine for mine, other in pairs]
-            found[name] = {"median": statistics.median(each), "lowest": min(each), "highest": max(each)}
-    return found
 
+    def _once(self, scenario: Scenario, name: str, peers: dict[str, Peer]) -> Figures:
+        maker = (scenario.own or SHARED)[name]
+        if not scenario.fresh:
+            if name not in peers:
+                peers[name] = self._made(maker, name)
+            return scenario.measure(peers[name], self._effort)
+        peer = self._made(maker, name)
+        try:
+            return scenario.measure(peer, self._effort)
+        finally:
+            peer.stop()
 
-def fresh(name: str, scenario: Scenario, effort: Effort, folder: Path) -> Figures:
-    peer = MAKERS[name](Path(tempfile.mkdtemp(dir=folder)) / name)
-    try:
-        return measure(scenario, peer, effort)
-    finally:
-        peer.stop()
+    def _made(self, maker: Maker, name: str) -> Peer:
+        if name in self.left_out:
+            raise NotHere(self.left_out[name])
+        if maker in self._broken:
+            raise Failed("did not start before")
+        place = Path(tempfile.mkdtemp(dir=self._folder))
+        # Some of them are several users.
+        place.chmod(0o755)
+        try:
+            peer = maker(place / "peer")
+        except Failed:
+            self._broken.add(maker)
+            raise
+        try:
+            introduce(peer)
+        except BaseException:
+            peer.stop()
+            raise
+        return peer
 
-
-def run(scenario: Scenario, peers: dict[str, Peer], effort: Effort, folder: Path) -> dict[str, Any]:
-    """All peers of a scenario, one after the other, as often as the effort says."""
-    measured: dict[str, list[Figures]] = {name: [] for name in scenario.peers if name in peers}
-    for repeat in range(effort.repeats):
-        # Taking turns at going first.
-        names = list(measured) if repeat % 2 == 0 else list(reversed(measured))
-        for name in names:
-            figures = (
-                fresh(name, scenario, effort, folder) if scenario.fresh else measure(scenario, peers[name], effort)
-            )
-            measured[name].append(figures)
-            print(".", end="", file=sys.stderr, flush=True)
-    result: dict[str, Any] = {
-        "scenario": scenario.name,
-        "what": scenario.what,
-        "figures": medians(measured),
-        "every": measured,
-    }
-    if "postfix" in measured:
-        result["ratios"] = {
-            name: ratios(every, measured["postfix"]) for name, every in measured.items() if name != "postfix"
-        }
-    return result
-
-
-def apart(name: str, effort: Effort, folder: Path) -> list[dict[str, Any]]:
-    """The results of one that is measured by itself; ``compare`` names pairs of which the ratios are wanted."""
-    results = APART[name](effort, folder)
-    for result in results:
-        every = result["every"]
-        result["compared"] = {
-            f"{one} / {other}": ratios(every[one], every[other])
-            for one, other in result.pop("compare", ())
-            if one in every and other in every
-        }
-    return results
+    def stop(self) -> None:
+        for peer in self._kept.values():
+            peer.stop()
 
 
 def show(result: dict[str, Any]) -> None:
-    figures = result["figures"]
-    compared = {f"{name} / postfix": found for name, found in result.get("ratios", {}).items()}
-    compared |= result.get("compared", {})
+    figures, every = result["figures"], result["every"]
     width = max(12, *map(len, figures)) + 2
     print(f"\n{result['scenario']}: {result['what']}")
     columns = list(dict.fromkeys(key for values in figures.values() for key in values))
     print(f"  {'':{width}}" + "".join(f"{column:>15}" for column in columns))
     for name, values in figures.items():
         print(f"  {name:{width}}" + "".join(f"{values.get(column, float('nan')):15.2f}" for column in columns))
-    for name, found in compared.items():
+    for one, other in result.get("compare", ()):
         told = ", ".join(
             f"{key} {spread['median']:.2f} ({spread['lowest']:.2f}-{spread['highest']:.2f})"
-            for key, spread in found.items()
+            for key, spread in ratios(every[one], every[other]).items()
         )
-        print(f"  {name}, more is better for the first: {told}")
+        print(f"  {one} / {other}, more is better for the first: {told}")
     for note in result.get("notes", ()):
         print(f"  {note}")
 
 
+def clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+# Of estimates that came true or did not, until they tell how the others will do.
+ENOUGH_SECONDS = 60.0
+
+
+class Progress:
+    """How far a run is; what is left is reckoned from how long the others took in comparison with their estimates."""
+
+    def __init__(
+        self, chosen: Sequence[Scenario | Apart], guessed: float, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._chosen = chosen
+        self._guessed = guessed
+        self._now = now
+        self._started = now()
+
+    def elapsed(self) -> float:
+        return self._now() - self._started
+
+    def at(self, index: int) -> str:
+        done = sum(each.seconds for each in self._chosen[:index])
+        left = sum(each.seconds for each in self._chosen[index:])
+        elapsed = self.elapsed()
+        pace = elapsed / done if done > ENOUGH_SECONDS else self._guessed
+        scenario = self._chosen[index]
+        return (
+            f"{index + 1} of {len(self._chosen)}: {scenario.name} ({scenario.what}); "
+            f"{clock(elapsed)} gone, about {clock(left * pace)} to go"
+        )
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    names = [scenario.name for scenario in SCENARIOS]
+    parser.add_argument("--quick", action="store_true", help="shorter loads and fewer repeats")
+    parser.add_argument("--scenario", action="append", choices=names, help="only this one; may be given again")
+    parser.add_argument("--only", metavar="A,B", help="only these, or all whose names begin so")
+    parser.add_argument("--repeats", type=int, help="how often each is measured at most")
+    parser.add_argument("--seconds", type=float, help="how long a load goes on")
+    parser.add_argument("--held", type=int, default=0, help="idle connections, in place of 10000")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="all figures, every repeat included")
+    parser.add_argument("--list", action="store_true", help="names the scenarios")
+    return parser.parse_args()
+
+
+def chosen_of(args: argparse.Namespace) -> list[Scenario | Apart]:
+    begins = tuple(filter(None, (args.only or "").split(",")))
+    named = set(args.scenario or ())
+    if not begins and not named:
+        return list(SCENARIOS)
+    return [each for each in SCENARIOS if each.name in named or (begins and each.name.startswith(begins))]
+
+
 def main() -> int:
-    arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    arguments.add_argument("--quick", action="store_true", help="fewer messages and repeats: under a minute")
-    names = [*(scenario.name for scenario in SCENARIOS), *APART]
-    told = f"only this one; may be given again ({', '.join(APART)}: only when named)"
-    arguments.add_argument("--scenario", action="append", choices=names, help=told)
-    arguments.add_argument("--repeats", type=int, help="how often each pair is measured")
-    arguments.add_argument("--peer", action="append", choices=list(MAKERS), help="only this one; may be given again")
-    arguments.add_argument("--json", action="store_true", help="figures as JSON, every repeat included")
-    args = arguments.parse_args()
+    args = arguments()
+    chosen = chosen_of(args)
+    if args.list or not chosen:
+        print("\n".join(f"{each.name:20} {each.what}" for each in SCENARIOS))
+        return 0 if args.list else 2
     effort = QUICK if args.quick else FULL
-    if args.repeats:
-        effort = Effort(effort.scale, args.repeats)
-    chosen = [scenario for scenario in SCENARIOS if not args.scenario or scenario.name in args.scenario]
-    wanted = [name for name in MAKERS if any(name in scenario.peers for scenario in chosen)]
-    wanted = [name for name in wanted if not args.peer or name in args.peer]
+    effort = replace(
+        effort, repeats=args.repeats or effort.repeats, seconds=args.seconds or effort.seconds, held=args.held
+    )
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 16384), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 32768), hard))
     folder = Path(tempfile.mkdtemp(prefix="inboundmx-benchmarks-"))
     folder.chmod(0o755)
-    peers: dict[str, Peer] = {}
-    results: list[dict[str, Any]] = []
-    missing = False
+    told: dict[str, Any] = {"machine": machine(folder), "versions": versions(), "effort": asdict(effort)}
+    told["taken_at"] = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    run = Run(effort, folder)
+    progress = Progress(chosen, 0.3 if args.quick else 1.0)
     try:
-        for name in wanted:
-            try:
-                peers[name] = MAKERS[name](folder / name)
-            except NotHere as reason:
-                print(f"without {name}: {reason}", file=sys.stderr)
-        for peer in peers.values():
-            forward(peer, 5, 100)
-        for scenario in chosen:
-            if any(name in peers for name in scenario.peers):
-                results.append(run(scenario, peers, effort, folder))
-                if not args.json:
-                    show(results[-1])
-        for name in args.scenario or ():
-            if name not in APART:
-                continue
-            try:
-                found = apart(name, effort, folder)
-            except NotHere as reason:
-                print(f"without {name}: {reason}", file=sys.stderr)
-                missing = True
-                continue
-            results += found
-            if not args.json:
-                for result in found:
-                    show(result)
+        for index, scenario in enumerate(chosen):
+            print(progress.at(index), file=sys.stderr, flush=True)
+            for result in run.measure(scenario):
+                show(result)
+                sys.stdout.flush()
     finally:
-        for peer in peers.values():
-            peer.stop()
+        run.stop()
         shutil.rmtree(folder, ignore_errors=True)
+    for name, reason in run.left_out.items():
+        print(f"without {name}: {reason}", file=sys.stderr)
+    for trouble in run.trouble:
+        print(f"failed: {trouble}", file=sys.stderr)
+    print(f"{len(run.results)} results in {clock(progress.elapsed())}", file=sys.stderr)
     if args.json:
-        print(json.dumps(results, indent=1))
-    return 0 if results and not missing else 1
+        told |= {"seconds": progress.elapsed(), "complete": len(chosen) == len(SCENARIOS), "left_out": run.left_out}
+        told |= {"trouble": run.trouble, "results": run.results}
+        args.json.write_text(json.dumps(told, indent=1))
+    return 1 if run.trouble or not run.results else 0
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import content, percentiles, stuffed
+from benchmarks.figures import Figures, percentiles
+from benchmarks.load import content, stuffed
 from benchmarks.peers import Ours, wait_for_banner
-from benchmarks.scenarios import Effort, Figures, Probe, forward
+from benchmarks.scenarios import Effort, Probe, forward
 from benchmarks.services import (
     BLOCK,
     CLIENT,
@@ -152,7 +153,7 @@ def beside(gateway: Ours, message: Path | None, source: str) -> tuple[list[float
     return probe.finish(), float(code or 0)
 
 
-def beside_all(effort: Effort, folder: Path, source: str = "") -> dict[str, Any]:
+def beside_all(effort: Effort, folder: Path) -> dict[str, Any]:
     signer = Signer(STRANGER)
     nsd = authority(folder / "nsd", signer, SELECTORS)
     figures: dict[str, Figures] = {}
@@ -162,9 +163,9 @@ def beside_all(effort: Effort, folder: Path, source: str = "") -> dict[str, Any]
         gateway = Ours(folder / "gateway", "cut-through", first_opinions(nsd.port) + NAME_CHECKS + HEADERS_CHECK)
         letter = folder / "letter"
         letter.write_bytes(signer.signed(content(4096)[:-3]))
-        forward(gateway, 1, 1, message=str(letter), source=source)
+        forward(gateway, 1, 1, message=str(letter), source=CLIENT)
         time.sleep(BLOCK)
-        forward(gateway, 1, 5, message=str(letter), source=source)
+        forward(gateway, 1, 5, message=str(letter), source=CLIENT)
         repeats = 2 if effort.scale < 1 else effort.repeats
         for name, make in {"nothing": None, **KINDS}.items():
             path = folder / "message" if make else None
@@ -172,7 +173,7 @@ def beside_all(effort: Effort, folder: Path, source: str = "") -> dict[str, Any]
                 path.write_bytes(stuffed(make()))
             seconds: list[float] = []
             for _ in range(repeats):
-                found, code = beside(gateway, path, source)
+                found, code = beside(gateway, path, CLIENT)
                 seconds += found
                 spread = percentiles(found)
                 every.setdefault(name, []).append(
@@ -187,7 +188,6 @@ def beside_all(effort: Effort, folder: Path, source: str = "") -> dict[str, Any]
                 "median_max_ms": statistics.median(longest),
                 "least_max_ms": min(longest),
             }
-            print(".", end="", file=sys.stderr, flush=True)
         wait_for_banner(gateway.port, "inboundmx", folder / "gateway" / "output")
     finally:
         if gateway is not None:
@@ -216,10 +216,8 @@ def beside_all(effort: Effort, folder: Path, source: str = "") -> dict[str, Any]
 def measured(effort: Effort, folder: Path) -> list[dict[str, Any]]:
     where = Path(tempfile.mkdtemp(dir=folder))
     where.chmod(0o755)
-    job = {"scale": effort.scale, "repeats": effort.repeats, "folder": str(where), "source": CLIENT}
-    return [in_own_network("benchmarks.lag", job)]
+    return [in_own_network("benchmarks.lag", effort.told(where))]
 
 
 if __name__ == "__main__":
-    job = json.loads(sys.argv[1])
-    print(json.dumps(beside_all(Effort(job["scale"], job["repeats"]), Path(job["folder"]), job["source"])))
+    print(json.dumps(beside_all(*Effort.heard(json.loads(sys.argv[1])))))

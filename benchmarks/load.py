@@ -15,12 +15,16 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.figures import percentiles
+
 
 @dataclass
 class Plan:
-    """``sessions`` at once, each connection sends ``per_connection`` messages of ``size`` octets, ``messages`` in all.
-    ``refused``: the recipient is one the server does not take, and that is what is counted. ``message``: a file to be
-    sent in place of a usual letter of ``size`` octets. ``source``: the address to come from."""
+    """``sessions`` at once, each connection sends ``per_connection`` messages of ``size`` octets, ``messages`` in all,
+    or as many as are begun within ``seconds``, where 0 is no limit. ``refused``: the recipient is one the server does
+    not take, and that is what is counted. ``message``: a file to be sent in place of a usual letter of ``size`` octets.
+    ``source``: the address to come from. ``strangers``: a folder of letters 0, 1, ... of which each comes once, by a
+    ``stranger`` of its own."""
 
     port: int
     sessions: int
@@ -32,6 +36,13 @@ class Plan:
     sender: str = "load@stranger.example"
     message: str = ""
     source: str = ""
+    strangers: str = ""
+    seconds: float = 0.0
+
+
+def stranger(number: int) -> tuple[str, str]:
+    """The address and the domain of this one; addresses are of the range for benchmarks (RFC 2544)."""
+    return f"198.18.{number // 250}.{number % 250 + 1}", f"d{number}.cold.example"
 
 
 @dataclass
@@ -62,10 +73,12 @@ def stuffed(letter: bytes) -> bytes:
 class Session:
     """One connection: what was said, and what is to be said at the next answer."""
 
-    __slots__ = ("buffer", "dot_at", "left", "mail_at", "socket", "step", "unsent")
+    __slots__ = ("buffer", "dot_at", "left", "mail_at", "number", "socket", "step", "unsent")
 
-    def __init__(self, connection: socket.socket, left: int) -> None:
+    def __init__(self, connection: socket.socket, left: int, number: int) -> None:
         self.socket = connection
+        # Of the stranger that this is, where each is another.
+        self.number = number
         self.buffer = b""
         self.step = "banner"
         self.left = left
@@ -80,11 +93,13 @@ class Load:
         self._epoll = select.epoll()
         self._sessions: dict[int, Session] = {}
         self._begun = 0
+        self._ends = 0.0
         self.times = Times()
 
     def run(self) -> dict[str, object]:
         """Everything, start to end. The clock starts with the first connect and stops with the last answer counted."""
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
+        self._ends = started + (self._plan.seconds or float("inf"))
         for _ in range(self._plan.sessions):
             self._open()
         last = started
@@ -96,13 +111,21 @@ class Load:
             before = self.times.done
             for number, event in events:
                 session = self._sessions.get(number)
-                if session is not None:
+                if session is None:
+                    continue
+                try:
                     self._ready(session, event)
+                except OSError as trouble:
+                    self._error(errno.errorcode.get(trouble.errno or 0, "error"))
+                    self._close(session)
             if self.times.done > before:
                 last = time.perf_counter()
         return {
             "started": started,
             "seconds": last - started,
+            # Of a core; near 1 this process, not the peer, would be what is measured.
+            "load_share": (time.process_time() - cpu) / max(last - started, 1e-9),
+            "begun": self._begun,
             "done": self.times.done,
             "errors": self.times.errors,
             "mail_ms": percentiles(self.times.mail),
@@ -111,40 +134,38 @@ class Load:
 
     def _open(self) -> None:
         left = min(self._plan.per_connection, self._plan.messages - self._begun)
-        if left <= 0:
+        if left <= 0 or time.perf_counter() > self._ends:
             return
+        number = self._begun
         self._begun += left
         connection = socket.socket()
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._plan.source:
-            connection.bind((self._plan.source, 0))
+        source = stranger(number)[0] if self._plan.strangers else self._plan.source
+        if source:
+            connection.bind((source, 0))
         trouble = connection.connect_ex(("127.0.0.1", self._plan.port))
         if trouble not in {0, errno.EINPROGRESS}:
             self._error(errno.errorcode[trouble])
             connection.close()
             return
-        self._sessions[connection.fileno()] = Session(connection, left)
+        self._sessions[connection.fileno()] = Session(connection, left, number)
         self._epoll.register(connection, select.EPOLLIN)
 
     def _error(self, what: str) -> None:
         self.times.errors[what] = self.times.errors.get(what, 0) + 1
 
     def _close(self, session: Session) -> None:
+        # What is closed epoll forgets by itself.
         del self._sessions[session.socket.fileno()]
-        self._epoll.unregister(session.socket)
         session.socket.close()
         self._open()
 
     def _ready(self, session: Session, event: int) -> None:
         if event & select.EPOLLOUT:
-            self._write(session, b"")
+            self._write_on(session)
             return
-        try:
-            received = session.socket.recv(4096)
-        except OSError as trouble:
-            received = b""
-            self._error(errno.errorcode.get(trouble.errno or 0, "error"))
+        received = session.socket.recv(4096)
         if not received:
             if session.step != "quit":
                 self._error("closed")
@@ -158,14 +179,17 @@ class Load:
                 self._answer(session, line)
 
     def _write(self, session: Session, octets: bytes) -> None:
-        session.unsent += octets
-        try:
-            sent = session.socket.send(session.unsent)
-        except BlockingIOError:
-            sent = 0
+        # Most letters fit the socket's buffer, and then nothing is to be waited for.
+        sent = session.socket.send(octets)
+        if sent < len(octets):
+            session.unsent = octets[sent:]
+            self._epoll.modify(session.socket, select.EPOLLIN | select.EPOLLOUT)
+
+    def _write_on(self, session: Session) -> None:
+        sent = session.socket.send(session.unsent)
         session.unsent = session.unsent[sent:]
-        wanted = select.EPOLLIN | (select.EPOLLOUT if session.unsent else 0)
-        self._epoll.modify(session.socket, wanted)
+        if not session.unsent:
+            self._epoll.modify(session.socket, select.EPOLLIN)
 
     def _say(self, session: Session, step: str, line: bytes) -> None:
         session.step = step
@@ -181,7 +205,8 @@ class Load:
             self._error(f"{step}: {line[:3].decode()}")
             self._say(session, "quit", b"QUIT\r\n")
         elif step == "banner":
-            self._say(session, "ehlo", b"EHLO load.stranger.example\r\n")
+            name = f"mail.{stranger(session.number)[1]}" if self._plan.strangers else "load.stranger.example"
+            self._say(session, "ehlo", b"EHLO %s\r\n" % name.encode())
         elif step == "ehlo":
             self._mail(session)
         elif step == "mail":
@@ -191,14 +216,18 @@ class Load:
         elif step == "data":
             session.step = "dot"
             session.dot_at = time.perf_counter()
-            self._write(session, self._content)
+            if self._plan.strangers:
+                self._write(session, stuffed(Path(self._plan.strangers, str(session.number)).read_bytes()))
+            else:
+                self._write(session, self._content)
         else:
             self.times.dot.append(time.perf_counter() - session.dot_at)
             self._counted(session, True, line)
 
     def _mail(self, session: Session) -> None:
         session.mail_at = time.perf_counter()
-        self._say(session, "mail", b"MAIL FROM:<%s>\r\n" % self._plan.sender.encode())
+        sender = f"load@{stranger(session.number)[1]}" if self._plan.strangers else self._plan.sender
+        self._say(session, "mail", b"MAIL FROM:<%s>\r\n" % sender.encode())
 
     def _counted(self, session: Session, right: bool, line: bytes) -> None:
         if right:
@@ -211,18 +240,6 @@ class Load:
             self._mail(session)
         else:
             self._say(session, "quit", b"QUIT\r\n")
-
-
-def percentiles(seconds: list[float]) -> dict[str, float]:
-    """p50, p99 and max in milliseconds."""
-    if not seconds:
-        return {}
-    ordered = sorted(seconds)
-    return {
-        "p50": ordered[len(ordered) // 2] * 1000,
-        "p99": ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)] * 1000,
-        "max": ordered[-1] * 1000,
-    }
 
 
 if __name__ == "__main__":

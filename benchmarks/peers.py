@@ -19,12 +19,20 @@ from pathlib import Path
 
 from benchmarks import proc
 
+# What they are called in results.
+POSTFIX, TUNED, PROXY, QUEUE = "postfix", "postfix, tuned", "haraka, proxy", "haraka, queue"
+OURS, SPOOL = "inboundmx", "inboundmx, spool"
 DOMAIN = "here.example"
 LARGEST = 64 * 2**20
+MOST_CONNECTIONS = 10_000
 
 
 class NotHere(Exception):
     """A peer that cannot be measured on this machine; the text says what it would take."""
+
+
+class Failed(Exception):
+    """A peer that is here, and does not do what it should."""
 
 
 def program(name: str, package: str) -> str:
@@ -51,28 +59,30 @@ def wait_for_banner(port: int, name: str, log: Path, seconds: float = 20.0) -> N
         except OSError:
             time.sleep(0.01)
     said = log.read_text(errors="replace")[-2000:] if log.exists() else ""
-    raise NotHere(f"{name} did not greet within {seconds:g} s\n{said}")
+    raise Failed(f"{name} did not greet within {seconds:g} s\n{said}")
 
 
 class Sink:
     """smtp-sink, with its running count of messages."""
+
+    # Whom smtp-sink becomes may not be let into ours.
+    cwd: str | None = "/"
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self._log = folder / "sink.log"
         self.start()
 
+    def command(self) -> list[str]:
+        user = ["-u", "nobody"] if os.geteuid() == 0 else []
+        return [program("smtp-sink", "postfix"), "-c", *user, f"127.0.0.1:{self.port}", "1000"]
+
     def start(self) -> None:
         """Counts from nothing."""
-        user = ["-u", "nobody"] if os.geteuid() == 0 else []
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [program("smtp-sink", "postfix"), "-c", *user, f"127.0.0.1:{self.port}", "1000"],
-                cwd="/",
-                stdout=log,
-                stderr=log,
-            )
-        wait_for_banner(self.port, "smtp-sink", self._log)
+            self._process = subprocess.Popen(self.command(), cwd=self.cwd, stdout=log, stderr=log)
+        self.pid = self._process.pid
+        wait_for_banner(self.port, "the sink", self._log)
 
     def count(self) -> int:
         with self._log.open("rb") as log:
@@ -99,49 +109,67 @@ class Sink:
 class Peer(ABC):
     """A server on ``port`` that forwards here.example to its own sink; ``pid`` is the root of its processes."""
 
-    name: str
     pid: int
     port: int
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sink: type[Sink] = Sink) -> None:
         folder.mkdir(parents=True)
         folder.chmod(0o755)
         self.folder = folder
-        self.sink = Sink(folder)
+        self.sink = sink(folder)
         self.port = free_port()
 
     def cpu_seconds(self) -> float:
         return proc.cpu_seconds(self.pid)
 
-    @abstractmethod
     def list_command(self) -> list[str]:
         """Shows what waits."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be asked what waits")
 
-    @abstractmethod
     def flush_command(self) -> list[str]:
         """Tries all that waits now."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be told to try all that waits")
 
+    @abstractmethod
     def stop(self) -> None:
+        """The sink, too."""
         self.sink.stop()
 
 
-class Ours(Peer):
-    """``more``: further sections of its INI."""
+# Greylisting is on in everything that is compared; who comes for the first time is not put off for long.
+GREYLIST = """
+[greylisting]
+block = 1s
+[check greylist]
+use = greylist
+"""
 
-    def __init__(self, folder: Path, handover: str, more: str = "") -> None:
-        super().__init__(folder)
-        self.name = handover
-        config = folder / "inboundmx.ini"
-        config.write_text(
+
+class Ours(Peer):
+    """``more``: further sections of its INI, in place of greylisting. ``preload``: a library that it is to load."""
+
+    def __init__(
+        self,
+        folder: Path,
+        handover: str = "cut-through",
+        more: str = GREYLIST,
+        *,
+        workers: int = 0,
+        sink: type[Sink] = Sink,
+        preload: Path | None = None,
+    ) -> None:
+        super().__init__(folder, sink)
+        self._config = folder / "inboundmx.ini"
+        self._config.write_text(
             f"""
 [gateway]
 hostname = mx.gateway.example
 listen = tcp:{self.port}:interface=127.0.0.1
 data = {folder}/data
-workers = 0
+workers = {workers}
 [smtp]
-max_connections = 10000
-max_connections_per_ip = 10000
+max_connections = {2 * MOST_CONNECTIONS}
+max_connections_per_ip = {2 * MOST_CONNECTIONS}
 max_message_size = 64MB
 [log]
 to = {folder}/gateway.log
@@ -152,14 +180,28 @@ primary = 127.0.0.1:{self.sink.port}
 {more}
 """
         )
-        log = folder / "output"
-        with log.open("wb") as output:
+        self._environment = os.environ | ({"LD_PRELOAD": str(preload)} if preload else {})
+        self._command = [sys.executable, "-m", "inboundmx", "--config", str(self._config), "spool"]
+        try:
+            self.start()
+        except BaseException:
+            super().stop()
+            raise
+
+    def start(self) -> None:
+        """Also after ``halt``: with what it has on disk, and nothing else."""
+        log = self.folder / "output"
+        with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "inboundmx", "--config", str(config), "run"], stdout=output, stderr=output
-            )
+                [sys.executable, "-m", "inboundmx", "--config", str(self._config), "run"],
+                stdout=output, stderr=output, env=self._environment,
+            )  # fmt: skip
         self.pid = self._process.pid
-        self._command = [sys.executable, "-m", "inboundmx", "--config", str(config), "spool"]
-        wait_for_banner(self.port, "inboundmx", log)
+        try:
+            wait_for_banner(self.port, "inboundmx", log)
+        except Failed:
+            self.halt()
+            raise
 
     def list_command(self) -> list[str]:
         return [*self._command, "list"]
@@ -167,29 +209,31 @@ primary = 127.0.0.1:{self.sink.port}
     def flush_command(self) -> list[str]:
         return [*self._command, "force", "--state", "active"]
 
-    def stop(self) -> None:
+    def halt(self) -> None:
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(30)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def stop(self) -> None:
+        self.halt()
         super().stop()
 
 
 class Postfix(Peer):
-    """Debian's own master.cf, but for the port it listens on; main.cf says only where, and for whom."""
+    """Debian's own master.cf, but for the port it listens on; main.cf says only where, and for whom. ``more``: further
+    lines of it. ``preload``: a library that all its daemons are to load."""
 
-    name = "postfix"
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "", *, sink: type[Sink] = Sink, preload: Path | None = None) -> None:
         if os.geteuid() != 0:
             raise NotHere("Postfix can be started by root only: run the benchmarks as root to compare with it")
         self._postfix = program("postfix", "postfix")
         shipped = Path("/etc/postfix/master.cf.proto")
         if not shipped.exists():
             raise NotHere(f"{shipped} is not there: this needs Debian's postfix package")
-        super().__init__(folder)
+        super().__init__(folder, sink)
         self._config = folder / "etc"
         for path in (self._config, folder / "queue", folder / "data"):
             path.mkdir()
@@ -206,22 +250,29 @@ maillog_file = {folder}/mail.log
 maillog_file_prefixes = {folder}
 myhostname = mx.gateway.example
 mydestination =
-mynetworks = 192.0.2.0/24
+mynetworks = 203.0.113.0/24
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 relay_domains = {DOMAIN}
 relayhost = [127.0.0.1]:{self.sink.port}
 smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
-smtpd_client_event_limit_exceptions = 127.0.0.0/8
+smtpd_client_event_limit_exceptions = 0.0.0.0/0
 message_size_limit = {LARGEST}
+{f"import_environment = MAIL_CONFIG MAIL_DEBUG MAIL_LOGTAG TZ LANG=C LD_PRELOAD={preload}" if preload else ""}
+{more}
 """
         )
         started = subprocess.run(
             [self._postfix, "-c", str(self._config), "start"], capture_output=True, text=True, check=False
         )
         if started.returncode != 0:
-            raise NotHere(f"Postfix did not start: {started.stdout}{started.stderr}")
-        wait_for_banner(self.port, "postfix", folder / "mail.log")
+            super().stop()
+            raise Failed(f"Postfix did not start: {started.stdout}{started.stderr}")
+        try:
+            wait_for_banner(self.port, "postfix", folder / "mail.log")
+        except Failed:
+            self.stop()
+            raise
         self.pid = int((folder / "queue" / "pid" / "master.pid").read_text())
 
     def list_command(self) -> list[str]:

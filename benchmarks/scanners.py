@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import proc
-from benchmarks.load import content, percentiles
+from benchmarks.figures import Figures, medians, percentiles
+from benchmarks.load import content
 from benchmarks.peers import Ours
-from benchmarks.scenarios import Effort, Figures, forward, medians
+from benchmarks.scenarios import Effort, forward
 from benchmarks.services import Clamd, Spamd, outcomes
 
 LETTER = content(4096)[:-3]
@@ -136,7 +137,6 @@ def _measured(effort: Effort, folder: Path, children: int) -> dict[str, Any]:
                     for what, each, before in zip(("spamd", "clamd"), (spamd, clamd), spent, strict=True):
                         figures[f"{what}_cpu_ms"] = (proc.cpu_seconds(each.pid) - before) / messages * 1000
                     every.setdefault(name + suffix, []).append(figures)
-                    print(".", end="", file=sys.stderr, flush=True)
         # The log is written a little later.
         time.sleep(0.5)
         asked, wrong = outcomes(where / "gateway" / "gateway.log", EXPECTED)

@@ -1,80 +1,118 @@
-"""What is measured: each scenario loads every peer in turn, repeat by repeat, and hands back plain figures.
+"""What can be measured of one peer: each function loads it once, and hands back plain figures.
 
-Knows loads and figures. Does not know how peers are started, nor how figures are printed.
+Knows loads and figures. Does not know how peers are started, who is compared, nor how figures are printed.
 """
 
 from __future__ import annotations
 
 import json
 import socket
-import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 from benchmarks import proc
-from benchmarks.load import Plan, content, percentiles
-from benchmarks.peers import Peer
-
-Figures = dict[str, float]
+from benchmarks.figures import Figures, percentiles
+from benchmarks.load import Plan, content
+from benchmarks.peers import Failed, Peer
 
 
 @dataclass(frozen=True)
 class Effort:
-    """``scale`` multiplies the number of messages, ``repeats`` is how often each pair is measured."""
+    """``repeats`` is how often each pair is measured, ``seconds`` how long a load goes on; where it is a number of
+    messages that counts, ``scale`` multiplies it. ``held``: how many idle connections, 0 for the usual number."""
 
     scale: float
     repeats: int
+    seconds: float
+    held: int = 0
+
+    def told(self, folder: Path) -> dict[str, Any]:
+        """For a process of its own, which is to work in ``folder``."""
+        return {"effort": asdict(self), "folder": str(folder)}
+
+    @classmethod
+    def heard(cls, told: dict[str, Any]) -> tuple[Effort, Path]:
+        return cls(**told["effort"]), Path(told["folder"])
 
 
-QUICK = Effort(scale=0.25, repeats=3)
-FULL = Effort(scale=1.0, repeats=5)
+QUICK = Effort(scale=0.25, repeats=3, seconds=0.8)
+FULL = Effort(scale=1.0, repeats=5, seconds=2.0)
+# For loads that end by the clock: more than any peer takes in that time.
+MANY = 1_000_000
+# Attempts of a stranger until he is let in, a fifth of a second from each other.
+PATIENCE = 15
 
 
-def medians(every: Mapping[str, Sequence[Figures]]) -> dict[str, Figures]:
-    """Of each figure over all repeats, by what was measured."""
-    return {
-        name: {key: statistics.median(each[key] for each in repeats) for key in repeats[0]}
-        for name, repeats in every.items()
-    }
-
-
-def load(plan: Plan) -> dict[str, object]:
+def load(plan: Plan) -> dict[str, Any]:
     """A load in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load", json.dumps(asdict(plan))], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "benchmarks.load", json.dumps(asdict(plan))], capture_output=True, text=True, check=False
     )
-    figures: dict[str, object] = json.loads(done.stdout)
+    if done.returncode != 0:
+        raise Failed(f"the load ended with {done.returncode}: {done.stderr[-500:]}")
+    figures: dict[str, Any] = json.loads(done.stdout)
     return figures
 
 
-def forward(
-    peer: Peer, sessions: int, messages: int, *, refused: bool = False, message: str = "", source: str = ""
-) -> Figures:
-    """Messages in, and out again at the sink: rates a second, CPU milliseconds a message, latencies in ms."""
-    plan = Plan(peer.port, sessions, messages, refused=refused, message=message, source=source)
-    if refused:
-        plan.recipient = "user@elsewhere.test"
-    before, cpu = peer.sink.count(), peer.cpu_seconds()
-    result = load(plan)
-    done = int(str(result["done"]))
-    complete = refused or peer.sink.wait_for(before + done)
-    seconds = time.perf_counter() - float(str(result["started"]))
-    figures = {
-        "rate": done / (float(str(result["seconds"])) if refused else seconds),
-        "accepted_rate": done / max(float(str(result["seconds"])), 1e-9),
-        "cpu_ms": (peer.cpu_seconds() - cpu) / max(done, 1) * 1000,
-        "failed": float(messages - done + (0 if complete else 1)),
+def latencies(result: dict[str, Any]) -> Figures:
+    return {
+        f"{name}_{percentile}_ms": value
+        for name in ("mail", "dot")
+        for percentile, value in result[f"{name}_ms"].items()
     }
-    for name in ("mail_ms", "dot_ms"):
-        spread = result[name]
-        assert isinstance(spread, dict)
-        for percentile, value in spread.items():
-            figures[f"{name.removesuffix('_ms')}_{percentile}_ms"] = value
-    return figures
+
+
+def introduce(peer: Peer) -> None:
+    """The load comes for the first time, which a greylist puts off, and then until all is warm. Raises Failed."""
+    for _ in range(PATIENCE):
+        if load(Plan(peer.port, 1, 1))["done"]:
+            break
+        time.sleep(0.2)
+    figures = forward(peer, 5, 100)
+    if figures["failed"]:
+        raise Failed(f"{type(peer).__name__} lost {figures['failed']:.0f} of its first 100 messages")
+
+
+def forward(peer: Peer, sessions: int, messages: int, **plan: Any) -> Figures:
+    """Messages in, and out again at the sink: rates a second, CPU milliseconds a message, latencies in ms. ``plan``:
+    more of the ``Plan``."""
+    before, cpu = peer.sink.count(), peer.cpu_seconds()
+    result = load(Plan(peer.port, sessions, messages, **plan))
+    done = result["done"]
+    complete = peer.sink.wait_for(before + done)
+    return {
+        "rate": done / (time.perf_counter() - result["started"]),
+        "accepted_rate": done / max(result["seconds"], 1e-9),
+        "cpu_ms": (peer.cpu_seconds() - cpu) / max(done, 1) * 1000,
+        "load_share": result["load_share"],
+        "failed": float(result["begun"] - done + (0 if complete else 1)),
+        **latencies(result),
+    }
+
+
+def accepted(peer: Peer, sessions: int, messages: int, **plan: Any) -> Figures:
+    """What is said to them at once counts, and not what becomes of them: refused, or taken with no primary there."""
+    cpu = peer.cpu_seconds()
+    result = load(Plan(peer.port, sessions, messages, **plan))
+    done = result["done"]
+    return {
+        "rate": done / max(result["seconds"], 1e-9),
+        "cpu_ms": (peer.cpu_seconds() - cpu) / max(done, 1) * 1000,
+        "load_share": result["load_share"],
+        "failed": float(result["begun"] - done),
+        **latencies(result),
+    }
+
+
+def queued(peer: Peer, sessions: int, **plan: Any) -> Figures:
+    """A new peer, whose primary dies before the load comes."""
+    peer.sink.stop()
+    return accepted(peer, sessions, MANY, **plan)
 
 
 class Held:
@@ -110,17 +148,15 @@ def idle(peer: Peer, count: int) -> Figures:
     Held(peer.port, 50, 5.0).close()
     time.sleep(0.3)
     before = proc.pss_kib(peer.pid)
-    held = Held(peer.port, count, 30.0)
+    held = Held(peer.port, count, 60.0)
     try:
         grown = proc.pss_kib(peer.pid) - before
-        served = load(Plan(peer.port, 1, 20))
-        spread = served["mail_ms"]
-        assert isinstance(spread, dict)
+        served = load(Plan(peer.port, 1, 40))
         return {
             "held": float(held.greeted),
             "kib_each": grown / max(held.greeted, 1),
-            "served": float(str(served["done"])),
-            "new_p50_ms": spread.get("p50", float("nan")),
+            "failed": float(served["begun"] - served["done"]),
+            **latencies(served),
         }
     finally:
         held.close()
@@ -203,42 +239,3 @@ def large(peer: Peer, connections: int, size: int) -> Figures:
         "noop_p99_ms": spread["p99"],
         "noop_max_ms": spread["max"],
     }
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """``peers``: names of those measured. ``fresh``: each time a process of its own, because memory that an earlier
-    load has left behind would hide what is asked."""
-
-    name: str
-    what: str
-    peers: Sequence[str]
-    fresh: bool = False
-
-
-SCENARIOS = (
-    Scenario("50x1", "50 sessions, one 4 KB message each, end to end", ("postfix", "cut-through", "spool")),
-    Scenario("10x1", "10 sessions, one 4 KB message each, end to end", ("postfix", "cut-through", "spool")),
-    Scenario("1x1", "1 session, one 4 KB message each, end to end", ("postfix", "cut-through", "spool")),
-    Scenario("refused", "50 sessions, a recipient refused in each", ("postfix", "cut-through")),
-    Scenario("idle", "connections held idle while new ones are served", ("cut-through",), fresh=True),
-    Scenario("large", "30 MB messages on two connections, with a NOOP beside", ("cut-through", "spool"), True),
-)
-
-
-def measure(scenario: Scenario, peer: Peer, effort: Effort) -> Figures:
-    """One scenario, one peer, once."""
-    match scenario.name:
-        case "50x1":
-            return forward(peer, 50, int(4000 * effort.scale))
-        case "10x1":
-            return forward(peer, 10, int(4000 * effort.scale))
-        case "1x1":
-            return forward(peer, 1, int(1200 * effort.scale))
-        case "refused":
-            return forward(peer, 50, int(8000 * effort.scale), refused=True)
-        case "idle":
-            return idle(peer, 2000)
-        case "large":
-            return large(peer, 2, 30 * 2**20 - 2**16)
-    raise AssertionError(scenario.name)

@@ -25,10 +25,11 @@ import dkim
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from benchmarks.peers import NotHere, free_port, program
+from benchmarks.peers import Failed, NotHere, free_port, program
 
 # Lists are not asked about loopback: mail that they are to be asked about comes from here.
 CLIENT = "192.0.2.25"
+STRANGERS = "198.18.0.0/15"
 STRANGER = "stranger.example"
 # Seconds after which whoever was put off may come again, with some to spare.
 BLOCK = 1.2
@@ -53,7 +54,7 @@ class Service:
                     return
             time.sleep(0.02)
         self.stop()
-        raise NotHere(f"{self.name} does not answer\n{self._log.read_text(errors='replace')[-2000:]}")
+        raise Failed(f"{self.name} does not answer\n{self._log.read_text(errors='replace')[-2000:]}")
 
     def stop(self) -> None:
         if self._process.poll() is None:
@@ -89,8 +90,10 @@ class Nsd(Service):
             *("  server-count: 1", "  rrl-ratelimit: 0", "remote-control:", "  control-enable: no"),
         ]
         for zone, records in zones.items():
-            file = folder / f"{zone}.zone"
-            file.write_text(f"$ORIGIN {zone}.\n$TTL 3600\n@ SOA ns root 1 3600 3600 3600 3600\n@ NS ns\n{records}\n")
+            file = folder / f"{zone.strip('.') or 'root'}.zone"
+            file.write_text(
+                f"$ORIGIN {zone.strip('.')}.\n$TTL 3600\n@ SOA ns root 1 3600 3600 3600 3600\n@ NS ns\n{records}\n"
+            )
             lines += ["zone:", f"  name: {zone}", f"  zonefile: {file}"]
         (folder / "nsd.conf").write_text("\n".join(lines) + "\n")
         super().__init__("nsd", folder, [nsd, "-d", "-c", str(folder / "nsd.conf")])
@@ -146,23 +149,20 @@ class Spamd(Service):
 class Signer:
     """Signs for one domain, as a usual sender does: rsa-sha256, 2048 bits, relaxed/relaxed."""
 
-    def __init__(self, domain: str, selector: str = "s") -> None:
+    def __init__(self, domain: str, selector: str = "s", key: rsa.RSAPrivateKey | None = None) -> None:
         self.domain = domain
         self.selector = selector
-
-    @cached_property
-    def _key(self) -> rsa.RSAPrivateKey:
-        return rsa.generate_private_key(65537, 2048)
+        self.key = key or rsa.generate_private_key(65537, 2048)
 
     @cached_property
     def _pem(self) -> bytes:
-        return self._key.private_bytes(
+        return self.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
         )
 
     @cached_property
     def record(self) -> str:
-        public = self._key.public_key().public_bytes(
+        public = self.key.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         return f"v=DKIM1; k=rsa; p={base64.b64encode(public).decode()}"
@@ -244,15 +244,16 @@ def outcomes(log: Path, expected: Mapping[str, str]) -> tuple[int, int]:
 
 
 def in_own_network(module: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``python -m MODULE ARGUMENTS`` prints as JSON, run in a network of its own in which CLIENT is an address.
-    Raises NotHere."""
+    """What ``python -m MODULE ARGUMENTS`` prints as JSON, run in a network of its own in which CLIENT and all strangers
+    of a load are addresses. Raises NotHere and Failed."""
     if os.geteuid() != 0:
         raise NotHere("a network of its own can be made by root only: run the benchmarks as root")
     unshare, ip = program("unshare", "util-linux"), program("ip", "iproute2")
-    script = f'{ip} link set lo up && {ip} address add {CLIENT}/32 dev lo && exec "$0" -m "$1" "$2"'
+    script = f"{ip} link set lo up && {ip} address add {CLIENT}/32 dev lo && {ip} route add local {STRANGERS} dev lo"
+    script += ' && exec "$0" -m "$1" "$2"'
     command = [unshare, "--net", "sh", "-c", script, sys.executable, module, json.dumps(arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise NotHere(f"{module} ended with {done.returncode}")
+        raise Failed(f"{module} ended with {done.returncode}: {done.stderr.strip()[-1000:]}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
