@@ -1,7 +1,7 @@
 #!/bin/sh
 # Sees to the real programs that tests speak with. As root it installs what is missing with apt, without letting a
 # package start a service; else it names the apt line that would enable the suites which will be skipped.
-# With --venv it sees to Python's own venv module instead.
+# With --venv it sees to Python's own venv module instead, with --benchmarks to what `make bench` compares with, too.
 set -eu
 
 missing=""
@@ -22,6 +22,10 @@ else
     want clamd clamav-daemon
     want spamd spamd
     want spamc spamc
+    if [ "${1:-}" = "--benchmarks" ]; then
+        want rspamd rspamd
+        want cc gcc
+    fi
     perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"
 fi
 [ -n "$missing" ] || exit 0
