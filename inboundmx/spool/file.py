@@ -8,6 +8,7 @@ it condemns the file: nothing more is written to it, a new generation is begun a
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sqlite3
@@ -40,6 +41,8 @@ _ROWS = 16
 _SYNC_FAILED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
 Note = tuple[str, Mapping[str, object]]
+# The event of a disk that has let one message down; said of the first of several.
+FAILS = "disk_fails"
 
 
 class Condemned(Unavailable):
@@ -238,6 +241,9 @@ class SpoolFile:
                 # The log may be full too: emptied, it has room for removals although nobody else makes any.
                 self._reserve.use()
                 self._checkpoint(result)
+            elif isinstance(error, OSError) and error.errno != errno.ENOENT:
+                # Only what is gone may be no fault: its sender has hung up.
+                result.notes.append((FAILS, {"what": f"{self._folder}: {meant.reason}", "done": "answered 451"}))
             return meant
         for path in removed:
             self._files.remove(path)

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from inboundmx.model.custody import Change, Content, Deposit, SpoolEntry, State
 from inboundmx.ports import Clock, Journal, StorageFull, Timer, Unavailable
 from inboundmx.spool.bodies import BodyFiles
-from inboundmx.spool.file import Batch, Note, Result, SpoolFile
+from inboundmx.spool.file import FAILS, Batch, Note, Result, SpoolFile
 from inboundmx.spool.locking import take_lock
 from inboundmx.spool.reader import SpoolReader
 from inboundmx.spool.store import shared
@@ -238,8 +238,11 @@ class SqliteSpool:
             fault = Unavailable(f"a fault in the spool: {type(result).__name__}: {result}")
             notes: list[Note] = [("spool_fault", {"what": fault.reason, "done": "mail is answered 451"})]
             result = Result([fault] * len(waiting), fault, notes)
+        failing = self.trouble == "disk-fails"
         for event, fields in result.notes:
-            self._journal.record(event, "", fields, level="error")
+            if event != FAILS or not failing:
+                self._journal.record(event, "", fields, level="error")
+            failing = failing or event == FAILS
         self._note_room([*result.errors, result.owed_error])
         if batch.owed and result.owed_error is None:
             self._owed, self._owed_entries = [], {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import shutil
@@ -25,7 +26,7 @@ from inboundmx.ports import Damaged, StorageFull, Unavailable
 from inboundmx.spool import schema
 from inboundmx.spool.file import SpoolFile
 from inboundmx.spool.locking import Locked
-from inboundmx.spool.sqlite import FRESH_OCTETS, FRESH_SECONDS, WAITING_CHANGES
+from inboundmx.spool.sqlite import FRESH_OCTETS, FRESH_SECONDS, TROUBLE_SECONDS, WAITING_CHANGES
 
 LARGE = os.urandom(SMALL_BODY + 77)
 
@@ -426,6 +427,28 @@ def test_a_failed_sync_condemns_the_file_and_its_mail_goes_on_in_a_new_one(
     assert "spool-2.sqlite" in names
     assert f"spool.sqlite.condemned-{int(NOW)}" in names
     assert "spool.sqlite" not in names
+
+
+def test_a_large_body_that_the_disk_fails_is_told_once_in_a_while(
+    custody: Custody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    for number in range(4):
+        large = custody.large(f"large000000{number}", LARGE)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fail)
+            (answer,) = custody.commit(add(a_deposit(f"large000000{number}", large)))
+        assert type(answer) is Unavailable
+        custody.clock.task.advance(TROUBLE_SECONDS if number == 2 else 1)
+    assert custody.journal.names == ["disk_fails", "disk_fails"]
+    assert custody.journal.events[0][1]["what"] == f"{custody.folder}: Input/output error"
+    gone = custody.large("large0000009", LARGE)
+    custody.clock.task.advance(TROUBLE_SECONDS)
+    (custody.data / str(gone.path)).unlink()
+    assert type(custody.commit(add(a_deposit("large0000009", gone)))[0]) is Unavailable
+    assert len(custody.journal.names) == 2, "that was its sender's doing"
 
 
 def test_while_no_new_file_can_be_made_mail_is_refused_and_the_disk_left_in_peace(

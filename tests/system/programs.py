@@ -620,16 +620,16 @@ C = TypeVar("C", bound=Child)
 
 
 class Saboteur(Child):
-    """strace on a running process: makes its system calls fail, as ``inject`` says (strace -e inject=…); with ``file``
-    those on that file alone."""
+    """strace on a running process: makes its system calls fail, as ``inject`` says (strace -e inject=…; several with
+    spaces between); with ``files`` those on these alone."""
 
-    def __init__(self, folder: Path, victim: Child, inject: str, file: Path | None) -> None:
+    def __init__(self, folder: Path, victim: Child, inject: str, files: Sequence[Path]) -> None:
         super().__init__("strace", folder)
-        calls = inject.partition(":")[0]
-        only = ["-P", str(file)] if file else []
-        self.spawn(
-            [need("strace"), "-f", "-y", "-e", f"trace={calls}", "-e", f"inject={inject}", *only, "-p", str(victim.pid)]
-        )
+        each = inject.split()
+        calls = ",".join(one.partition(":")[0] for one in each)
+        how = [word for one in each for word in ("-e", f"inject={one}")]
+        only = [word for file in files for word in ("-P", str(file))]
+        self.spawn([need("strace"), "-f", "-y", "-e", f"trace={calls}", *how, *only, "-p", str(victim.pid)])
         until("strace attached", lambda: self._attached())
 
     def _attached(self) -> bool:
@@ -711,9 +711,9 @@ class Stage:
         need("dovecot")
         return self._keep(DovecotLmtp(self._room("dovecot"), free_port())).start()
 
-    def sabotage(self, victim: Child, inject: str, file: Path | None = None) -> Saboteur:
+    def sabotage(self, victim: Child, inject: str, *files: Path) -> Saboteur:
         need("strace")
-        return self._keep(Saboteur(self._room("strace"), victim, inject, file))
+        return self._keep(Saboteur(self._room("strace"), victim, inject, files))
 
     def faults(self) -> list[object]:
         return [fault for child in self._children if isinstance(child, Gateway) for fault in child.faults()]
