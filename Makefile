@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test simulate disk lint docs bench clean
+.PHONY: run test simulate disk fuzz lint docs bench clean
 
 run: $(VENV)/installed
 	@exec $(BIN)/inboundmx demo
@@ -23,6 +23,14 @@ simulate: $(VENV)/installed-for-tests
 disk: $(VENV)/installed-for-tests
 	@sh tests/programs.sh
 	INBOUNDMX_LONG=1 $(BIN)/python -m pytest -s --timeout 3600 tests/disk
+
+# Octets that break something, led by the code they reach: make fuzz SECONDS=3600 TARGET=strange_client. Without TARGET
+# all of them share the time. KEEP=--keep writes the fewest inputs that reach all of what was found into the tree.
+SECONDS ?= 3600
+TARGET ?=
+KEEP ?=
+fuzz: $(VENV)/installed-for-fuzz
+	$(BIN)/python tests/fuzz/fuzz.py $(SECONDS) $(TARGET) $(KEEP)
 
 lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .
@@ -54,6 +62,10 @@ $(VENV)/installed: $(VENV)/created setup.cfg pyproject.toml
 
 $(VENV)/installed-for-tests: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev]'
+	@touch $@
+
+$(VENV)/installed-for-fuzz: $(VENV)/installed-for-tests
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	@touch $@
 
 clean:

@@ -50,10 +50,10 @@ class Verdict(NamedTuple):
 
 
 class Dkim(Check):
-    """``policy``: the signature is right, but part of the content is not signed (l=, a second From or Subject), or the
-    key is smaller than ``minimum_key``. ``fail``: what was signed is not what came, or the key or algorithm proves
-    nothing (RFC 8301). ``neutral``: the signature cannot be read. ``permerror``: no usable key, expired, From is not
-    signed. The best of all signatures counts."""
+    """``policy``: the signature is right, but part of the content is not signed (l=, a second From or Subject, what
+    follows a line of the header section that is no field), or the key is smaller than ``minimum_key``. ``fail``: what
+    was signed is not what came, or the key or algorithm proves nothing (RFC 8301). ``neutral``: the signature cannot be
+    read. ``permerror``: no usable key, expired, From is not signed. The best of all signatures counts."""
 
     kind: ClassVar[str] = "dkim"
     stage: ClassVar[Stage] = Stage.MESSAGE
@@ -88,11 +88,13 @@ class Dkim(Check):
         hashes = await self._hashes(case.message, usable)
         fields = fields_named(case.message, {name for each in usable for name in each.names})
         header = Header(case.message.body.head, fields)
+        # Behind a line that is no field some readers go on: what they find there, a From even, nobody has signed.
+        whole = case.message.fields[-1].end == case.message.header_end
         verdicts = []
         for each in read:
             if isinstance(each, Signature):
                 key = keys[each.key_name]
-                each = _judged(each, key, hashes, header, self._minimum) if isinstance(key, Key) else Verdict(
+                each = _judged(each, key, hashes, header, whole, self._minimum) if isinstance(key, Key) else Verdict(
                     *key, each.domain, each
                 )  # fmt: skip
             verdicts.append(each)
@@ -152,12 +154,13 @@ def _judged(
     key: Key,
     hashes: Mapping[BodyForm, BodyHash],
     header: Header,
+    whole: bool,
     minimum: int,
 ) -> Verdict:
     body = hashes[BodyForm(signature.body_form, signature.length)]
     outcome, reason = _proved(signature, key, body, header)
     if outcome == "pass":
-        outcome, reason = _trusted(signature, key, body, header.fields, minimum)
+        outcome, reason = _trusted(signature, key, body, header.fields, whole, minimum)
     if key.testing:
         # Never worse than no signature at all (RFC 6376 3.6.1).
         outcome = "neutral" if outcome == "fail" else outcome
@@ -183,13 +186,20 @@ def _proved(signature: Signature, key: Key, body: BodyHash, header: Header) -> t
 
 
 def _trusted(
-    signature: Signature, key: Key, body: BodyHash, fields: Mapping[str, Sequence[Field]], minimum: int
+    signature: Signature,
+    key: Key,
+    body: BodyHash,
+    fields: Mapping[str, Sequence[Field]],
+    whole: bool,
+    minimum: int,
 ) -> tuple[str, str]:
-    """Whether a signature that is right covers what a reader sees."""
+    """Whether a signature that is right covers what a reader sees. ``whole``: all of the header section is fields."""
     if 0 < key.bits < minimum:
         return "policy", f"a key of {key.bits} bits"
     if signature.length is not None and signature.length < body.size:
         return "policy", "the end of the body is not signed"
+    if not whole:
+        return "policy", "a line of the header section is no field"
     second = unsigned_field(signature, fields)
     if second:
         return "policy", f"a second {second} is not signed"

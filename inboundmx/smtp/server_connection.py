@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
+from inboundmx.model.ip import is_ip
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.ports import Conversation, Timer, Unavailable
@@ -223,9 +224,13 @@ class SmtpServer(Protocol):
         if isinstance(transport, HAProxyProtocolWrapper) and transport._proxyInfo is None:
             self._begin_after_header(transport)
             return
+        peer, local = transport.getPeer(), transport.getHost()
+        if not (_named(peer) and _named(local)):
+            # A PROXY header may say anything.
+            self._abort()
+            return
         if self._peer_ip is None:
             self._count()
-        peer, local = transport.getPeer(), transport.getHost()
         now = factory.clock.now()
         session = Session(
             make_id(now, factory.chance.token(TOKEN_LENGTH)),
@@ -263,7 +268,12 @@ class SmtpServer(Protocol):
         receive = wrapper.dataReceived
 
         def received(data: bytes) -> None:
-            receive(data)
+            try:
+                receive(data)
+            except ValueError:
+                # Twisted trips over a port that is no number.
+                self._abort()
+                return
             if wrapper._proxyInfo is not None:
                 del wrapper.dataReceived
                 self._begin()
@@ -433,6 +443,12 @@ class SmtpServer(Protocol):
             reason = ascii(f"{type(error).__name__}: {error}"[:200])
         _log.error("{doing} failed in session {session}: {reason}", doing=doing, session=session, reason=reason)
         _log.debug("{trace}", trace="".join(traceback.format_exception(error)))
+
+
+def _named(address: Any) -> bool:
+    """Whether what should be an IP address is one; the peer of a unix socket has none."""
+    host = getattr(address, "host", None)
+    return host is None or is_ip(host.partition("%")[0])
 
 
 def _ip(address: Any) -> str:

@@ -245,6 +245,23 @@ def test_a_second_field_above_a_right_signature_is_marked(name: str) -> None:
     assert f"a second {name.lower()} is not signed" in finding.detail
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"h=from:", b"h=from\x1f:"), (b"=\r\nReceived", b"\x1f=\r\nReceived")], ids=["h", "b"]
+)
+def test_a_control_character_is_no_blank(old: bytes, new: bytes) -> None:
+    mail = signed_with({}).replace(old, new, 1)
+    assert new in mail
+    assert found(mail).outcome == "neutral"
+
+
+def test_nothing_behind_a_line_that_is_no_field_is_taken_for_signed() -> None:
+    """Some readers go on behind it, and would show a From that nobody has signed."""
+    mail = signed().replace(b"\r\n\r\n", b"\r\nno field\r\nFrom: boss@a.example\r\n\r\n", 1)
+    finding = found(mail)
+    assert (finding.outcome, finding.facts) == ("policy", ())
+    assert "a line of the header section is no field" in finding.detail
+
+
 def test_a_second_field_breaks_a_signature_that_counts_on_one() -> None:
     mail = signed(names=(*NAMES, b"from", b"subject"))
     assert found(mail).outcome == "pass"

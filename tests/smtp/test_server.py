@@ -7,12 +7,15 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from conversation_fake import Client, FakeConversation, Server, settings
+from conversation_fake import Client, FakeConversation, Server, Wire, settings
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
+from twisted.python.failure import Failure
 
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import GatewaySettings, Settings
@@ -53,6 +56,30 @@ def test_who_is_talking(peer: Any, ip: str, port: int) -> None:
     assert session.local_ip == "10.0.0.1"
     assert session.tls == ""
     assert len(session.id) >= 10
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"PROXY TCP6 2001:db8:: 1 2001:db8::2 1 2",
+        b"PROXY TCP6 what:ever 2001:db8::2 1 2",
+        b"PROXY TCP4 nobody 192.0.2.2 1 2",
+        b"PROXY TCP4 192.0.2.1 here 1 2",
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 one 2",
+        b"PROXY TCP4 192.0.2.\xff 192.0.2.2 1 2",
+    ],
+)
+def test_a_proxy_header_that_names_nobody_ends_the_connection(header: bytes) -> None:
+    server = Server()
+    wrapped: Any = HAProxyWrappingFactory(server.factory)  # type: ignore[no-untyped-call]
+    protocol = wrapped.buildProtocol(IPv4Address("TCP", "198.51.100.1", 1))
+    wire = Wire()
+    protocol.makeConnection(wire)
+    protocol.dataReceived(header + b"\r\nEHLO x\r\n")
+    assert wire.aborted and wire.value() == b""
+    assert server.reception.sessions == []
+    protocol.connectionLost(Failure(ConnectionLost()))
+    assert not server.factory.connections
 
 
 def test_the_name_is_that_of_the_local_address() -> None:
