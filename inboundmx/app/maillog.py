@@ -149,7 +149,7 @@ class MailLog:
             head = f'{{"at":"{at}","level":"{level}","event":"{event}","id":"{id}"'
             line = f"{head},{text[1:]}" if len(text) > 2 else head + "}"
         else:
-            told = " ".join(f"{name}={_encode(value)}" for name, value in fields.items())
+            told = " ".join(f"{_name(name)}={_encode(value)}" for name, value in fields.items())
             line = f"{at} {level} {event} {id} {told}"
         if not self._waiting:
             self._clock.call_later(_FLUSH_SECONDS, self.flush)
@@ -166,6 +166,11 @@ class MailLog:
     def close(self) -> None:
         self.flush()
         self._writer.close()
+
+
+def _name(name: str) -> str:
+    """What an operator asks for has names of his own, in the detail that debug adds."""
+    return name if name.isidentifier() else _encode(name)
 
 
 @implementer(ILogObserver)
