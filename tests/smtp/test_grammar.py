@@ -39,7 +39,8 @@ mail_parameters = st.fixed_dictionaries(
 rcpt_parameters = st.fixed_dictionaries(
     {},
     optional={
-        "NOTIFY": st.lists(st.sampled_from(["SUCCESS", "failure", "Delay"]), min_size=1).map(",".join) | st.just("never"),
+        "NOTIFY": st.just("never")
+        | st.lists(st.sampled_from(["SUCCESS", "failure", "Delay"]), min_size=1).map(",".join),
         "ORCPT": xtext.map("rfc822;{}".format),
     },
 )  # fmt: skip
