@@ -10,6 +10,7 @@ import argparse
 import json
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -128,6 +129,16 @@ class Run:
             raise
         return peer
 
+    def told(self, seconds: float, complete: bool) -> dict[str, Any]:
+        """What a report is written from, beside what it was measured on."""
+        return {
+            "seconds": seconds,
+            "complete": complete,
+            "left_out": self.left_out,
+            "trouble": self.trouble,
+            "results": self.results,
+        }
+
     def stop(self) -> None:
         for peer in self._kept.values():
             peer.stop()
@@ -224,13 +235,18 @@ def main() -> int:
     told: dict[str, Any] = {"machine": machine(folder), "versions": versions(), "effort": asdict(effort)}
     told["taken_at"] = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     run = Run(effort, folder)
-    progress = Progress(chosen, 0.3 if args.quick else 1.0)
+    progress = Progress(chosen, 0.25 if args.quick else 1.0)
+    # Whoever is told to stop stops all that was started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         for index, scenario in enumerate(chosen):
             print(progress.at(index), file=sys.stderr, flush=True)
             for result in run.measure(scenario):
                 show(result)
                 sys.stdout.flush()
+            if args.json:
+                complete = index + 1 == len(SCENARIOS)
+                args.json.write_text(json.dumps(told | run.told(progress.elapsed(), complete), indent=1))
     finally:
         run.stop()
         shutil.rmtree(folder, ignore_errors=True)
@@ -239,10 +255,6 @@ def main() -> int:
     for trouble in run.trouble:
         print(f"failed: {trouble}", file=sys.stderr)
     print(f"{len(run.results)} results in {clock(progress.elapsed())}", file=sys.stderr)
-    if args.json:
-        told |= {"seconds": progress.elapsed(), "complete": len(chosen) == len(SCENARIOS), "left_out": run.left_out}
-        told |= {"trouble": run.trouble, "results": run.results}
-        args.json.write_text(json.dumps(told, indent=1))
     return 1 if run.trouble or not run.results else 0
 
 

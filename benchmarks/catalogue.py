@@ -173,7 +173,7 @@ SCENARIOS: tuple[Scenario | Apart, ...] = (
         fresh=True,
         at_most=3,
     ),
-    Apart("checks cached", "own checks on, every answer cached, against Postfix with none", 45, checks.measured),
+    Apart("checks cached", "own checks on, every answer cached, against Postfix with none", 55, checks.measured),
     Apart(
         "checks cold", "own checks on, nothing cached, against Postfix with none and with rspamd", 100, cold.measured
     ),

@@ -20,6 +20,24 @@ HEADER = "<!-- Written by python -m benchmarks.report; what is changed here by h
 # In the order of a plot's bars, where they were measured.
 PLOTTED = (POSTFIX, TUNED, PROXY, QUEUE, OURS, SPOOL)
 LATENCIES = ("1x1", "10x1", "50x1", "200x1", "50x10", "slow primary")
+# Beside the name of a scenario, which a plot has little room for.
+WORDS = {
+    "1x1": "1 session",
+    "10x1": "10 sessions",
+    "50x1": "50 sessions",
+    "200x1": "200 sessions",
+    "10x10": "10 messages a connection",
+    "50x10": "10 messages a connection",
+    "10x1 100 KB": "larger messages",
+    "slow sync 50x1": "every sync 2 ms longer",
+    "dead 50x1 4 KB": "the primary is dead",
+    "dead 10x1 100 KB": "the primary is dead",
+    "slow primary": "200 ms a message",
+    "refused": "unknown recipients",
+    "backlog": "drained when the primary is back",
+    "checks cached": "SPF, DKIM, lists, greylist",
+    "checks cold": "nothing asked before",
+}
 # Of the tables; others are shown as they come, in scenarios that have none of these.
 COLUMNS = {
     "rate": "messages/s",
@@ -159,6 +177,10 @@ def generator(run: Mapping[str, Any]) -> str:
     return f"The load generator is one process; at 50x1 it used of a core: {told_of}.{limit}"
 
 
+def heading(scenario: str) -> str:
+    return f"{scenario}: {WORDS[scenario]}" if scenario in WORDS else scenario
+
+
 def colour(name: str) -> str:
     return plots.COLOURS.get(name, "d")
 
@@ -190,7 +212,7 @@ def rates(run: Mapping[str, Any], outcomes: Sequence[Outcome]) -> tuple[str, str
                 )
             )  # fmt: skip
         if some:
-            groups.append((result["scenario"], some))
+            groups.append((heading(result["scenario"]), some))
     words = "; ".join(f"{heading}: " + ", ".join(f"{bar.name} {bar.told}" for bar in some) for heading, some in groups)
     description = f"How many times the rate of stock Postfix each reaches, median of all repeats. {words}."
     return plots.bars("Rate, in times that of stock Postfix", description, groups, base=1.0), description
@@ -207,7 +229,7 @@ def processor(run: Mapping[str, Any]) -> tuple[str, str]:
             if name != TUNED
         ]
         if POSTFIX in figures and some:
-            groups.append((result["scenario"], some))
+            groups.append((heading(result["scenario"]), some))
     words = "; ".join(f"{heading}: " + ", ".join(f"{bar.name} {bar.told}" for bar in some) for heading, some in groups)
     description = f"Processor time of all processes of each peer for one message, median of all repeats. {words}."
     return plots.bars("CPU a message, in milliseconds (less is better)", description, groups), description
@@ -225,7 +247,7 @@ def latency(run: Mapping[str, Any]) -> tuple[str, str]:
                 most = values["mail_p99_ms"]
                 some.append(plots.Bar(name, colour(name), most, half, most, told=f"{number(most)} ms"))
         if some:
-            groups.append((scenario, some))
+            groups.append((heading(scenario), some))
     title = "From MAIL to 250, in milliseconds (less is better)"
     svg = plots.spans(title, f"p99: {in_words(groups)}.", groups, unit="ms", ends=("p50", "p99, as told"))
     return svg, f"{title}, p50 and p99 of each peer on a logarithmic axis. p99: {ranges(groups, ' ms')}"

@@ -33,7 +33,7 @@ TRACE = (
 )
 EXPECTED = {"clamav": "clean", "spamassassin": "none low medium high"}
 # Of one run for each child. Short runs in many turns: what else the machine does then meets both alike.
-MESSAGES = 60
+MESSAGES = 40
 
 
 def configured(clamd: Clamd, spamd: Spamd, children: int) -> str:
@@ -129,7 +129,7 @@ def _measured(effort: Effort, folder: Path, children: int) -> dict[str, Any]:
         # Its first letters a child takes longer over.
         for way in ways.values():
             way(4 * children, 10 * children)
-        for repeat in range(2 * effort.repeats):
+        for repeat in range(effort.repeats):
             for factor, suffix in ((1, ""), (4, ", 4 a child")):
                 for name in list(ways) if repeat % 2 == 0 else reversed(ways):
                     spent = [proc.cpu_seconds(each.pid) for each in (spamd, clamd)]

@@ -40,7 +40,7 @@ class Effort:
         return cls(**told["effort"]), Path(told["folder"])
 
 
-QUICK = Effort(scale=0.25, repeats=3, seconds=0.8)
+QUICK = Effort(scale=0.25, repeats=2, seconds=0.8)
 FULL = Effort(scale=1.0, repeats=5, seconds=2.0)
 # For loads that end by the clock: more than any peer takes in that time.
 MANY = 1_000_000
