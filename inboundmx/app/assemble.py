@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Factory
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.ssl import CertificateOptions
 from twisted.logger import globalLogPublisher
 
@@ -31,6 +30,7 @@ from inboundmx.app.maillog import FaultObserver, LineWriter, MailLog, line_write
 from inboundmx.app.operations import Operations
 from inboundmx.app.pause_operations import PauseOperations
 from inboundmx.app.settings import BadSettings, load
+from inboundmx.app.sockets import Sockets
 from inboundmx.app.starting import (
     CannotStart,
     become_user,
@@ -98,7 +98,7 @@ class GatewayService(Service):
         self._clock = ReactorClock(reactor)
         self._chance = SystemChance()
         self._certificate = CurrentCertificate()
-        self._ports: list[Any] = []
+        self._console_ports: list[Any] = []
         self._data = Path(settings.gateway.data)
         self._folder = spool_folder(self._data, number)
         self._log: MailLog | None = None
@@ -106,6 +106,7 @@ class GatewayService(Service):
         self._console = ConsoleService(lambda: self.settings, self._clock)
         # Built once privileges are gone; nobody is heard before the reactor runs, and so not before this is set.
         self._factory = SmtpServerFactory(None, self._clock, self._chance, settings)  # type: ignore[arg-type]
+        self._sockets = Sockets(reactor, self._factory, self._certificate)
 
     # --- starting -----------------------------------------------------------------------------------------------------
 
@@ -118,11 +119,10 @@ class GatewayService(Service):
             raise CannotStart([str(trouble)]) from trouble
         self._writer: LineWriter = writer
         make_folders(gateway, [self.number])
-        served: list[tuple[str, Factory]] = [(each, self._factory) for each in gateway.listen]
-        served += [(each, self._console.factory) for each in self.settings.console.listen]
         try:
-            for endpoint, factory in served:
-                self._ports += bound(self._reactor, endpoint, factory, self._certificate)
+            self._sockets.open(gateway.listen)
+            for endpoint in self.settings.console.listen:
+                self._console_ports += bound(self._reactor, endpoint, self._console.factory, self._certificate)
         except CannotStart:
             self._close_ports()
             raise
@@ -136,8 +136,8 @@ class GatewayService(Service):
         for warning in warnings_at_start(self.settings):
             self._journal.record("exposed", "", {"warning": warning}, level="warning")
         self._journal.record(
-            "started", "", {"listen": [shown(port.getHost()) for port in self._ports], "pid": os.getpid(),
-                            "settings": self.settings.fingerprint},
+            "started", "", {"listen": self._sockets.shown() + [shown(port.getHost()) for port in self._console_ports],
+                            "pid": os.getpid(), "settings": self.settings.fingerprint},
         )  # fmt: skip
 
     def begin(self) -> None:
@@ -222,12 +222,15 @@ class GatewayService(Service):
         self._factory.reception = self._inside.reception
         self._make_room(settings)
         self._inside.deliveries.park(self.guilty)
-        self._inside.start()
+        self._begin_inside()
         self._peers.start()
         # What was read at the start mostly stays. Were the collector to go through it again and again, a spool of
         # 100,000 entries would hold up everybody for 0.1 s and more each time.
         gc.collect()
         gc.freeze()
+
+    def _begin_inside(self) -> None:
+        self._inside.start()
 
     def _make_pauses(self, journal: Journal) -> Pauses:
         file = PauseFile(str(self._data))
@@ -263,25 +266,32 @@ class GatewayService(Service):
         try:
             settings = load(self._config) if self._config else self.settings
             refuse_fixed(self.settings, settings)
-            self.swap(settings, server_options(settings.tls), line_writer(settings.log))
+            with contextlib.ExitStack() as undoing:
+                options, writer = server_options(settings.tls), line_writer(settings.log)
+                undoing.callback(writer.end)
+                change = self._sockets.change(settings.gateway.listen)
+                undoing.callback(self._sockets.undo, change)
+                self.swap(settings, options, writer)
+                undoing.pop_all()
         except BadSettings as bad:
             problems = [str(problem) for problem in bad.problems]
         except (ValueError, OSError) as trouble:
             problems = [str(trouble)]
         else:
-            self._journal.record("reloaded", "", {"settings": settings.fingerprint})
+            self._sockets.settle(change)
+            fields: dict[str, object] = {"settings": settings.fingerprint}
+            if change.opened or change.closing:
+                fields["listen"] = self._sockets.shown()
+            self._journal.record("reloaded", "", fields)
             return
         self._journal.record(
             "reload_refused", "", {"problems": problems, "kept": self.settings.fingerprint}, level="error"
         )
 
     def swap(self, settings: Settings, options: CertificateOptions | None, writer: LineWriter) -> None:
-        """Goes on by new settings. Raises ValueError when they do not fit together; then nothing has changed."""
-        try:
-            plan = self._inside.plan(settings)
-        except ValueError:
-            writer.end()
-            raise
+        """Goes on by new settings. Raises ValueError when they do not fit together; then nothing has changed, and the
+        writer is the caller's still."""
+        plan = self._inside.plan(settings)
         self.settings = settings
         self._take_certificate(options)
         self._inside.use(plan)
@@ -348,5 +358,5 @@ class GatewayService(Service):
             self._journal.record("stop_incomplete", "", {"part": part, "trouble": trouble}, level="error")
 
     def _close_ports(self) -> Deferred[Any]:
-        ports, self._ports = self._ports, []
-        return stopped(ports)
+        console, self._console_ports = self._console_ports, []
+        return DeferredList([self._sockets.close(), stopped(console)])

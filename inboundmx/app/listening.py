@@ -6,8 +6,9 @@ without keys of its own takes the certificate of ``[tls]``. Does not know what i
 
 from __future__ import annotations
 
+import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,27 @@ from OpenSSL import SSL
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from zope.interface import implementer
 
 from inboundmx.app.starting import CannotStart
 
 BACKLOG = 1024
 
 
+@implementer(IOpenSSLServerConnectionCreator)
 class CurrentCertificate:
-    """A context factory whose context may be replaced while it listens, so that a reload needs no new socket."""
+    """What TLS is begun with, which may be replaced while it listens, so that a reload needs no new socket."""
 
     def __init__(self) -> None:
         self.options: Any = None
 
-    def getContext(self) -> Any:
+    def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         if self.options is None:
             raise SSL.Error("no certificate is configured")
-        return self.options.getContext()
+        return SSL.Connection(self.options.getContext(), None)
 
 
 def dual_stack() -> bool:
@@ -78,13 +82,26 @@ def listen(reactor: Any, text: str, factory: Any, certificate: Any) -> list[Any]
     return ports
 
 
-def bound(reactor: Any, text: str, factory: Any, certificate: Any) -> list[Any]:
+def hint_at_start(trouble: CannotListenError) -> str:
+    number = getattr(trouble.socketError, "errno", None)
+    if number == errno.EADDRINUSE:
+        return f"; another program listens there, see: ss -ltnp 'sport = :{trouble.port}'"
+    if number == errno.EACCES:
+        return "; ports below 1024 need root or the capability to bind them, see docs/install.md"
+    return ""
+
+
+# What an operator may do about it, to be added to a sentence.
+Hint = Callable[[CannotListenError], str]
+
+
+def bound(reactor: Any, text: str, factory: Any, certificate: Any, hint: Hint = hint_at_start) -> list[Any]:
     """As ``listen``, but what goes wrong is said in a sentence: raises CannotStart."""
     try:
         return listen(reactor, text, factory, certificate)
     except CannotListenError as trouble:
         reason = getattr(trouble.socketError, "strerror", None) or trouble.socketError
-        raise CannotStart([f"cannot listen on {text}: {reason}{_hint(trouble)}"]) from trouble
+        raise CannotStart([f"cannot listen on {text}: {reason}{hint(trouble)}"]) from trouble
     except (OSError, ValueError, LookupError) as trouble:
         raise CannotStart([f"cannot listen on {text}: {trouble}"]) from trouble
 
@@ -134,12 +151,3 @@ class _Catching:
 
     def listenSSL(self, port: int, factory: Any, contextFactory: Any, **_: Any) -> None:
         self.context = contextFactory
-
-
-def _hint(trouble: CannotListenError) -> str:
-    number = getattr(trouble.socketError, "errno", None)
-    if number == 98:
-        return f"; another program listens there, see: ss -ltnp 'sport = :{trouble.port}'"
-    if number == 13:
-        return "; ports below 1024 need root or the capability to bind them, see docs/install.md"
-    return ""

@@ -95,6 +95,11 @@ def open_log(settings: LogSettings) -> int:
     return os.open(settings.to, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
+def close_log(descriptor: int) -> None:
+    if descriptor > 2:
+        os.close(descriptor)
+
+
 def line_writer(settings: LogSettings, lock: int | None = None) -> LineWriter:
     """Raises OSError when the log file cannot be opened."""
     return LineWriter(open_log(settings), lock)

@@ -1,4 +1,5 @@
-"""What a worker is told at its start and at each reload, as one value. Knows nothing else; the channel carries it."""
+"""What a worker is told at its start and at each reload, and what goes with it. Knows nothing else; the channel carries
+it."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from inboundmx.smtp.tls import Pem
 @dataclass(frozen=True, slots=True)
 class Orders:
     """``number`` is the worker's, of ``workers`` in all, counted from 0; ``supervisor`` the process that asks for the
-    operator. ``settings`` are the whole gateway's; ``pem`` is its certificate with the key. ``listen`` names an
-    endpoint for each listening socket that comes with it. ``guilty``: mail that is not to be tried any more, for each
+    operator. ``settings`` are the whole gateway's; ``pem`` is its certificate with the key. ``listen`` names number and
+    endpoint of each listening socket that comes with it. ``guilty``: mail that is not to be tried any more, for each
     time it was in hand the worker died."""
 
     number: int
@@ -20,5 +21,18 @@ class Orders:
     supervisor: int
     settings: Settings
     pem: Pem | None
-    listen: tuple[str, ...]
+    listen: tuple[tuple[int, str], ...]
     guilty: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outfit:
+    """What is the same for all workers. ``log`` is the log's descriptor, ``lock`` that of its lock, ``sockets`` are
+    those of ``listen``."""
+
+    settings: Settings
+    pem: Pem | None
+    log: int
+    lock: int
+    listen: tuple[tuple[int, str], ...]
+    sockets: tuple[int, ...]

@@ -1,7 +1,7 @@
 """Where a worker belongs, and one process of it.
 
 Knows what a process was asked and has answered, how it ended, and what of it is told before it can be asked itself.
-Does not know when one is started or replaced; the supervisor does.
+Does not know when one is started or replaced; the crew does.
 """
 
 from __future__ import annotations
@@ -14,20 +14,25 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from inboundmx.app.channel import Said
-from inboundmx.app.in_hand import new_notes, noted
+from inboundmx.app.in_hand import beats, last_frames, new_notes, noted
 from inboundmx.app.respawning import Backoff, Suspects
 from inboundmx.app.spawning import Nursery
+from inboundmx.app.watching import Watch
 
 
 class Life:
     """One process of a worker, from its start to its end. ``loaded`` and ``ready`` fire when it says so, or with None
-    when it never will; ``gone`` with how it ended."""
+    when it never will; ``gone`` with how it ended, and then ``frames`` tell where it was when a signal ended it."""
 
     def __init__(self, reactor: Any, nursery: Nursery, heard: Callable[[Life, Said], object]) -> None:
         self.notes = new_notes()
         self.started_at = reactor.seconds()
         self.is_ready = False
         self.leaving = False
+        self.is_gone = False
+        self.frames: list[str] = []
+        self._had_in_hand: frozenset[str] = frozenset()
+        self._watch = Watch()
         self._answers: dict[str, Deferred[Said | None]] = {}
         self.loaded = self.answer("loaded")
         self.ready = self.answer("ready")
@@ -58,20 +63,28 @@ class Life:
         self.leaving = True
         self._worker.signal(signal.SIGTERM)
 
+    def abort(self) -> None:
+        """Ends it so that it leaves word of where it was."""
+        self._worker.signal(signal.SIGABRT)
+
     def kill(self) -> None:
         self._worker.signal(signal.SIGKILL)
 
+    def hangs(self) -> bool:
+        """To be asked from time to time while it is ready; see ``Watch.hangs``."""
+        return self._watch.hangs(beats(self.notes))
+
+    def in_hand(self) -> frozenset[str]:
+        """Now, or when it ended."""
+        return self._had_in_hand if self.is_gone else noted(self.notes)
+
     def _ended(self, status: int) -> None:
-        self.is_ready = False
+        self._had_in_hand, self.frames = noted(self.notes), last_frames(self.notes)
+        os.close(self.notes)
+        self.is_ready, self.is_gone = False, True
         for name in tuple(self._answers):
             self.answered(name, None)
         self.gone.callback(status)
-
-    def in_hand(self) -> frozenset[str]:
-        """Once only, when it is gone."""
-        found = noted(self.notes)
-        os.close(self.notes)
-        return found
 
 
 class Place:

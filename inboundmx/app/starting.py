@@ -17,7 +17,7 @@ from inboundmx.model.settings import GatewaySettings, Settings
 from inboundmx.storage.disk import sync_folder
 
 # Keys of [gateway] that cannot change while sockets and files are open.
-FIXED = ("listen", "data", "user", "workers")
+FIXED = ("data", "user", "workers")
 
 
 class CannotStart(Exception):

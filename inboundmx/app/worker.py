@@ -14,15 +14,17 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from twisted.logger import Logger
+
 from inboundmx.app.assemble import GatewayService
 from inboundmx.app.channel import DESCRIPTORS, Channel, Said, receive, send, unsealed
 from inboundmx.app.control import control_name
-from inboundmx.app.in_hand import SharedHand
-from inboundmx.app.listening import adopt
+from inboundmx.app.in_hand import SharedHand, leave_last_words
 from inboundmx.app.maillog import LineWriter
 from inboundmx.app.orders import Orders
 from inboundmx.app.sharing import shared_out
 from inboundmx.app.starting import CannotStart
+from inboundmx.app.watching import look_seconds
 from inboundmx.ports import Refused
 from inboundmx.smtp.tls import options_of
 from inboundmx.spool.locking import Locked, take_lock
@@ -31,11 +33,12 @@ from inboundmx.spool.locking import Locked, take_lock
 ORPHANED_SECONDS = 0.8
 PREDECESSOR_SECONDS = 3.0
 DETAIL_LIMIT = 200
+_log = Logger()
 
 
 class WorkerService(GatewayService):
-    """A gateway that is one of several. ``log`` is the log's descriptor, ``lock`` that of its lock; ``listening`` are
-    bound sockets, one for each of ``orders.listen``."""
+    """A gateway that is one of several. ``log`` is the log's descriptor, ``lock`` that of its lock, ``hand`` that of
+    its notes; ``listening`` are bound sockets, one for each of ``orders.listen``."""
 
     about = "worker_"
 
@@ -49,7 +52,7 @@ class WorkerService(GatewayService):
         self.control_name = control_name(str(orders.number))
         self.asked_for = orders.supervisor
         self.guilty = orders.guilty
-        self.hand = SharedHand(hand)
+        self.hand = self._notes = SharedHand(hand)
         self._orders = orders
         self._end = end
         self._log_descriptor = log
@@ -68,13 +71,30 @@ class WorkerService(GatewayService):
         self.begin()
         self._inside.courier.spread = self._spread
         try:
-            for text, descriptor in zip(orders.listen, self._listening, strict=True):
-                self._ports.append(adopt(self._reactor, text, descriptor, self._factory, self._certificate))
+            self._sockets.adopt(orders.listen, self._listening)
         except (OSError, ValueError) as trouble:
             raise CannotStart([f"cannot listen: {trouble}"]) from trouble
         self._channel = Channel(self._reactor, self._end, self._heard, self._orphaned, DESCRIPTORS)
         self._journal.record("worker_started", "", {"worker": self.number, "pid": os.getpid()})
+        self._beat()
         self.tell({"ready": True})
+
+    def _begin_inside(self) -> None:
+        """Once whoever watches over us knows that we are ready: whichever mail we hang at from here on is found out."""
+        self._reactor.callWhenRunning(self._begin_or_end)
+
+    def _begin_or_end(self) -> None:
+        try:
+            self._inside.start()
+        except Exception:  # noqa: BLE001 - the log knows it, and another one may fare better
+            _log.failure("a worker cannot begin")
+            self.failed = ["it cannot begin"]
+            self._reactor.stop()
+
+    def _beat(self) -> None:
+        """Whoever does not for long hangs."""
+        self._notes.beat()
+        self._clock.call_later(look_seconds(self.settings.gateway.hung_after), self._beat)
 
     def _wait_for_our_predecessor(self) -> None:
         """One whose supervisor was killed may live a moment longer."""
@@ -104,14 +124,22 @@ class WorkerService(GatewayService):
         trouble, detail = ("", "") if refused is None else (refused.trouble, refused.detail[:DETAIL_LIMIT])
         self.tell({"host": host, "trouble": trouble, "detail": detail})
 
-    def _reload(self, orders: int, log: int) -> None:
+    def _reload(self, orders: int, log: int, *listening: int) -> None:
         told: Orders = unsealed(orders)
+        writer = LineWriter(log, self._lock)
         try:
-            options = options_of(told.pem, told.settings.tls)
-            self.swap(shared_out(told.settings, told.workers), options, LineWriter(log, self._lock))
+            change = self._sockets.adopt(told.listen, listening)
+            try:
+                options = options_of(told.pem, told.settings.tls)
+                self.swap(shared_out(told.settings, told.workers), options, writer)
+            except ValueError:
+                self._sockets.undo(change)
+                raise
         except (ValueError, OSError) as trouble:
+            writer.end()
             self.tell({"refused": [str(trouble)]})
         else:
+            self._sockets.settle(change)
             self.tell({"reloaded": told.settings.fingerprint})
 
     def _facts(self) -> Mapping[str, Any]:
@@ -144,6 +172,7 @@ def main(end: socket.socket) -> int:
 
     reactor: Any = installed
     log, lock, hand, *listening = descriptors[1:]
+    leave_last_words(hand)
     service = WorkerService(orders, reactor, end, log, lock, hand, listening)
     try:
         service.start()
@@ -152,7 +181,7 @@ def main(end: socket.socket) -> int:
         return 2
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
-    return 0
+    return 1 if service.failed else 0
 
 
 def _watch(end: socket.socket) -> None:

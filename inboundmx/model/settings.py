@@ -50,6 +50,7 @@ class GatewaySettings:
     data: str = key("/var/lib/inboundmx", "path", "made with mode 0700 when absent; holds everything and can be moved whole while stopped")
     user: str = key("", "user", "dropped to after binding, when started as root; empty: stay")
     workers: int = key(1, "workers", "processes that do the work, each with its own spool; a supervisor starts them anew when they die; auto: 1 on up to two cores, else the cores less one; 0: everything in one process, no supervisor")
+    hung_after: float = key(60.0, "span", "a worker that has done nothing at all for so long, while it should have, is killed and started anew; 0s: never")
     hostnames: Mapping[str, str] = key({}, "pairs", "one name for each local address; forged Authentication-Results of any of them are removed")
     addresses: tuple[str, ...] = key((), "addresses", "our public addresses, when they are not the local ones (behind NAT)")
     include: tuple[str, ...] = key((), "paths", "further files to read, patterns relative to this one: conf.d/*.ini")

@@ -25,7 +25,7 @@ class Reader:
 def test_a_packet_with_its_descriptors_arrives_whole() -> None:
     ours, theirs = pair()
     with ours, theirs:
-        orders = Orders(1, 2, 4711, Settings(), Pem(b"chain", b"key"), ("tcp:25",), frozenset({"x"}))
+        orders = Orders(1, 2, 4711, Settings(), Pem(b"chain", b"key"), ((1, "tcp:25"),), frozenset({"x"}))
         sealed_orders = sealed(orders)
         send(ours, {"do": "load"}, [sealed_orders])
         os.close(sealed_orders)

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 
-from inboundmx.app.in_hand import SLOTS, SharedHand, new_notes, noted
+from inboundmx.app.in_hand import (
+    FRAMES,
+    SLOTS,
+    SharedHand,
+    beats,
+    last_frames,
+    leave_last_words,
+    new_notes,
+    noted,
+)
 
 
 def test_what_was_taken_and_not_dropped_is_found() -> None:
@@ -45,4 +55,29 @@ def test_a_dead_process_left_what_it_had() -> None:
         os._exit(1)
     os.waitpid(pid, 0)
     assert noted(notes) == {"poison"}
+    os.close(notes)
+
+
+def test_beats_are_counted_and_are_no_ids() -> None:
+    notes = new_notes()
+    hand = SharedHand(os.dup(notes))
+    assert beats(notes) == 0
+    for _ in range(300):
+        hand.beat()
+    assert (beats(notes), noted(notes)) == (300, frozenset())
+    os.close(notes)
+
+
+def test_who_is_aborted_leaves_where_it_was() -> None:
+    notes = new_notes()
+    assert last_frames(notes) == []
+    pid = os.fork()
+    if pid == 0:
+        leave_last_words(notes)
+        os.abort()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGABRT
+    frames = last_frames(notes)
+    assert frames[0].startswith("app/test_in_hand.py:")
+    assert frames[0].endswith(" test_who_is_aborted_leaves_where_it_was")
+    assert len(frames) <= FRAMES
     os.close(notes)

@@ -334,6 +334,8 @@ class Gateway(Child):
             return [sys.executable, "-c", twistd, *options, "inboundmx", "--config", str(self.config)]
         if self.launcher == "warped":
             return [sys.executable, str(HERE / "warped_gateway.py"), str(self.config), str(self.folder / "time")]
+        if self.launcher == "hanging":
+            return [sys.executable, str(HERE / "hanging_gateway.py"), str(self.config)]
         return [sys.executable, "-m", "inboundmx", "--config", str(self.config), "run"]
 
     def pass_time(self, seconds: float) -> None:
