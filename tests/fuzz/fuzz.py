@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,8 +22,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 TARGETS = ("strange_client", "strange_primary", "strange_letter", "strange_words")
 CORPUS = HERE / "corpus"
 FOUND = HERE.parents[1] / "build" / "fuzz"
+# What was found and has no name of its own; and how much is kept of one.
+NAMELESS, KEPT_OCTETS = "found-", 400
 # One story takes some milliseconds; one that takes so many seconds is a finding.
-STORY_SECONDS = 10
+STORY_SECONDS = 30
 # A process that grows beyond this is one, too.
 MEGABYTES = 2048
 
@@ -33,12 +36,13 @@ def fuzz(target: str, arguments: list[str]) -> None:
 
     with atheris.instrument_imports(include=["inboundmx"]):
         module = importlib.import_module(target)
-    sys.argv[1:] = []
     usual = [f"-max_len={module.MAX_LENGTH}", f"-timeout={STORY_SECONDS}", f"-rss_limit_mb={MEGABYTES}"]
     words = HERE / f"{target}.dict"
     if words.exists():
         usual.append(f"-dict={words}")
-    atheris.Setup([sys.argv[0], *usual, *arguments], module.one)
+    # As which libFuzzer starts itself anew, by a shell.
+    myself = shlex.join([sys.executable, __file__, "--inner", target])
+    atheris.Setup([myself, *usual, *arguments], module.one)
     atheris.Fuzz()
 
 
@@ -58,21 +62,26 @@ def look(target: str, seconds: int) -> int:
 
 
 def keep(target: str) -> int:
-    """The exit status. What is in the tree and broke something once stays, whatever it reaches."""
+    """The exit status. What has a name in the tree stays, whatever it reaches; what was only found is chosen anew."""
     kept, fewer = CORPUS / target, FOUND / f"{target}-fewer"
     shutil.rmtree(fewer, ignore_errors=True)
-    fewer.mkdir(parents=True)
-    kept.mkdir(exist_ok=True)
-    status = _run(target, "-merge=1", str(fewer), str(kept), str(FOUND / target))
+    named = [path for path in kept.iterdir() if not path.name.startswith(NAMELESS)]
+    for folder in (fewer, FOUND / target):
+        folder.mkdir(parents=True, exist_ok=True)
+    for path in named:
+        shutil.copy(path, fewer)
+    # Whether a branch is taken counts, not how often.
+    status = _run(
+        target, "-merge=1", "-use_counters=0", f"-max_len={KEPT_OCTETS}", *map(str, (fewer, FOUND / target, kept))
+    )
     if status:
         return status
-    for old in kept.glob("found-*"):
+    for old in set(kept.iterdir()) - set(named):
         old.unlink()
-    octets = 0
-    for new in sorted(fewer.iterdir()):
-        octets += new.stat().st_size
-        shutil.copy(new, kept / f"found-{new.name[:12]}")
-    print(f"{target}: {len(list(fewer.iterdir()))} inputs, {octets} octets")
+    found = sorted({path.name for path in fewer.iterdir()} - {path.name for path in named})
+    for name in found:
+        shutil.copy(fewer / name, kept / f"{NAMELESS}{name[:12]}")
+    print(f"{target}: {len(found)} inputs beside {len(named)} that have names")
     return 0
 
 
@@ -92,7 +101,7 @@ def main() -> None:
     if importlib.util.find_spec("atheris") is None:
         sys.exit("atheris is not installed: pip install -e '.[fuzz]'")
     statuses = [keep(each) if asked.keep else look(each, asked.seconds // len(targets)) for each in targets]
-    sys.exit(max(statuses))
+    sys.exit(any(statuses))
 
 
 if __name__ == "__main__":

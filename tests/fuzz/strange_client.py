@@ -103,6 +103,9 @@ ZONE: dict[str, Any] = {
 }
 SECONDS = (0.001, 1, 4.9, 5.1, 29, 31, 61, 119, 121, 299, 301, 599, 601, 901, 3601, 7201)
 
+# A message may come for an hour, an answer of ours for ten minutes, and before and after that a client may be silent.
+LONGEST, WAIT = 2 * 3600.0, 310.0
+
 FULL, DOWN, LITTLE_ROOM, LATE, NO_DNS, NO_ROOM, SLOW_DNS, SPEECHLESS = (1 << bit for bit in range(8))
 LITTLE = 40
 LAZY = Reply(451, "4.3.0", "later"), Reply(550, "5.7.1", "never"), Reply(421, "4.3.2", "gone")
@@ -118,6 +121,8 @@ MANNERS: tuple[dict[str, Any], ...] = (
 # At any of these a primary says no for good.
 REFUSING = frozenset(at for at, manner in enumerate(MANNERS) if LAZY[1] in manner.get("replies", {}).values())
 # What says no for good at the final dot, and is no word of a primary: too large, unfit, in circles, and the check.
+# Of these classes, our disk and the way to somewhere, nothing else is said for good.
+OURS_FOR_GOOD = re.compile(rb"5[0-9]{2} 5\.[34]\.(?!4 Message is too large|6 too many hops)")
 OWN_REFUSALS = (b"552 5.3.4 ", b"554 5.6.0 ", b"554 5.4.6 ", b"550 5.7.1 ", b"554 5.7.1 ")
 QUESTIONS = frozenset({"connected", "hello", "mail", "recipient", "data", "content"})
 
@@ -287,6 +292,7 @@ class Visit:
         assert all(question in allowed for question in self.asked), (self.asked, reading.asked)
         lines = sum(each.count(b"\r\n") for each in self.segments)
         assert len(said) <= 600 * (lines + 3), f"{len(said)} octets said to {lines} lines"
+        assert self.refusing or self.story.small or not OURS_FOR_GOOD.search(said), f"refused for good: {said!r}"
         for letter in reading.letters:
             self._judge(letter)
         return reading.letters
@@ -358,6 +364,13 @@ class Story:
             else:
                 self.visit.say(said)
             self.turn()
+        self.visit.judge()
+        # Whoever says nothing more is not waited for, whatever is going on.
+        waited = 0.0
+        while not self.visit.over:
+            assert waited < LONGEST, "a connection without an end"
+            self.clock.advance(WAIT)
+            waited += WAIT
         self._close(ConnectionDone())
         self.judge()
 
@@ -371,7 +384,8 @@ class Story:
             self.visit.look()
 
     def _t(self, argument: int) -> None:
-        self.clock.advance(SECONDS[argument % len(SECONDS)])
+        if self.clock.monotonic() < LONGEST:
+            self.clock.advance(SECONDS[argument % len(SECONDS)])
 
     def _close(self, error: Exception) -> None:
         visit = self.visit

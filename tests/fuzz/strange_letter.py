@@ -190,7 +190,9 @@ def _stamped(message: Message, envelope: Envelope, verdict: Verdict, results: tu
     section = now[stamped.fields[4].end : len(now) - len(was[end:])]
     left = _folded(section)
     for line in left:
-        name, _, value = line.partition(b":")
+        name, colon, value = line.partition(b":")
+        if not colon:
+            continue
         name = name.rstrip(b" \t").lower()
         assert name.decode("latin-1") not in STAMPS[2:], f"forged: {line!r}"
         if name == b"authentication-results" and not section.isspace():
