@@ -47,7 +47,7 @@ ONLY ?=
 FIGURES := .cache/benchmarks.json
 bench: $(VENV)/installed-for-tests
 	@sh tests/programs.sh --benchmarks
-	@mkdir -p .cache
+	@mkdir -p .cache && rm -f $(FIGURES)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') --json $(FIGURES); status=$$?; \
 	    $(BIN)/python -m benchmarks.report $(FIGURES) $(if $(QUICK)$(ONLY),--to .cache) && exit $$status
 

@@ -59,6 +59,7 @@ class Run:
     def _apart(self, scenario: Apart) -> list[dict[str, Any]]:
         found = scenario.measured(self._effort, self._folder)
         for result in found:
+            result["compare"] = [pair for pair in result.get("compare", ()) if set(pair) <= set(result["every"])]
             self.left_out |= result.pop("left_out", {})
             self.trouble += [f"{scenario.name}: {trouble}" for trouble in result.pop("trouble", ())]
         return found
@@ -152,7 +153,7 @@ def show(result: dict[str, Any]) -> None:
     print(f"  {'':{width}}" + "".join(f"{column:>15}" for column in columns))
     for name, values in figures.items():
         print(f"  {name:{width}}" + "".join(f"{values.get(column, float('nan')):15.2f}" for column in columns))
-    for one, other in result.get("compare", ()):
+    for one, other in result["compare"]:
         told = ", ".join(
             f"{key} {spread['median']:.2f} ({spread['lowest']:.2f}-{spread['highest']:.2f})"
             for key, spread in ratios(every[one], every[other]).items()
@@ -210,17 +211,19 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def chosen_of(args: argparse.Namespace) -> list[Scenario | Apart]:
-    begins = tuple(filter(None, (args.only or "").split(",")))
-    named = set(args.scenario or ())
-    if not begins and not named:
-        return list(SCENARIOS)
-    return [each for each in SCENARIOS if each.name in named or (begins and each.name.startswith(begins))]
+def chosen_of(only: str, named: Sequence[str]) -> list[Scenario | Apart]:
+    """All of them where nothing is said; else those that are ``named``, and of the words of ``only``, which commas
+    part, whatever has this name, or begins so where nothing has."""
+    names = {each.name for each in SCENARIOS}
+    wanted = set(named)
+    for word in filter(None, only.split(",")):
+        wanted |= {word} if word in names else {name for name in names if name.startswith(word)}
+    return [each for each in SCENARIOS if each.name in wanted or not (only or named)]
 
 
 def main() -> int:
     args = arguments()
-    chosen = chosen_of(args)
+    chosen = chosen_of(args.only or "", args.scenario or ())
     if args.list or not chosen:
         print("\n".join(f"{each.name:20} {each.what}" for each in SCENARIOS))
         return 0 if args.list else 2
@@ -241,12 +244,13 @@ def main() -> int:
     try:
         for index, scenario in enumerate(chosen):
             print(progress.at(index), file=sys.stderr, flush=True)
-            for result in run.measure(scenario):
-                show(result)
-                sys.stdout.flush()
+            found = run.measure(scenario)
             if args.json:
                 complete = index + 1 == len(SCENARIOS)
                 args.json.write_text(json.dumps(told | run.told(progress.elapsed(), complete), indent=1))
+            for result in found:
+                show(result)
+            sys.stdout.flush()
     finally:
         run.stop()
         shutil.rmtree(folder, ignore_errors=True)

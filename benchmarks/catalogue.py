@@ -178,8 +178,8 @@ SCENARIOS: tuple[Scenario | Apart, ...] = (
         "checks cold", "own checks on, nothing cached, against Postfix with none and with rspamd", 100, cold.measured
     ),
     Apart("checks in process", "own checks without sockets", 15, checks.alone),
-    Apart("scanners", "clamd and spamd on, against spamd alone", 150, scanners.measured),
-    Apart("lag", "how long others wait while a nasty message comes", 110, lag.measured),
-    Apart("greylist", "greylist decisions with a million triplets", 35, greylist.measured),
+    Apart("scanners", "clamd and spamd on, against spamd alone", 130, scanners.measured),
+    Apart("lag", "how long others wait while a nasty message comes", 70, lag.measured),
+    Apart("greylist", "greylist decisions with a million triplets", 75, greylist.measured),
     Apart("workers", f"a second worker, on {os.cpu_count()} cores", 40, workers.measured),
 )

@@ -69,7 +69,7 @@ class Rspamd(Service):
         """Also after ``stop``: with its rules compiled, and no answer known."""
         super().__init__("rspamd", self._folder, self._command)
         # The first time it compiles all rules before it listens.
-        self.wait_until(self._listens, 120.0)
+        self.wait_until(self._listens, 240.0)
         self._settle()
 
     def _listens(self) -> bool:

@@ -104,6 +104,16 @@ def test_lost_messages_are_trouble_though_their_figures_are_kept(started: comman
     assert len(started.results) == 1
 
 
+def test_one_apart_compares_those_that_it_could_measure_and_tells_of_the_others(started: command.Run) -> None:
+    found = {
+        "scenario": "apart, measured", "what": "something", "figures": {}, "every": {"a": [{"rate": 1.0}], "b": []},
+        "compare": [["a", "b"], ["a", "c"]], "left_out": {"c": "not installed"}, "trouble": ["d did not start"],
+    }  # fmt: skip
+    (result,) = started.measure(Apart("apart", "nothing", 1.0, lambda effort, folder: [found]))
+    assert result["compare"] == [["a", "b"]]
+    assert (started.left_out, started.trouble) == ({"c": "not installed"}, ["apart: d did not start"])
+
+
 @pytest.mark.parametrize("fault", [NotHere("no clamd"), Failed("it died"), KeyError("rate")])
 def test_a_scenario_that_cannot_be_measured_is_told(started: command.Run, fault: Exception) -> None:
     def measured(effort: Effort, folder: Path) -> list[dict[str, Any]]:
@@ -112,6 +122,21 @@ def test_a_scenario_that_cannot_be_measured_is_told(started: command.Run, fault:
     assert started.measure(Apart("apart", "nothing", 1.0, measured)) == []
     assert len(started.trouble) == 1
     assert started.trouble[0].startswith("apart: ")
+
+
+@pytest.mark.parametrize(
+    "only, named, chosen",
+    [
+        ("50x1", [], ["50x1"]),
+        ("dead,idle", [], ["dead 50x1 4 KB", "dead 10x1 100 KB", "idle"]),
+        ("50x", ["idle"], ["50x1", "50x10", "idle"]),
+        ("", ["idle"], ["idle"]),
+        ("nothing of the kind", [], []),
+        ("", [], [each.name for each in SCENARIOS]),
+    ],
+)
+def test_some_scenarios_are_chosen_by_their_names(only: str, named: list[str], chosen: list[str]) -> None:
+    assert [each.name for each in command.chosen_of(only, named)] == chosen
 
 
 def test_progress_tells_which_of_how_many_and_how_much_is_left() -> None:
