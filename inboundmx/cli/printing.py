@@ -6,6 +6,7 @@ Knows text only; does not know what an answer means.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
@@ -30,11 +31,18 @@ def span(seconds: float) -> str:
     return f"{int(seconds // 3600.0)}h" if seconds < 172800.0 else f"{int(seconds // 86400.0)}d"
 
 
+def left(seconds: float) -> str:
+    """As ``span``, of what is still to come: the nearest, for a moment of it has passed already when it is read."""
+    seconds = math.ceil(seconds)
+    unit = 1.0 if seconds < 120.0 else 60.0 if seconds < 7200.0 else 3600.0 if seconds < 172800.0 else 86400.0
+    return span(seconds + unit / 2 if unit > 1.0 else seconds)
+
+
 def due(at: float | None, now: float) -> str:
     """When something happens next: ``in 9m``, ``now``, or ``-`` for never."""
     if at is None:
         return "-"
-    return "now" if at <= now else f"in {span(at - now)}"
+    return "now" if at <= now else f"in {left(at - now)}"
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,7 @@ from typing import Any
 
 from inboundmx.cli.asking import CannotAsk, ask, read, told
 from inboundmx.cli.configuration import Configuration
-from inboundmx.cli.printing import Table, complain, due, safe, say, say_json, say_rows, shortened, size, span
+from inboundmx.cli.printing import Table, complain, due, left, safe, say, say_json, say_rows, shortened, size, span
 
 _HEADS = ("ID", "STATE", "AGE", "SIZE", "TRIES", "NEXT", "SENDER", "DONE", "RECIPIENT")
 # Of how many it has been delivered to how many.
@@ -174,7 +174,7 @@ def listed(
 def _comes(seconds: int | None) -> str:
     if seconds is None:
         return "-"
-    return "now" if seconds < 0 else f"in {span(seconds)}"
+    return "now" if seconds < 0 else f"in {left(seconds)}"
 
 
 def paused(row: Mapping[str, Any], now: float) -> str:

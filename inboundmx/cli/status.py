@@ -10,7 +10,7 @@ from typing import Any
 
 from inboundmx.cli.asking import SOCKET_NAME, ask
 from inboundmx.cli.configuration import Configuration
-from inboundmx.cli.printing import safe, say, say_json, size, span, table
+from inboundmx.cli.printing import left, safe, say, say_json, size, span, table
 from inboundmx.cli.querying import paused
 
 
@@ -66,7 +66,7 @@ def told(process: Mapping[str, Any], now: float) -> list[str]:
     lines.append(_line("disk", f"{size(process['free_octets'])} free"))
     lines += [_line("paused", paused(pause, now)) for pause in process.get("paused", ())]
     for domain, facts in process.get("throttled", {}).items():
-        lines.append(_line("throttled", f"{domain}: {facts['limit']} is reached, goes on in {span(facts['seconds'])}"))
+        lines.append(_line("throttled", f"{domain}: {facts['limit']} is reached, goes on in {left(facts['seconds'])}"))
     queues = [{"domain": domain, **counts} for domain, counts in process.get("queues", {}).items()]
     services = [_service(service, now) for service in process.get("services", ())]
     for rows in (process["primaries"], queues, services):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -52,3 +53,30 @@ def test_the_sum_is_the_limit_or_little_more(limit: int, workers: int) -> None:
 def test_no_limit_stays_none(workers: int) -> None:
     shared = shared_out(PLAIN, workers)
     assert shared.domains["a.example"].bandwidth_per_hour == 0
+
+
+# Of one session, message or attempt, or not a limit at all: what one worker does is no concern of the others.
+OF_ONE = {
+    "max_bad_commands", "max_bad_recipients", "max_hop_count", "max_message_size", "max_recipients",
+    "dns_error_attempts", "message_size_threshold",
+}  # fmt: skip
+
+
+def odd(section: Any) -> tuple[Any, set[str]]:
+    """With all its numbers odd; and their names."""
+    kinds = {"count", "any_count", "size", "any_size"}
+    numbers = {each.name for each in fields(section) if each.metadata.get("kind") in kinds}
+    return replace(section, **dict.fromkeys(numbers, 101)), numbers
+
+
+def test_every_number_that_limits_the_whole_gateway_is_shared_out() -> None:
+    sections = {each.name: odd(value) for each in fields(Settings) if is_dataclass(value := getattr(PLAIN, each.name))}
+    settings = replace(PLAIN, **{name: section for name, (section, _) in sections.items()})
+    shared = shared_out(settings, 2)
+    for name, (_, numbers) in sections.items():
+        if name in ("outgoing", "backed_up", "archiving"):
+            # Made of [delivery], which has no throttles.
+            continue
+        after = getattr(shared, name)
+        assert {number for number in numbers if getattr(after, number) == 51} == numbers - OF_ONE, name
+    assert {number for _, numbers in sections.values() for number in numbers} >= OF_ONE

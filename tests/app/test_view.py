@@ -169,6 +169,11 @@ def test_a_pause_goes_to_one_after_the_other(workers: Workers) -> None:
 
 def test_what_was_forgotten_is_added_up(workers: Workers) -> None:
     got = workers.ask("greylist.forget", matching="a")
+    # What each has in hand is written first: of what two have, one would forget it before the other writes it.
+    for name in ("0", "1"):
+        assert workers.request(name)["operation"] == "greylist.list"
+        workers.say(name, {"network": "x"}, end=END)
+    assert workers.request("0")["operation"] == "greylist.forget"
     workers.say("0", {"forgotten": 3}, end=END)
     workers.say("1", {"forgotten": 1}, end=END)
     assert told(got[0]) == [{"forgotten": 4}]

@@ -19,8 +19,12 @@ def test_span(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "text"), [(None, "-"), (1000.0, "now"), (0.0, "now"), (1000.5, "in 0s"), (1540.0, "in 9m")]
-)
+    ("at", "text"),
+    [(None, "-"), (1000.0, "now"), (0.0, "now"), (1000.5, "in 1s"), (1540.0, "in 9m"),
+     # What was asked for a moment ago is told as it was asked for.
+     (1599.9, "in 10m"), (22599.8, "in 6h"), (8190.0, "in 2h"), (433000.0, "in 5d"), (1119.9, "in 2m"),
+     (1090.0, "in 90s")],
+)  # fmt: skip
 def test_due(at: float | None, text: str) -> None:
     assert due(at, 1000.0) == text
 
