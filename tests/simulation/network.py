@@ -29,10 +29,13 @@ class Timer:
 
 
 class Time:
-    """Runs what is due, in order. ``jumped`` is how far the wall clock has been put off."""
+    """Runs what is due, in order. ``jumped`` is how far the wall clock has been put off; ``after`` is called after so
+    many moments of a life, each of which is the end of a wait somewhere in the gateway."""
 
     def __init__(self):
         self.at = 0.0
+        self.moments = 0
+        self._after = {}
         self.jumped = 0.0
         self._heap = []
         self._numbers = count()
@@ -41,6 +44,19 @@ class Time:
         timer = Timer(call, arguments)
         heapq.heappush(self._heap, (self.at + max(0.0, seconds), next(self._numbers), timer))
         return timer
+
+    def after(self, moments, call):
+        self._after[self.moments + moments] = call
+
+    def passed(self):
+        """One more moment."""
+        self.moments += 1
+        if self._after and (call := self._after.pop(self.moments, None)) is not None:
+            call()
+
+    def timers_of(self, life):
+        """How many a process has running."""
+        return sum(timer.call == life._call for _, _, timer in self._heap)
 
     def run(self, until):
         heap = self._heap
@@ -77,6 +93,7 @@ class Life:
     def _call(self, call, arguments):
         if self.alive:
             call(*arguments)
+            self.time.passed()
 
     # what endpoints ask of a reactor
 
@@ -159,6 +176,8 @@ class End:
         else:
             self.network.passed(self, octets)
             self.protocol.dataReceived(octets)
+            if self.life is not None:
+                self.network.time.passed()
 
     def lost(self, error):
         if not self._lost:
@@ -231,6 +250,10 @@ class Network:
         self._ends = [end for end in self._ends if not end.dead] + [one, other]
         other_protocol.makeConnection(other)
         protocol.makeConnection(one)
+
+    def open_of(self, life):
+        """Wires that a process has."""
+        return sum(end.life is life and not end.dead for end in self._ends)
 
     def kill(self, life):
         """A process died: the other ends of its wires hear of it."""

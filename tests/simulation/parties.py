@@ -12,6 +12,8 @@ DROP, SILENT = "drop", "silent"
 # What may go wrong with one answer of a primary in trouble; the words say what is done instead.
 TROUBLES = (DROP, SILENT, "451 4.3.0 trouble", "421 4.3.2 closing", "garbage")
 GONE = "gone-"
+# When a retry of what was greylisted is in its window.
+BLOCK, PASS = 15 * 60.0, 6 * 3600.0
 
 
 class Primary:
@@ -181,6 +183,19 @@ class Stranger:
         self.parameters = parameters
         self.ip = ip
         self.tries = 0
+        # When each recipient was first put off for being new, and how often the clock had jumped by then.
+        self.put_off: dict[str, tuple[float, int]] = {}
+
+    def greylisted(self, recipient):
+        """Who comes again in time passes, whatever became of us meanwhile; the wall clock is the state's, so a jump of
+        it is nobody's fault."""
+        world = self.world
+        first, jumps = self.put_off.setdefault(recipient, (world.time.at, world.jumps))
+        waited = world.time.at - first
+        if jumps != world.jumps:
+            self.put_off[recipient] = (world.time.at, world.jumps)
+        elif BLOCK < waited < PASS:
+            world.wrong.append(f"{recipient} from {self.sender} was put off again after {waited:.0f} s")
 
     def go(self):
         self.tries += 1
@@ -246,6 +261,8 @@ class Visit:
                 self.accepted.append(address)
             elif code >= 500:
                 self.refused.append(address)
+            elif "greylisted" in line:
+                self.stranger.greylisted(address)
             return self.next_recipient()
         if asked == "DATA" and code == 354:
             self.asked = "."

@@ -9,7 +9,8 @@ from simulate import lived
 from twisted.internet.defer import succeed
 from world import SimulatedSpool
 
-from inboundmx.delivery import delaying, service, throttling
+from inboundmx.checks import greylist
+from inboundmx.delivery import delaying, pool, service, throttling
 from inboundmx.delivery.agenda import Agenda
 from inboundmx.delivery.health import Breaker
 from inboundmx.delivery.service import DeliveryService
@@ -17,6 +18,7 @@ from inboundmx.intake import deposits
 from inboundmx.model.custody import Change
 from inboundmx.model.reply import Reply
 from inboundmx.policy import retrying
+from inboundmx.policy.greylisting import decide
 from inboundmx.smtp.client_content import DotStuffer
 from inboundmx.smtp.client_transaction import Transaction
 
@@ -134,7 +136,29 @@ def tells_of_success_unasked(patch):
     patch.setattr(retrying, "hears_of_success", lambda notify: True)
 
 
+def starts_the_retry_clock_anew_at_a_restart(patch):
+    start = DeliveryService.start
+
+    def wrong(self):
+        index = self._spool._index
+        index.update({id: replace(entry, slots_used=0, attempts=0) for id, entry in index.items()})
+        start(self)
+
+    patch.setattr(DeliveryService, "start", wrong)
+
+
+def greylists_who_comes_again_in_time(patch):
+    patch.setattr(greylist, "decide", lambda fact, *rest: decide(None, *rest))
+
+
+def leaves_connections_open(patch):
+    patch.setattr(pool, "IDLE_SECONDS", 1e9)
+
+
 FAULTS = [
+    starts_the_retry_clock_anew_at_a_restart,
+    greylists_who_comes_again_in_time,
+    leaves_connections_open,
     delivers_what_is_paused_or_disabled,
     lets_an_operator_hold_what_is_on_its_way,
     uses_up_a_slot_with_every_attempt,

@@ -34,6 +34,9 @@ from inboundmx.smtp.client import SmtpTransmitter
 from inboundmx.smtp.server import SmtpServerFactory
 
 HOUR, DAY = 3600.0, 86400.0
+# A day has about so many moments of the gateway's; timers it may have at rest, and for each entry and wire.
+MOMENTS = 5000
+TIMERS, TIMERS_EACH = 40, 6
 OURS = "192.0.2.1"
 HOSTS = ("one", "two", "three", "senders", "far", "backed", "else", "relay", "boxes", "other")
 PRIMARIES = {name: f"198.51.100.{number}" for number, name in enumerate(HOSTS, 1)}
@@ -166,6 +169,8 @@ class SimulatedSpool(FakeSpool):
         super().__init__(automatic=False)
         self.chance = chance
         self.life: Any = None
+        # Messages whose schedule began anew.
+        self.anew: set[str] = set()
         # Since when something is decided that could not be written; never, while all is.
         self.failing_since = float("inf")
 
@@ -184,6 +189,8 @@ class SimulatedSpool(FakeSpool):
             self.written_late(late)
 
     def commit(self, change):
+        before = ((self._disk[entry.id][0], entry) for entry in change.update if entry.id in self._disk)
+        self.anew |= {entry.message_id for kept, entry in before if entry.slots_used < kept.slots_used}
         self.life.call_later(self.chance.choice((0.0, 0.002, 0.03)), self.sync)
         return super().commit(change)
 
@@ -209,6 +216,8 @@ class Books:
     def __init__(self, told):
         self.faults: list[Any] = []
         self.dropped: set[tuple[str, str]] = set()
+        # Of whom it is told that their mail arrived.
+        self.arrived: set[tuple[str, str]] = set()
         self.events: Counter[str] = Counter()
         self.deleted: set[tuple[str, str]] = set()
         # Entries that are copies for an archive, and messages whose copy an operator deleted: their mail goes on.
@@ -234,6 +243,8 @@ class Books:
             self.dropped.update((id, recipient) for recipient in fields["recipients"])
         if event == "spooled" and fields["via"] == "archive":
             self.copies.add(fields["entry"])
+        if event in ("handed_over", "delivered"):
+            self.arrived.update((id, recipient) for recipient in fields["recipients"])
         if event == "bounced":
             self.notices[fields["notice"]] = id
         if "asked_by" in fields and "entry" in fields:
@@ -468,6 +479,11 @@ class World:
             self._moods(primary, end)
         for _ in range(chance.randrange(4)):
             self.time.later(chance.uniform(0, end), chance.choice((self.crash, self.crash, self.restart)))
+        for _ in range(chance.choice((0, 1, 2))):
+            # At any end of a wait, on the network or at a write, wherever the gateway is then.
+            self.time.after(chance.randrange(1, MOMENTS), self.crash)
+        for hour in range(int(end // HOUR)):
+            self.time.later(hour * HOUR, self._measure)
         for _ in range(chance.randrange(3)):
             at = chance.uniform(0, end)
             self.time.later(
@@ -487,6 +503,33 @@ class World:
         self.time.run(end + DAY + 3 * HOUR)
         self.wrong += [f"still active a day later: {e}" for e in self.spool.entries() if e.state is State.ACTIVE]
         self.time.run(end + 8 * DAY)
+        self._at_rest()
+
+    def _measure(self):
+        """Nothing grows beyond what the settings allow, however bad the day is."""
+        status = self.inside.deliveries.status()
+        limits = self.settings.delivery
+        for host, facts in status["hosts"].items():
+            if facts["busy"] + facts["opening"] > limits.max_connections_per_host:
+                self.wrong.append(f"{facts} connections to {host}")
+        wires = self.network.open_of(self.life)
+        if wires > limits.max_connections + len(self.factory.connections):
+            self.wrong.append(f"{wires} wires are open")
+        self._count_timers(wires)
+
+    def _count_timers(self, wires):
+        timers, entries = self.time.timers_of(self.life), len(self.spool.entries())
+        if timers > TIMERS + TIMERS_EACH * (entries + wires):
+            self.wrong.append(f"{timers} timers for {entries} entries and {wires} wires")
+
+    def _at_rest(self):
+        """What was opened for mail that is gone is gone as well."""
+        if self.factory.connections or self.network.open_of(self.life):
+            self.wrong.append(f"{self.network.open_of(self.life)} wires are left open")
+        queues = self.inside.deliveries.status()["queues"]
+        if queues and not any(entry.state is State.ACTIVE for entry in self.spool.entries()):
+            self.wrong.append(f"queues without entries: {queues}")
+        self._count_timers(0)
 
     def _moods(self, primary, end):
         at = self.chance.expovariate(1 / (4 * HOUR))
@@ -545,6 +588,11 @@ class World:
             explained = unconfirmed + self.resurrected[key, recipient]
             if len(arrivals) - 1 > explained:
                 wrong.append(f"{key} came {len(arrivals)} times to {recipient}, {explained} explained")
+        for (key, recipient), id in self.promised.items():
+            arrived = self.arrivals.get((key, recipient))
+            if (id, recipient) in self.books.arrived and not arrived:
+                wrong.append(f"the log says that {key} came to {recipient}, and it did not")
+        wrong += [f"the schedule of {id} began anew" for id in self.spool.anew - self.books.anew]
         copies = self.archive.kept.values()
         archived = {octets.partition(b"X-Key: ")[2].partition(b"\r\n")[0].decode() for octets in copies}
         stopped = {entry.message_id for entry in self.spool.entries() if entry.via == "archive"}
