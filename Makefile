@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test simulate crash disk fuzz lint docs bench clean
+.PHONY: run test simulate disk fuzz faults soak reliability lint docs bench clean
 
 run: $(VENV)/installed
 	@exec $(BIN)/inboundmx demo
@@ -19,19 +19,6 @@ FROM ?= 1000
 simulate: $(VENV)/installed-for-tests
 	$(BIN)/python tests/simulation/simulate.py $(SEEDS) $(FROM)
 
-# Kills, stops and reloads of the real program under load, with books of what was promised: make crash SEED=7, or
-# PARTS="kills stops" for some of it. EVERY=10 takes each tenth boundary of a system call alone. Figures go to JSON.
-KILLS ?= 100
-MESSAGES ?= 10000
-SEED ?= 1
-EVERY ?= 1
-JSON ?= build/crash.json
-crash: $(VENV)/installed-for-tests
-	@sh tests/programs.sh
-	@mkdir -p $(dir $(JSON))
-	$(BIN)/python tests/crash/harness.py $(PARTS) --kills $(KILLS) --messages $(MESSAGES) --seed $(SEED) \
-		--every $(EVERY) --json $(JSON)
-
 # Power cuts, calls that fail, full disks and damage: many more of each than the tests look at, with figures.
 disk: $(VENV)/installed-for-tests
 	@sh tests/programs.sh
@@ -44,6 +31,23 @@ TARGET ?=
 KEEP ?=
 fuzz: $(VENV)/installed-for-fuzz
 	$(BIN)/python tests/fuzz/fuzz.py $(SECONDS) $(TARGET) $(KEEP)
+
+# Every fault of docs/reliability.md on the real program, with its figure: make faults NAMES="scanners memory".
+# KEEP=--keep writes the figures into that page.
+NAMES ?=
+faults: $(VENV)/installed-for-tests
+	$(BIN)/python tests/faults/faults.py $(KEEP) $(NAMES)
+
+# Mixed mail in a changing world, and what every process keeps of it in memory: make soak MESSAGES=20000 SECONDS=600.
+# KEEP=--keep as above.
+MESSAGES ?= 150000
+soak: SECONDS = 0
+soak: $(VENV)/installed-for-tests
+	$(BIN)/python tests/faults/soak.py $(KEEP) --seconds $(SECONDS) $(MESSAGES)
+
+# The tables of docs/reliability.md from the results that these left; a test holds them true.
+reliability: $(VENV)/installed-for-tests
+	$(BIN)/python tests/faults/page.py
 
 lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .

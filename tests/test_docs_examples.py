@@ -12,7 +12,7 @@ from inboundmx.model.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("docs/backup-mx.md", "docs/outgoing.md")
-LINKING = (*PAGES, "README.md", "docs/operations.md", "docs/install.md")
+LINKING = (*PAGES, "README.md", "docs/reliability.md", "docs/operations.md", "docs/install.md")
 
 _FENCED = re.compile(r"^```ini\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SECRET = re.compile(r"file:(\S+)")

@@ -299,7 +299,9 @@ class Child:
 
 
 class Gateway(Child):
-    """The product itself, black box."""
+    """The product itself, black box. ``proxied``: a port where a PROXY line is believed, if there is one."""
+
+    proxied = 0
 
     def __init__(self, folder: Path, sections: str, *, gateway_keys: str, extra_listen: str, launcher: str) -> None:
         super().__init__("gateway", folder)
@@ -340,10 +342,17 @@ class Gateway(Child):
 
     def pass_time(self, seconds: float) -> None:
         """With the launcher ``warped``: returns when so much time has passed for the gateway."""
+        self._tell_the_clock(f"{seconds}\n")
+
+    def jump(self, seconds: float) -> None:
+        """With the launcher ``warped``: the wall clock alone is put off by so much, restarts included."""
+        self._tell_the_clock(f"jump {seconds}\n")
+
+    def _tell_the_clock(self, line: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as remote:
             remote.settimeout(120)
             remote.connect(str(self.folder / "time"))
-            remote.sendall(f"{seconds}\n".encode())
+            remote.sendall(line.encode())
             assert remote.recv(100) == b"passed\n"
 
     def start(self, *, descriptors: int | None = None) -> Self:
@@ -708,6 +717,10 @@ class Stage:
     def sink(self, *arguments: str) -> Sink:
         need("smtp-sink")
         return self._keep(Sink(self._room("sink"), free_port(), *arguments)).start()
+
+    def partner(self, name: str, make: Callable[[Path], C]) -> C:
+        """One of another kind, made in a folder of its own; whoever made it starts it."""
+        return self._keep(make(self._room(name)))
 
     def dovecot(self) -> DovecotLmtp:
         need("dovecot")

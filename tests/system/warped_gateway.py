@@ -1,7 +1,8 @@
 """The gateway with a clock that can be put forward, run in a child process: hours pass in moments, sockets stay real.
 
 ``warped_gateway.py CONFIG SOCKET``: a number of seconds on a line sent to the unix socket SOCKET lets that much time
-pass, from timer to timer, with a moment for the network at each; the answer is a line when it has passed.
+pass, from timer to timer, with a moment for the network at each; the answer is a line when it has passed. ``jump`` and
+a number puts the wall clock alone off, as an operator or a time server does; it stays so through restarts.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as installed
@@ -38,9 +40,10 @@ class _Timer:
 
 
 class WarpedClock:
-    """``ports.Clock``: the real clocks and an offset that only grows."""
+    """``ports.Clock``: the real clocks and an offset that only grows, and what the wall clock is off besides."""
 
     made: WarpedClock
+    jumped = 0.0
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -51,7 +54,7 @@ class WarpedClock:
         WarpedClock.made = self
 
     def now(self) -> float:
-        return time.time() + self._offset
+        return time.time() + self._offset + self.jumped
 
     def monotonic(self) -> float:
         return time.monotonic() + self._offset
@@ -97,11 +100,18 @@ class Remote(LineReceiver):
     delimiter = b"\n"
 
     def lineReceived(self, line: bytes) -> None:
+        if line.startswith(b"jump "):
+            WarpedClock.jumped += float(line.removeprefix(b"jump "))
+            Path(f"{sys.argv[2]}.jumped").write_text(str(WarpedClock.jumped))
+            self.sendLine(b"passed")
+            return
         passed = Deferred.fromCoroutine(WarpedClock.made.pass_time(float(line)))
         passed.addCallback(lambda _: self.sendLine(b"passed"))
 
 
 if __name__ == "__main__":
+    kept = Path(f"{sys.argv[2]}.jumped")
+    WarpedClock.jumped = float(kept.read_text()) if kept.exists() else 0.0
     assemble.ReactorClock = WarpedClock  # type: ignore[assignment,misc]
     remote = Factory.forProtocol(Remote)
     remote.noisy = False
