@@ -6,8 +6,7 @@ ring may await one. A coroutine that never suspends costs a fraction of what ``D
 
 from __future__ import annotations
 
-import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -16,27 +15,45 @@ from twisted.python.failure import Failure
 T = TypeVar("T")
 
 
-@types.coroutine
-def _resume(coroutine: Coroutine[Any, Any, T], waiting: Any) -> Generator[Any, Any, T]:
-    """Goes on with a coroutine from the first thing it waited for."""
-    while True:
+class _Rest(Deferred[T]):
+    """Fires when a coroutine that waits has come to its end. To cancel it is to cancel what the coroutine waits for,
+    and how that ends is for the coroutine to say: exactly as with ``Deferred.fromCoroutine``, which costs 3 us more
+    each time, for a context, a second generator and a status around every step."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T], waiting: Any) -> None:
+        super().__init__()
+        self._coroutine = coroutine
+        self._waiting = waiting
+        waiting.addBoth(self._came)
+
+    def cancel(self) -> None:
+        if self.called:
+            super().cancel()
+        else:
+            self._waiting.cancel()
+
+    def _came(self, result: Any) -> None:
+        # A Deferred that has its result is never waited for, so this does not call itself.
         try:
-            try:
-                value = yield waiting
-            except GeneratorExit:
-                coroutine.close()
-                raise
-            except BaseException as error:  # noqa: BLE001 - the coroutine's business, not ours
-                waiting = coroutine.throw(error)
+            if isinstance(result, Failure):
+                waiting = result.throwExceptionIntoGenerator(self._coroutine)  # type: ignore[no-untyped-call]
             else:
-                waiting = coroutine.send(value)
+                waiting = self._coroutine.send(None)
         except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+            value = stop.value
+        except BaseException:  # noqa: BLE001 - handed on whole
+            self.errback()
+            return
+        else:
+            self._waiting = waiting
+            waiting.addBoth(self._came)
+            return
+        self.callback(value)
 
 
 def resumed(coroutine: Coroutine[Any, Any, T], waiting: Any) -> Deferred[T]:
-    """The rest of a coroutine that was sent None once and is ``waiting`` for what it yielded."""
-    return Deferred.fromCoroutine(_resume(coroutine, waiting))
+    """The rest of a coroutine that was sent None once and is ``waiting`` for the Deferred it yielded."""
+    return _Rest(coroutine, waiting)
 
 
 def promptly(
