@@ -99,8 +99,9 @@ class Draft(Protocol):
 class Conversation(Protocol):
     """What one connection means to us; ``smtp`` calls in protocol order, one question at a time.
 
-    Each question returns a Reply, or an awaitable of one, which never fails with anything the dialogue must know: a
-    fault is answered 451 by the caller. ``smtp`` has settled syntax, order and its own limits before it asks.
+    Each question returns a Reply, or a coroutine or a Deferred of one, which never fails with anything the dialogue
+    must know: a fault is answered 451 by the caller. ``smtp`` has settled syntax, order and its own limits before it
+    asks.
     """
 
     def connected(self) -> Awaitable[Reply]:

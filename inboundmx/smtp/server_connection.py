@@ -7,7 +7,8 @@ there are (``server`` counts), nor what a message is worth.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,6 @@ from inboundmx.model.ip import is_ip
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.ports import Conversation, Timer, Unavailable
-from inboundmx.prompt import promptly
 from inboundmx.smtp.dialogue import STOPPING, Dialogue, written
 from inboundmx.smtp.writing import write, write_last
 
@@ -101,7 +101,7 @@ class SmtpServer(Protocol):
     # --- what Twisted calls -------------------------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        transport = self.transport
+        transport: Any = self.transport
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
         transport.registerProducer(self, True)
@@ -114,7 +114,7 @@ class SmtpServer(Protocol):
             return
         # The greeting waits for the handshake, and so for what is to be known of it. One connection too many is not
         # worth a handshake.
-        self._count()
+        self._count(self.transport.getPeer())
         if self._refusal is not None:
             self._abort()
 
@@ -202,8 +202,8 @@ class SmtpServer(Protocol):
 
     # --- the conversation ---------------------------------------------------------------------------------------------
 
-    def _count(self) -> None:
-        self._peer_ip = _ip(self.transport.getPeer())
+    def _count(self, peer: Any) -> None:
+        self._peer_ip = _ip(peer)
         self._refusal = self._factory.counted(self._peer_ip)
 
     def _secured(self, dialogue: Dialogue) -> None:
@@ -230,11 +230,11 @@ class SmtpServer(Protocol):
             self._abort()
             return
         if self._peer_ip is None:
-            self._count()
+            self._count(peer)
         now = factory.clock.now()
         session = Session(
             make_id(now, factory.chance.token(TOKEN_LENGTH)),
-            _ip(peer),
+            self._peer_ip or "",
             getattr(peer, "port", 0),
             _ip(local),
             now,
@@ -291,7 +291,7 @@ class SmtpServer(Protocol):
             if first is not None:
                 first()
             while self._writable and (question := dialogue.advance()) is not None:
-                self._waiting = self._put(question)
+                self._waiting = question.addCallbacks(self._answered, self._failed)
                 if dialogue.asking:
                     break
                 self._waiting = None
@@ -302,11 +302,6 @@ class SmtpServer(Protocol):
             self._turning = False
         self._flush(dialogue)
 
-    def _put(self, question: Awaitable[Reply]) -> Deferred[Any] | None:
-        if isinstance(question, Deferred):
-            return question.addCallbacks(self._answered, self._failed)
-        return promptly(question, self._answered, self._failed)  # type: ignore[arg-type]
-
     def _answered(self, reply: Reply) -> None:
         dialogue = self._dialogue
         if dialogue is None or dialogue.closing:
@@ -315,7 +310,7 @@ class SmtpServer(Protocol):
             dialogue.answered(reply)
         else:
             self._waiting = None
-            self._turn(lambda: dialogue.answered(reply))
+            self._turn(partial(dialogue.answered, reply))
 
     def _failed(self, failure: Failure) -> None:
         dialogue = self._dialogue
@@ -326,14 +321,15 @@ class SmtpServer(Protocol):
             dialogue.failed(error)
         else:
             self._waiting = None
-            self._turn(lambda: dialogue.failed(error))
+            self._turn(partial(dialogue.failed, error))
 
     def _flush(self, dialogue: Dialogue) -> None:
         transport = self.transport
         data = b""
-        if dialogue.outgoing:
-            data = dialogue.outgoing[0] if len(dialogue.outgoing) == 1 else b"".join(dialogue.outgoing)
-            dialogue.outgoing.clear()
+        outgoing = dialogue.outgoing
+        if outgoing:
+            data = outgoing.pop() if len(outgoing) == 1 else b"".join(outgoing)
+            outgoing.clear()
         if dialogue.closing:
             self._close(data)
             return
@@ -362,18 +358,18 @@ class SmtpServer(Protocol):
                 self.transport.pauseProducing()
 
     def _set_deadline(self, dialogue: Dialogue) -> None:
-        clock = self._factory.clock
-        now = clock.monotonic()
+        now = self._factory.clock.monotonic()
         settings = self._settings.smtp
         deadline = now + settings.session_timeout
         since_line: float | None = None
         since_content: float | None = None
-        if dialogue.asking:
+        under_way = dialogue.under_way
+        if under_way == "question":
             deadline = now + QUESTION_SECONDS
-        elif dialogue.reading_content:
+        elif under_way == "content":
             since_content = now if self._content_since is None else self._content_since
             deadline = min(deadline, since_content + CONTENT_SECONDS)
-        elif dialogue.line_begun or dialogue.begin_tls:
+        elif under_way or dialogue.begin_tls:
             since_line = now if self._line_since is None else self._line_since
             seconds = settings.command_timeout
             if dialogue.in_transaction:

@@ -13,7 +13,6 @@ from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import SmtpSettings
 from inboundmx.ports import StorageFull, Unavailable
-from inboundmx.prompt import promptly
 from inboundmx.smtp.dialogue import Dialogue, written
 
 SESSION = Session("0123456789", "192.0.2.1", 1234, "192.0.2.25", 0.0)
@@ -36,7 +35,7 @@ class Stage:
 
     def go_on(self) -> None:
         while (question := self.dialogue.advance()) is not None:
-            promptly(question, self.dialogue.answered, self.fail)  # type: ignore[arg-type]
+            question.addCallbacks(self.dialogue.answered, self.fail)
             if self.dialogue.asking:
                 break
 
