@@ -6,13 +6,13 @@ Knows what a check is given and what it gives back. Does not know any check; ``r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from inboundmx.model.address import Address
 from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import CheckResult, Finding, Stage
 from inboundmx.model.message import Message
+from inboundmx.model.record import record
 from inboundmx.model.session import Session
 from inboundmx.model.settings import Settings
 from inboundmx.model.verdict import Weight
@@ -22,7 +22,7 @@ from inboundmx.ports import Clock, Contents, Health, Offload, Resolver, Scanners
 ALWAYS = frozenset({"error", "timeout"})
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Case:
     """What is known at a stage. ``recipient`` at RECIPIENT, ``message`` at MESSAGE, else None; ``envelope`` holds what
     was given so far; ``results`` are those of the kinds that the check names in ``after``."""
@@ -34,7 +34,7 @@ class Case:
     results: tuple[CheckResult, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Tools:
     """What a check may ask of the outside, and the settings it is part of. ``timeout``: seconds after which nobody
     waits any more for the check that is made with them."""

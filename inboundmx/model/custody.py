@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from inboundmx.model.address import Address
 from inboundmx.model.message import Body
+from inboundmx.model.record import record
 from inboundmx.model.reply import Reply
 
 
@@ -30,7 +31,7 @@ class State(enum.StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SpoolRecipient:
     """``last_reply`` is the last answer for this recipient, one printable line, empty before the first attempt.
     ``notify`` and ``original`` are NOTIFY and ORCPT as they were said (RFC 3461 4.1, 4.2), empty when they were not."""
@@ -43,7 +44,7 @@ class SpoolRecipient:
     original: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SpoolEntry:
     """Custody of one message for recipients that share a route and stamps. Instants are seconds since the epoch.
 
@@ -94,7 +95,7 @@ class SpoolEntry:
         return tuple(r for r in self.recipients if r.status is Status.PENDING)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Content:
     """What is transmitted: ``prefix``, then the body from octet ``skip`` on. So headers are added, replaced or removed
     by writing the header section anew into ``prefix`` and skipping the old one, and a body is never copied."""
@@ -108,7 +109,7 @@ class Content:
         return len(self.prefix) + self.body.size - self.skip
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Deposit:
     """A new entry with its content. Deposits with the same ``entry.body_id`` share one stored body."""
 
@@ -116,7 +117,7 @@ class Deposit:
     content: Content
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Change:
     """What one commit does to the spool, all of it or nothing."""
 
@@ -125,7 +126,7 @@ class Change:
     remove: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Host:
     """A server to deliver to. ``address`` is an IP address or a host name; ``protocol`` "smtp" or "lmtp"; ``name`` what
     an address was looked up for: the name a certificate must have, empty when the address is all that is known."""
@@ -144,7 +145,7 @@ class Host:
         return f"{'lmtp:' if self.protocol == 'lmtp' else ''}{shown}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Terms:
     """How we speak to a host. ``tls`` as in the INI. With a ``username`` we authenticate, in the clear only when
     ``auth_without_tls``. ``sources``: our addresses to connect from, in rotation; when that fails, or none is of the
@@ -162,7 +163,7 @@ class Terms:
         return hash(self.username)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Route:
     """Where mail of ``domain`` goes: ``hosts`` in the order to try, on these ``terms``. ``via`` as in SpoolEntry: with
     the domain's name it finds the settings that hold. ``fallback`` is the route taken when none of the hosts took the
@@ -182,7 +183,7 @@ class Route:
             way = way.fallback
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Client:
     """Who brought us a message, as told to a host that trusts us (Postfix: XCLIENT, XFORWARD)."""
 
@@ -191,7 +192,7 @@ class Client:
     hello: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Parcel:
     """One transmission: envelope and content. ``all_or_nothing``: DATA only when every recipient was accepted, else
     RSET and the outcome tells each recipient's answer (architecture of cut-through). ``dsn`` has NOTIFY and ORCPT for
@@ -224,7 +225,7 @@ class Phase(enum.StrEnum):
     DOT = "dot"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class DeliveryAttempt:
     """How one transmission ended. ``phase`` is where the deciding answer came, or was waited for; ``replies`` has one
     for each recipient, trouble on the way included as a 4xx of our own making. ``trouble`` is empty when the host
@@ -253,7 +254,7 @@ class DeliveryAttempt:
         return not self.trouble and all(reply.positive for _, reply in self.replies)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Handover:
     """What came of trying to hand a message over while the stranger waits.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from inboundmx.model.address import Address
+from inboundmx.model.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Envelope:
     """``declared_size`` in octets, None when MAIL had no SIZE; ``eight_bit`` is BODY=8BITMIME, ``utf8`` SMTPUTF8.
     ``ret`` and ``envid`` are RET and ENVID as they were said, ``dsn`` NOTIFY and ORCPT of the recipients that had any

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from inboundmx.model.address import Address
+from inboundmx.model.record import record
 
 
 class Stage(enum.IntEnum):
@@ -18,7 +18,7 @@ class Stage(enum.IntEnum):
     MESSAGE = 4
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Finding:
     """``outcome``: a word of the check's own list. ``detail``: printable, for people. ``authentication``: a clause for
     Authentication-Results such as ``spf=pass smtp.mailfrom=a.example``, or empty. ``advice``: what a stranger who is
@@ -35,7 +35,7 @@ class Finding:
     points: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class CheckResult:
     """``check`` is the name in the INI, ``kind`` what it uses; ``recipient`` where the result holds for one alone."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from inboundmx.model.record import record
 
 # A body up to this many octets lives in memory and in a column of the spool; a larger one is a file.
 SMALL_BODY = 256 * 1024
@@ -14,7 +15,7 @@ HEADER_LIMIT = SMALL_BODY
 _FIELD = re.compile(rb"([^\x00-\x20:\x7f-\xff]+)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)\r\n")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Body:
     """All octets between DATA and the final dot (RFC 5321 calls them mail data), CRLF lines, dot-stuffing undone.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from inboundmx.model.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Reply:
     """``code`` 200 to 599; ``enhanced`` as in "5.1.1", empty where the RFCs use none (greeting, EHLO, 354).
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from inboundmx.model.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Session:
     """``id`` is 10 or more letters and digits; addresses are text without brackets; ``hello`` is empty before EHLO.
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 
 import idna
 
 from inboundmx.model.address import Address
+from inboundmx.model.record import record
 from inboundmx.model.reply import Reply
 
 # RFC 5321 4.5.3.1.1 names 64 octets as what everybody must take; return addresses that encode a recipient are longer.
@@ -27,7 +27,7 @@ ENVID_LIMIT = 100
 ORCPT_LIMIT = 500
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Hello:
     """EHLO (``extended``) or HELO. ``name`` is what the client calls itself: printable ASCII, not checked further."""
 
@@ -35,7 +35,7 @@ class Hello:
     extended: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Mail:
     """``size`` in octets as declared, None without SIZE. ``ret`` in upper case and ``envid`` as it was said, empty
     without RET and ENVID."""
@@ -48,7 +48,7 @@ class Mail:
     envid: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Rcpt:
     """``notify`` in upper case, no word twice, ``original`` as it was said; empty without NOTIFY and ORCPT."""
 
@@ -57,42 +57,42 @@ class Rcpt:
     original: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Data:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Rset:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Noop:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Vrfy:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Help:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Quit:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class StartTls:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Bad:
     """A line that is refused whatever came before. ``verb`` is empty when it is none that we know of."""
 
@@ -183,9 +183,8 @@ def _hello(extended: bool, text: str, _utf8: bool) -> Command:
 
 def _mail(text: str, _utf8: bool) -> Command:
     path = _path(text, "FROM:", _BAD_SENDER)
-    null = _NULL.fullmatch(path)
-    mailbox = None if null else _MAILBOX.fullmatch(path)
-    found = null or mailbox
+    mailbox = _MAILBOX.fullmatch(path)
+    found = mailbox or _NULL.fullmatch(path)
     if found is None:
         raise _Unfit(_BAD_SENDER)
     size, eight_bit, utf8, ret, envid = None, False, False, "", ""
@@ -198,14 +197,14 @@ def _mail(text: str, _utf8: bool) -> Command:
 
 def _rcpt(text: str, utf8: bool) -> Command:
     path = _path(text, "TO:", _BAD_RECIPIENT)
-    postmaster = _POSTMASTER.fullmatch(path)
-    if postmaster:
-        address, parameters = Address("postmaster", ""), postmaster[1]
-    else:
-        mailbox = _MAILBOX.fullmatch(path)
-        if mailbox is None:
-            raise _Unfit(_BAD_RECIPIENT)
+    mailbox = _MAILBOX.fullmatch(path)
+    if mailbox:
         address, parameters = _address(mailbox[1], mailbox[2], utf8, _BAD_RECIPIENT), mailbox[3]
+    else:
+        postmaster = _POSTMASTER.fullmatch(path)
+        if postmaster is None:
+            raise _Unfit(_BAD_RECIPIENT)
+        address, parameters = Address("postmaster", ""), postmaster[1]
     if parameters:
         return Rcpt(address, *_rcpt_parameters(parameters, utf8))
     return Rcpt(address)
