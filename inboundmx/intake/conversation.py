@@ -37,6 +37,8 @@ from inboundmx.ports import Bodies, Chance, Clock, Draft, Hand, Journal, Spool
 DISK_RESERVE = 2**20
 # A header section of more lines is no letter: scanning its fields would hold up the others.
 HEADER_LINES = 10_000
+_NOBODY = Envelope(None)
+_HELLO = Reply(250, "", "hello")
 _OK = Reply(250, "2.1.0", "sender ok")
 _RECIPIENT_OK = Reply(250, "2.1.5", "recipient ok")
 _GO_ON = Reply(354, "", "end with a line that holds only a dot")
@@ -120,7 +122,7 @@ class GatewayConversation:
         self._gate.journal.record(
             "connected", self._id, {"ip": self._session.peer_ip, "port": self._session.peer_port}, level="debug"
         )
-        self._session_results = await self._run(Stage.CONNECT, Envelope(None))
+        self._session_results = await self._run(Stage.CONNECT, _NOBODY)
         if name := confirmed_name(self._session_results):
             self._session = replace(self._session, reverse_name=name)
         refused = self._judged("connect", self._session_results)
@@ -136,9 +138,11 @@ class GatewayConversation:
         self._relays = may_relay(session, self._plan.settings.relay)
         # A second EHLO (after STARTTLS) is judged by its own name, not by that of the first as well; and who has
         # authenticated since is no stranger, whatever was seen of the address.
-        self._session_results = tuple(r for r in self._session_results if r.stage is Stage.CONNECT and not self._relays)
-        self._session_results += await self._run(Stage.HELLO, Envelope(None))
-        return self._judged("hello", self._session_results) or Reply(250, "", "hello")
+        known = self._session_results
+        if known:
+            known = tuple(result for result in known if result.stage is Stage.CONNECT and not self._relays)
+        self._session_results = known + await self._run(Stage.HELLO, _NOBODY)
+        return self._judged("hello", self._session_results) or _HELLO
 
     async def mail(
         self, sender: Address | None, size: int | None, eight_bit: bool, utf8: bool, ret: str = "", envid: str = ""

@@ -64,7 +64,7 @@ def score(
 
 
 def _total(weights: list[float]) -> float:
-    return round(fsum(weights), DIGITS) + 0.0
+    return round(fsum(weights), DIGITS) + 0.0 if weights else 0.0
 
 
 def _bounded(weight: float) -> float:

@@ -130,7 +130,7 @@ def _stamps(
     text = _STAMPS % (
         _host(host_name(gateway, session)),
         _clauses(clauses) if clauses else " none",
-        verdict.level.name,
+        verdict.level.word.upper(),
         written_weight(verdict.score.filtering),
         _checks(verdict.score.lines),
     )

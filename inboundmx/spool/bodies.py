@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from inboundmx.model.message import SMALL_BODY, Body
 from inboundmx.ports import Damaged, Unavailable
@@ -38,6 +39,7 @@ class BodyFiles:
         self._data = data_folder
         self._incoming = os.path.join(folder, "incoming")
         self._bodies = os.path.join(folder, "bodies")
+        self._coming_in = os.path.relpath(self._incoming, data_folder)
 
     def prepare(self) -> None:
         for folder in (self._incoming, self._bodies):
@@ -46,7 +48,7 @@ class BodyFiles:
 
     def incoming(self, name: str) -> str:
         """The path under which a body of that name comes in."""
-        return os.path.relpath(os.path.join(self._incoming, name), self._data)
+        return f"{self._coming_in}/{name}"
 
     def absolute(self, path: str) -> str:
         return os.path.join(self._data, path)
@@ -154,7 +156,8 @@ class FileDraft:
         self._absolute = absolute
         self._chunks: list[bytes] = []
         self._size = 0
-        self._hash = hashlib.sha256()
+        # Made when there is a file: what stays in memory is hashed whole at its end.
+        self._hash: Any = None
         self._head = b""
         self._descriptor = -1
         self._error: Unavailable | None = None
@@ -162,9 +165,9 @@ class FileDraft:
     def write(self, chunk: bytes) -> None:
         if self._error is not None:
             return
-        self._hash.update(chunk)
         self._size += len(chunk)
         if self._descriptor >= 0:
+            self._hash.update(chunk)
             self._store(chunk)
             return
         self._chunks.append(chunk)
@@ -172,13 +175,15 @@ class FileDraft:
             whole = b"".join(self._chunks)
             self._chunks = []
             self._head = whole[:SMALL_BODY]
+            self._hash = hashlib.sha256(whole)
             self._store(whole)
 
     def finish(self) -> Body:
         if self._error is not None:
             raise self._error
         if self._descriptor < 0 and not self._head:
-            return Body(self._size, b"".join(self._chunks), None, self._hash.digest())
+            whole = b"".join(self._chunks)
+            return Body(self._size, whole, None, hashlib.sha256(whole).digest())
         self._close()
         return Body(self._size, self._head, self._path, self._hash.digest())
 
