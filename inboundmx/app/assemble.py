@@ -52,6 +52,7 @@ from inboundmx.net.dns_servers import name_servers
 from inboundmx.net.offload import ThreadOffload
 from inboundmx.net.own_addresses import OwnAddresses
 from inboundmx.net.peers import PeerLoads
+from inboundmx.net.reactor import quicken
 from inboundmx.net.resolver import DnsResolver
 from inboundmx.net.scanners import ScanningServices
 from inboundmx.ports import Hand, Journal, Unavailable
@@ -94,6 +95,7 @@ class GatewayService(Service):
         self.guilty: Collection[str] = ()
         self.hand: Hand | None = None
         self._config = config
+        quicken(reactor)
         self._reactor = reactor
         self._clock = ReactorClock(reactor)
         self._chance = SystemChance()

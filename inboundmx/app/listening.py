@@ -15,6 +15,7 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
@@ -22,6 +23,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from inboundmx.app.starting import CannotStart
+from inboundmx.smtp.server_socket import StrangersPort
 
 BACKLOG = 1024
 
@@ -70,7 +72,7 @@ def listen(reactor: Any, text: str, factory: Any, certificate: Any) -> list[Any]
         kind, _, rest = string.partition(":")
         if kind in ("tcp", "tcp6", "ssl") and "backlog=" not in rest:
             string = f"{string}:backlog={BACKLOG}"
-        endpoint: Any = serverFromString(reactor, string)  # type: ignore[no-untyped-call]
+        endpoint: Any = serverFromString(_Ports(reactor), string)  # type: ignore[no-untyped-call]
         waiting = endpoint.listen(serving)
         outcome: list[Any] = []
         waiting.addBoth(outcome.append)
@@ -115,7 +117,9 @@ def adopt(reactor: Any, text: str, descriptor: int, factory: Any, certificate: A
     """The port of an endpoint whose socket another process has bound, for us to listen on as well. The descriptor is
     closed: the port has its own. Raises OSError, and ValueError as ``listen`` does."""
     with socket.socket(fileno=descriptor) as inherited:
-        port = reactor.adoptStreamPort(inherited.fileno(), inherited.family, _wrapped(text, factory, certificate))
+        port = _Ports(reactor).adoptStreamPort(
+            inherited.fileno(), inherited.family, _wrapped(text, factory, certificate)
+        )
         if inherited.family == socket.AF_UNIX:
             # Its file is whose bound it: of a nameless socket Twisted does not remove one.
             port._bindPath = "\0"
@@ -142,6 +146,30 @@ def _wrapped(text: str, factory: Any, certificate: Any) -> Any:
         serverFromString(caught, string).listen(factory)  # type: ignore[no-untyped-call]
         return TLSMemoryBIOFactory(caught.context, False, factory)
     return serving
+
+
+class _Ports:
+    """Stands for a reactor; where that is Twisted's for epoll, TCP ports are ours."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = BACKLOG, interface: str = "") -> Any:
+        if not isinstance(self._reactor, EPollReactor):
+            return self._reactor.listenTCP(port, factory, backlog, interface)
+        made = StrangersPort(port, factory, backlog, interface, self._reactor)
+        made.startListening()
+        return made
+
+    def adoptStreamPort(self, descriptor: int, family: int, factory: Any) -> Any:
+        if not isinstance(self._reactor, EPollReactor) or family == socket.AF_UNIX:
+            return self._reactor.adoptStreamPort(descriptor, family, factory)
+        made: Any = StrangersPort._fromListeningDescriptor(self._reactor, descriptor, family, factory)
+        made.startListening()
+        return made
 
 
 class _Catching:

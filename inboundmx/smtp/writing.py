@@ -14,8 +14,10 @@ from typing import Any
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Client, Server
 
-# Their subclasses (UNIX sockets among them) may send more than octets, so only these two.
-_PLAIN = frozenset({Client, Server})
+from inboundmx.smtp.server_socket import StrangerSocket
+
+# Other subclasses (UNIX sockets among them) may send more than octets.
+_PLAIN = frozenset({Client, Server, StrangerSocket})
 
 
 def write(transport: Any, octets: bytes) -> None:

@@ -13,6 +13,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Server
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
+from inboundmx.smtp.server_socket import StrangerSocket
 from inboundmx.smtp.writing import write, write_last
 
 SOME = b"250 2.0.0 OK\r\n"
@@ -21,15 +22,15 @@ MUCH = bytes(range(256)) * 2**12
 
 
 class Wire:
-    """A transport of Twisted's own on one end of a pair of sockets; nobody turns its reactor but ``turn``."""
+    """A transport of ``kind`` on one end of a pair of sockets; nobody turns its reactor but ``turn``."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Any) -> None:
         ours, self.theirs = socket.socketpair()
         self.theirs.setblocking(False)
         self.reactor: Any = MemoryReactorClock()  # type: ignore[no-untyped-call]
         server: Any = type("Port", (), {"_realPortNumber": 25})()
         address = IPv4Address("TCP", "192.0.2.1", 40000)
-        self.transport: Any = Server(ours, Protocol(), ("192.0.2.1", 40000), server, 1, self.reactor)  # type: ignore[arg-type]
+        self.transport: Any = kind(ours, Protocol(), ("192.0.2.1", 40000), server, 1, self.reactor)
         self.transport.client = (address.host, address.port)
 
     @property
@@ -56,9 +57,9 @@ class Wire:
         return heard
 
 
-@pytest.fixture
-def wire() -> Iterator[Wire]:
-    wire = Wire()
+@pytest.fixture(params=[Server, StrangerSocket])
+def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
+    wire = Wire(request.param)
     yield wire
     wire.theirs.close()
     if hasattr(wire.transport, "socket"):
