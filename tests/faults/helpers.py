@@ -60,7 +60,7 @@ class Failing:
         self.wrong = 0
         self.asked = 0.0
         self.worst = 0.0
-        self.lag = 0.0
+        self.lag = self.idle_lag = 0.0
         self.recovery = 0.0
 
 
@@ -77,7 +77,7 @@ def _tried(lab: Lab, kind: str, act: Callable[[socket.socket], object], expected
     primary = lab.counting()
     gateway = lab.gateway(domain(primary.port) + sections)
     to = [f"user@{DOMAIN}"]
-    with noops(gateway.port) as asking:
+    with noops(gateway.port) as asking, noops(primary.port) as idle:
         # After these it is left alone.
         first = crowd(5, 1, lambda n: sent(gateway.port, letter(f"first {n}"), to))
         asked, began = server.asked, time.monotonic()
@@ -95,7 +95,7 @@ def _tried(lab: Lab, kind: str, act: Callable[[socket.socket], object], expected
 
             until("service again", asked_again, 60.0)
             found.recovery = max(found.recovery, time.monotonic() - began)
-    found.lag = max(found.lag, asking.longest)
+    found.lag, found.idle_lag = max(found.lag, asking.longest), max(found.idle_lag, idle.longest)
 
 
 def scanners(lab: Lab) -> list[Figure]:
@@ -114,6 +114,7 @@ def scanners(lab: Lab) -> list[Figure]:
         Figure("slowest decision, with a scan time-out of 2 s", found.worst, "s", most=TIMEOUT + GRACE, timed=True),
         Figure("questions in 10 s to a scanner that failed five times", found.asked, most=1),
         Figure("longest that another client waited meanwhile", found.lag * 1000, "ms", most=250, timed=True),
+        Figure("the same of a program that had nothing else to do", found.idle_lag * 1000, "ms", timed=True),
         *(
             [Figure("until it is asked again once it is well", found.recovery, "s", most=15, timed=True)]
             if lab.full
