@@ -213,8 +213,8 @@ class Spool(Protocol):
         should be until it can be written. ``entries`` shows the change once it fired."""
 
     def remove_soon(self, id: str) -> None:
-        """Forgets a delivered entry: at once in memory, on disk with the next commit or within 200 ms. A crash in
-        between makes an explained duplicate, never a loss."""
+        """Forgets a delivered entry: at once in memory, on disk within 200 ms or so. A crash in between
+        makes an explained duplicate, never a loss."""
 
     def entries(self) -> Sequence[SpoolEntry]: ...
 

@@ -23,6 +23,8 @@ from inboundmx.storage.owner import give_to_owner_of
 from inboundmx.storage.writer import FromThread, Lane, ThreadLane, Writer
 
 REMOVE_SECONDS = 0.2
+# Before that, so many go together with a commit: with each lone message one had to go, which made half of its writing.
+REMOVE_TOGETHER = 16
 OWED_SECONDS = 1.0
 VACUUM_SECONDS = 5.0
 # A commit that failed speaks of so long, unless others follow: who is told of it may send nothing more to try again.
@@ -75,6 +77,7 @@ class SqliteSpool:
         self._asked: _Asked = []
         self._timers: dict[str, Timer] = {}
         self._retry = False
+        self._flush = False
         self._vacuum = False
         self._full = False
         self._trouble = ""
@@ -160,7 +163,7 @@ class SqliteSpool:
             self._buried.add(id)
         self._forget_fresh(id)
         self._removed.append(id)
-        self._start("flush", REMOVE_SECONDS, self._writer.wake)
+        self._start("flush", REMOVE_SECONDS, self._remove_now)
 
     def entries(self) -> Sequence[SpoolEntry]:
         return tuple(self._index.values())
@@ -206,7 +209,7 @@ class SqliteSpool:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        self._retry = True
+        self._retry = self._flush = True
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
@@ -222,12 +225,12 @@ class SqliteSpool:
     def _take(self) -> _Work | None:
         waiting = self._waiting[:BATCH_CHANGES]
         del self._waiting[:BATCH_CHANGES]
-        if self._removed:
+        if self._removed and (self._flush or len(self._removed) >= REMOVE_TOGETHER):
             waiting.append((Change(remove=tuple(self._removed)), None))
             self._removed = []
         owed = self._owed_changes() if waiting or self._retry else ()
         vacuum = self._vacuum and not waiting and not self._closing
-        self._retry = self._vacuum = False
+        self._retry = self._flush = self._vacuum = False
         if not waiting and not owed and not vacuum:
             return None
         return Batch(owed, [change for change, _ in waiting], vacuum), waiting
@@ -346,6 +349,10 @@ class SqliteSpool:
     def _fire(self, name: str, call: Callable[[], None]) -> None:
         del self._timers[name]
         call()
+
+    def _remove_now(self) -> None:
+        self._flush = True
+        self._writer.wake()
 
     def _retry_owed(self) -> None:
         self._retry = True

@@ -26,7 +26,7 @@ from inboundmx.ports import Damaged, StorageFull, Unavailable
 from inboundmx.spool import schema
 from inboundmx.spool.file import SpoolFile
 from inboundmx.spool.locking import Locked
-from inboundmx.spool.sqlite import FRESH_OCTETS, FRESH_SECONDS, TROUBLE_SECONDS, WAITING_CHANGES
+from inboundmx.spool.sqlite import FRESH_OCTETS, FRESH_SECONDS, REMOVE_TOGETHER, TROUBLE_SECONDS, WAITING_CHANGES
 
 LARGE = os.urandom(SMALL_BODY + 77)
 
@@ -150,21 +150,28 @@ def test_what_collects_while_a_batch_is_out_is_one_transaction(
     assert statements.count("COMMIT") == 2
 
 
-def test_removals_ride_with_the_next_commit_or_go_within_200_milliseconds(custody: Custody) -> None:
-    custody.commit(add(*(a_deposit(f"entry{n:07}") for n in range(10))))
+def test_removals_ride_with_a_commit_or_go_within_200_milliseconds(custody: Custody) -> None:
+    count = REMOVE_TOGETHER + 5
+    custody.commit(add(*(a_deposit(f"entry{n:07}") for n in range(count))))
     statements: list[str] = []
     raw(custody).set_trace_callback(statements.append)
-    for n in range(5):
+    for n in range(REMOVE_TOGETHER):
         custody.spool.remove_soon(f"entry{n:07}")
-    assert statements == []
-    custody.commit(add(a_deposit("another00001")))
+        assert statements == []
+        if n == REMOVE_TOGETHER - 2:
+            # So few are not worth the work yet.
+            custody.commit(add(a_deposit("another00001")))
+            assert [s for s in statements if s.startswith("DELETE")] == []
+            statements.clear()
+    custody.commit(add(a_deposit("another00002")))
     assert statements.count("COMMIT") == 1
-    for n in range(5, 10):
+    assert len([s for s in statements if s.startswith("DELETE FROM entry")]) == 1
+    for n in range(REMOVE_TOGETHER, count):
         custody.spool.remove_soon(f"entry{n:07}")
     custody.clock.task.advance(0.2)
     assert statements.count("COMMIT") == 2
     custody.reopen()
-    assert custody.ids == ["another00001"]
+    assert custody.ids == ["another00001", "another00002"]
 
 
 def test_what_waits_is_bounded(custody: Custody, monkeypatch: pytest.MonkeyPatch) -> None:
