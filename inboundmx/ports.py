@@ -387,5 +387,10 @@ class Deliveries(Protocol):
     def deposited(self, entries: Sequence[SpoolEntry]) -> None:
         """These were just committed."""
 
+    def foreseen(self, entry: SpoolEntry, route: Route) -> tuple[SpoolEntry, Callable[[], None]] | None:
+        """When the first attempt of what is to be committed is known to find nobody, because somebody has just tried:
+        the entry as that attempt leaves it, and what is to be called in place of ``deposited`` once it is committed so.
+        None: it has to be tried."""
+
     def claimed(self, entry: SpoolEntry, late: Deferred[DeliveryAttempt]) -> None:
         """This was committed while a transmission of it still waits for the answer to its final dot."""

@@ -283,6 +283,23 @@ class Courier:
                 pool.refused(away)
             return attempt
 
+    def foreseen(self, entry: SpoolEntry, route: Route) -> DeliveryAttempt | None:
+        """The attempt, when it is known without one: every host of the route was just found not to be there."""
+        found = None
+        for way in route.ways():
+            for host in way.hosts:
+                pool = self._pools.get((host, way.terms))
+                refused = pool.breaker.just_refused if pool is not None else None
+                if refused is None or self._stopping:
+                    return None
+                found = host, refused
+                if refused.trouble == "rejects_us":
+                    break
+        if found is None:
+            return None
+        now = self._clock.now()
+        return not_connected(*found, [recipient.address for recipient in entry.pending], now, now)
+
     # --- what is known of hosts ---------------------------------------------------------------------------------------
 
     def unable(self, route: Route, size: int, utf8: bool) -> Reply | None:
@@ -297,6 +314,10 @@ class Courier:
                     return None
                 said = said or reply
         return said
+
+    def down(self, route: Route) -> bool:
+        """Whether no host of the route is there."""
+        return all(self._down(host, way.terms) for way in route.ways() for host in way.hosts)
 
     def _down(self, host: Host, terms: Terms) -> bool:
         pool = self._pools.get((host, terms))

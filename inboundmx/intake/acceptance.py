@@ -6,7 +6,7 @@ message is transmitted or stored, nor what is written into the entries of the sp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -155,9 +155,13 @@ class Acceptance:
         if not entries:
             self._journal.record("discarded", id, facts)
             return Reply(250, "2.0.0", f"accepted as {id}"), False
-        if handover is not None:
-            entries = [_tried(each, handover, arrival, now) for each in entries]
+        follow: Callable[[], None] | None = None
         late = handover.late if handover is not None else None
+        if handover is None or handover.kind == "postponed":
+            if len(entries) == 1:
+                entries[0], follow = self._foreseen(entries[0], arrival)
+        else:
+            entries = [_tried(each, handover, arrival, now) for each in entries]
         committed = self._spool.commit(Change(add=tuple([each.deposit for each in entries])))
         # What follows the commit must follow it even when the stranger hangs up while we wait: the wait is on a
         # Deferred of its own, so that cancelling it does not touch the promise.
@@ -173,7 +177,7 @@ class Acceptance:
                 if not known.called:
                     known.callback(failed)
                 if failed is None:
-                    self._follow(entries, late)
+                    self._follow(entries, late, follow)
 
         committed.addBoth(ended)
         try:
@@ -204,9 +208,28 @@ class Acceptance:
                 told = facts | judged(lot) | {"recipients": [str(r) for r in lot.recipients]}
                 self._journal.record("discarded", id, told)
 
-    def _follow(self, entries: Sequence[Kept], late: Deferred[DeliveryAttempt] | None) -> None:
+    def _foreseen(self, each: Kept, arrival: Arrival) -> tuple[Kept, Callable[[], None] | None]:
+        """The only entry of a message, after its first attempt when that is known not to come far."""
+        deposit, lot = each
+        way = arrival.ways.get(deposit.entry.domain)
+        if way is None or way.route is None:
+            return each, None
+        foreseen = self._deliveries.foreseen(deposit.entry, way.route)
+        if foreseen is None:
+            return each, None
+        entry, follow = foreseen
+        return Kept(Deposit(entry, deposit.content), lot), follow
+
+    def _follow(
+        self,
+        entries: Sequence[Kept],
+        late: Deferred[DeliveryAttempt] | None,
+        foreseen: Callable[[], None] | None,
+    ) -> None:
         if late is not None:
             self._deliveries.claimed(entries[0].deposit.entry, late)
+        elif foreseen is not None:
+            foreseen()
         else:
             self._deliveries.deposited([each.deposit.entry for each in entries])
 

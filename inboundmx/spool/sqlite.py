@@ -275,7 +275,7 @@ class SqliteSpool:
             if entry.id in buried:
                 continue
             index[entry.id] = shared(entry)
-            if entry.state is State.ACTIVE and deposit.content.body.path is None:
+            if entry.state is State.ACTIVE and not entry.attempts and deposit.content.body.path is None:
                 self._keep_fresh(entry.id, deposit.content)
         for entry in change.update:
             if entry.id in index:

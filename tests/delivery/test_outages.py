@@ -322,3 +322,71 @@ def test_what_was_exhausted_can_be_released_and_arrives():
     world.clock.advance(MINUTE)
     assert not world.spool.rows
     assert DOMAIN not in world.service.status()["queues"]
+
+
+def foreseen(world, id):
+    """As intake does it: the entry is committed as the attempt that was foreseen leaves it. False: nothing was."""
+    found = world.service.foreseen(entry(id, at=world.clock.now()), route())
+    if found is None:
+        return False
+    row, committed = found
+    world.spool.put(row)
+    committed()
+    return True
+
+
+def tried_in_earnest(world):
+    row = entry("tried", at=world.clock.now())
+    world.spool.put(row)
+    world.service.deposited([row])
+
+
+def test_what_comes_just_after_a_primary_was_found_down_is_as_if_it_had_been_tried():
+    world = World(up=False, latency=0.0)
+    assert not foreseen(world, "none has tried yet")
+    tried_in_earnest(world)
+    world.clock.advance(0.1)
+    tried = world.spool.rows["tried"]
+    assert (tried.attempts, tried.slots_used) == (1, 1)
+    before, dialled = len(world.spool.changes), len(world.transmitter.dialled)
+    assert foreseen(world, "foreseen")
+    row = world.spool.rows["foreseen"]
+    assert replace(
+        row, id=tried.id, message_id=tried.message_id, body_id=tried.body_id, received_at=tried.received_at,
+        next_attempt_at=tried.next_attempt_at,
+    ) == tried  # fmt: skip
+    assert (len(world.spool.changes), len(world.transmitter.dialled)) == (before, dialled)
+    assert world.journal.named("deferred") == [("deferred", "m-tried"), ("deferred", "m-foreseen")]
+    world.clock.advance(1.0)
+    assert not foreseen(world, "a second later it is tried in earnest")
+    world.primary.up = True
+    world.clock.advance(60.0)
+    assert not world.spool.rows, "it is brought forward like all that waits"
+
+
+def test_nothing_is_foreseen_of_what_would_not_be_tried_or_goes_elsewhere():
+    world = World(up=False, latency=0.0)
+    tried_in_earnest(world)
+    world.clock.advance(0.1)
+    now = world.clock.now()
+    assert world.service.foreseen(entry("x", at=now), route()) is not None
+    for other in (entry("x", at=now, via="backup"), entry("x", at=now, next_attempt_at=now + 5),
+                  entry("x", at=now, state=State.HELD, next_attempt_at=None)):  # fmt: skip
+        assert world.service.foreseen(other, route()) is None
+    assert world.service.foreseen(entry("x", at=now), route(FIRST, replace(FIRST, port=26))) is None
+    world.settings = settings(domain(enabled=False))
+    assert world.service.foreseen(entry("x", at=now), route()) is None
+
+
+def test_a_primary_that_comes_back_while_what_was_foreseen_is_written_gets_it_at_once():
+    world = World(up=False, latency=0.0)
+    tried_in_earnest(world)
+    world.clock.advance(0.1)
+    row, committed = world.service.foreseen(entry("late", at=world.clock.now()), route())
+    world.primary.up = True
+    world.clock.advance(60.0)
+    assert not world.spool.rows
+    world.spool.put(row)
+    committed()
+    world.clock.advance(1.0)
+    assert not world.spool.rows

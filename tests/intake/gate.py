@@ -107,6 +107,15 @@ class FakeDeliveries:
     def __init__(self) -> None:
         self.entries: list[Any] = []
         self.claims: list[Any] = []
+        # What is foreseen of any entry; None: nothing.
+        self.foresight: Any = None
+        self.followed: list[Any] = []
+
+    def foreseen(self, entry: Any, route: Any) -> Any:
+        if self.foresight is None:
+            return None
+        after = self.foresight(entry, route)
+        return after, lambda: self.followed.append(after)
 
     def deposited(self, entries: Any) -> None:
         self.entries.extend(entries)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from gate import ANN, BOB, EVE, HOST, MAIL, SPAM, Gate, check, domain, settings
 from twisted.internet.defer import Deferred
@@ -263,3 +265,15 @@ def test_scored_mail_is_never_answered_with_a_notice():
     gate.courier.handover = DOWN
     gate.send(SPAM, ANN)
     assert gate.spool.entries()[0].may_notify is False
+
+
+@pytest.mark.parametrize("handover", ["cut-through", "spool"])
+def test_an_attempt_that_is_known_to_find_nobody_is_committed_with_the_entry(handover):
+    gate = Gate(settings(domains=(domain("a.example", handover=handover),)))
+    gate.courier.handover = DOWN
+    gate.deliveries.foresight = lambda entry, route: replace(entry, attempts=1, next_attempt_at=gate.clock.at + 900)
+    assert gate.send(MAIL, ANN).code == 250
+    (entry,) = gate.spool.entries()
+    assert (entry.attempts, entry.next_attempt_at) == (1, gate.clock.at + 900)
+    assert (gate.deliveries.followed, gate.deliveries.entries) == ([entry], [])
+    assert gate.journal.names() == ["spooled"]
