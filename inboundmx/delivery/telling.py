@@ -36,6 +36,9 @@ def tell(
         if settlement.unconfirmed:
             told["untold"] = _texts(r.address for r in settlement.unconfirmed)
         record("delivered", id, told)
+        if kept is None and not (settlement.failed or deposits):
+            # Nearly always, and nothing else is to be told: saves 4 us.
+            return
     trouble = facts | {"trouble": attempt.trouble, "phase": str(attempt.phase)}
     for recipient in settlement.failed:
         fate = "dropped" if recipient in settlement.unasked else settlement.fate

@@ -209,7 +209,7 @@ class SqliteSpool:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        self._retry = self._flush = True
+        self._retry = True
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
@@ -225,7 +225,7 @@ class SqliteSpool:
     def _take(self) -> _Work | None:
         waiting = self._waiting[:BATCH_CHANGES]
         del self._waiting[:BATCH_CHANGES]
-        if self._removed and (self._flush or len(self._removed) >= REMOVE_TOGETHER):
+        if self._removed and (self._flush or self._closing or len(self._removed) >= REMOVE_TOGETHER):
             waiting.append((Change(remove=tuple(self._removed)), None))
             self._removed = []
         owed = self._owed_changes() if waiting or self._retry else ()
