@@ -322,8 +322,9 @@ class Gateway(Child):
             listen += f" {self._extra_listen}"
         keys = f"hostname = {HOSTNAME}\nlisten = {listen}\n"
         if "workers =" not in self._gateway_keys:
-            # One process starts sooner than three; the same must hold with any number of workers.
-            keys += f"workers = {os.environ.get('INBOUNDMX_WORKERS', '0')}\n"
+            # One process starts sooner than three; the same must hold with any number of workers. Time is warped in one.
+            workers = "0" if self.launcher == "warped" else os.environ.get("INBOUNDMX_WORKERS", "0")
+            keys += f"workers = {workers}\n"
         if "data =" not in self._gateway_keys:
             keys += f"data = {self.data}\n"
         self.config.write_text(f"[gateway]\n{keys}{self._gateway_keys}\n{sections}\n")
