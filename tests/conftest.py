@@ -1,10 +1,15 @@
-"""What all tests share: tests that need root say so when they are skipped."""
+"""What all tests share: tests that need root say so when they are skipped, and how long an example takes says nothing:
+the machine may be busy."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
