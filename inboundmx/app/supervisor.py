@@ -86,6 +86,8 @@ class SupervisorService(Service):
         """Whoever comes waits in the socket's queue for one of them."""
         for each in opened:
             each.port.stopReading()
+            # A shutdown is of the socket, not of our descriptor: a worker about to accept would trip over it.
+            each.port._shouldShutdown = False
 
     def _bound_console(self) -> list[Any]:
         if not self.settings.console.listen:

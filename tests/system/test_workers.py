@@ -350,6 +350,32 @@ def test_a_stop_ends_all_and_a_second_signal_changes_nothing(play: Stage) -> Non
     assert not list(gateway.data.glob("control*"))
 
 
+def test_a_stop_takes_the_socket_from_no_worker_that_accepts(play: Stage) -> None:
+    """One that was shut down under it would be a fault in its log."""
+    gateway = play.gateway(domain(free_port()), gateway_keys=TWO)
+    running = pids(gateway)
+    port = f":{gateway.port:04X} 00000000:0000 0A "
+
+    def listening() -> list[str]:
+        return [line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines() if port in line]
+
+    def held() -> bool:
+        links = Path(f"/proc/{gateway.pid}/fd").iterdir()
+        return f"socket:[{before[0]}]" in [os.readlink(each) for each in links if each.is_symlink()]
+
+    before = listening()
+    assert held()
+    for pid in running:
+        os.kill(pid, signal.SIGSTOP)
+    os.kill(gateway.pid, signal.SIGTERM)
+    until("the supervisor has let go of the socket", lambda: not held())
+    assert listening() == before
+    for pid in running:
+        os.kill(pid, signal.SIGCONT)
+    assert gateway.stop() == 0
+    assert listening() == []
+
+
 # --- a start ----------------------------------------------------------------------------------------------------------
 
 
