@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test simulate disk fuzz faults soak reliability lint docs bench clean
+.PHONY: run test simulate crash disk fuzz faults soak reliability lint docs bench clean
 
 run: $(VENV)/installed
 	@exec $(BIN)/inboundmx demo
@@ -18,6 +18,19 @@ SEEDS ?= 1000
 FROM ?= 1000
 simulate: $(VENV)/installed-for-tests
 	$(BIN)/python tests/simulation/simulate.py $(SEEDS) $(FROM)
+
+# Kills, stops and reloads of the real program under load, with books of what was promised: make crash SEED=7, or
+# PARTS="kills stops" for some of it. EVERY=10 takes each tenth boundary of a system call alone. Figures go to JSON.
+KILLS ?= 100
+SEED ?= 1
+EVERY ?= 1
+JSON ?= build/crash.json
+crash: MESSAGES = 10000
+crash: $(VENV)/installed-for-tests
+	@sh tests/programs.sh
+	@mkdir -p $(dir $(JSON))
+	$(BIN)/python tests/crash/harness.py $(PARTS) --kills $(KILLS) --messages $(MESSAGES) --seed $(SEED) \
+		--every $(EVERY) --json $(JSON)
 
 # Power cuts, calls that fail, full disks and damage: many more of each than the tests look at, with figures.
 disk: $(VENV)/installed-for-tests
