@@ -126,7 +126,7 @@ def try_out(folder: Path, messages: int, seconds: float, kills: int, tell: Calla
     try:
         place = mounted(str(room))
         syncs = measure_syncs(room)
-        tell(f"{syncs.count} syncs took {syncs.median * 1000:.2f} ms each; now mail")
+        tell(f"{syncs.count} syncs took {syncs.median * 1000:.3g} ms each; now mail")
         report = _Trial(room, messages, seconds, kills, tell).run(str(folder), place, syncs)
         keep = not report.kept
         return report

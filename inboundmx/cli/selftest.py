@@ -102,7 +102,7 @@ def _lines(report: Report) -> list[str]:
     disk = f", write cache: {place.write_cache}" if place and place.write_cache else ""
     lines = [
         f"{report.folder} is {on}{disk}",
-        f"A sync takes {syncs.median * 1000:.2f} ms; one in a hundred takes {syncs.p99 * 1000:.2f} ms or more.",
+        f"A sync takes {syncs.median * 1000:.3g} ms; one in a hundred takes {syncs.p99 * 1000:.3g} ms or more.",
         f"{report.messages_a_second:.0f} messages a second were kept and answered 250.",
         f"{report.promised} messages promised, {report.kills} times killed: {report.lost} lost, {report.altered} "
         f"altered, {report.waiting} still waiting, {report.copies} arrived twice (SMTP leaves that open). "

@@ -53,6 +53,10 @@ class Busy(Unavailable):
     """Somebody else, a program of the operator's, has locked the file."""
 
 
+class Elsewhere(Unavailable):
+    """The file has lost its name: what is written to it would be nobody's at the next start."""
+
+
 @dataclass(slots=True)
 class Batch:
     """``owed``: changes that could not be written earlier, in a transaction of their own before the others."""
@@ -87,6 +91,7 @@ class SpoolFile:
         self._condemned = ""
         self._renewed_at = float("-inf")
         self._log_pages = 0
+        self._identity: tuple[int, int] | None = None
         self._reserve = Reserve(folder)
         self.path = ""
 
@@ -127,6 +132,7 @@ class SpoolFile:
                 notes += adopted
                 entries = open_entries(self._connection)
         known = {p for (p,) in self._connection.execute("SELECT path FROM body WHERE path IS NOT NULL")}
+        self._identity = _identity(self.path)
         self._tidy(notes)
         self._reserve.hold()
         self._files.sweep(known if whole else None)
@@ -241,8 +247,8 @@ class SpoolFile:
                 # The log may be full too: emptied, it has room for removals although nobody else makes any.
                 self._reserve.use()
                 self._checkpoint(result)
-            elif isinstance(error, OSError) and error.errno != errno.ENOENT:
-                # Only what is gone may be no fault: its sender has hung up.
+            elif isinstance(error, Elsewhere) or (isinstance(error, OSError) and error.errno != errno.ENOENT):
+                # A body that is gone may be no fault: its sender has hung up.
                 result.notes.append((FAILS, {"what": f"{self._folder}: {meant.reason}", "done": "answered 451"}))
             return meant
         for path in removed:
@@ -255,6 +261,8 @@ class SpoolFile:
         """All changes in one synced transaction. Returns the paths of bodies that nothing speaks of any more."""
         connection = self._connection
         assert connection is not None
+        if _identity(self.path) != self._identity:
+            raise Elsewhere(f"{self.path} was moved or removed, or its folder was")
         large = {d.content.body.path: None for c in changes for d in c.add if d.content.body.path is not None}
         kept = self._files.keep(large) if large else {}
         try:
@@ -424,6 +432,7 @@ class SpoolFile:
         connection = schema.connect(path)
         self._generation += 1
         self.path, self._connection, self._condemned, self._log_pages = path, connection, "", 0
+        self._identity = _identity(path)
         try:
             aside = schema.set_aside(old_path, word, self._now())
         except OSError:
@@ -444,6 +453,15 @@ class SpoolFile:
             },
         ))  # fmt: skip
         return report.whole
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Which file has the name; asked once a transaction, in 2 us."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _insert(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> int:

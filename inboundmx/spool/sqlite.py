@@ -191,7 +191,8 @@ class SqliteSpool:
         if now >= self._free_until:
             self._free_until = now + FREE_SECONDS
             try:
-                room = os.statvfs(self._folder)
+                # Of the lock, which is open: a folder that was moved away is not a disk without room.
+                room = os.fstatvfs(self._lock)
                 # A disk may be out of inodes long before it is out of blocks.
                 self._free = 0 if room.f_files and not room.f_favail else room.f_bavail * room.f_frsize
             except OSError:

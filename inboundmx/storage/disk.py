@@ -3,8 +3,10 @@ once its folder is synced; does not know any file."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import stat
 
 from inboundmx.ports import StorageFull, Unavailable
 
@@ -15,6 +17,13 @@ def unavailable(error: OSError) -> Unavailable:
     """What an error of the disk means to who wanted to write."""
     reason = os.strerror(error.errno) if error.errno else str(error)
     return StorageFull(reason) if error.errno in NO_ROOM else Unavailable(reason)
+
+
+def refuse_odd(path: str) -> None:
+    """Raises OSError when something is there that is no file: to open a pipe may be to wait for ever."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError(f"{path} is no file")
 
 
 def sync_folder(path: str) -> None:

@@ -18,6 +18,7 @@ import sqlite_utils
 from twisted.internet.defer import Deferred
 
 from inboundmx.ports import Clock, Timer, Unavailable
+from inboundmx.storage.disk import refuse_odd
 from inboundmx.storage.owner import give_to_owner_of
 from inboundmx.storage.writer import FromThread, Lane, ThreadLane, Writer
 
@@ -238,6 +239,7 @@ _INSERT = "INSERT INTO event (number, at, id, event, text) VALUES "
 def _open(path: str) -> sqlite3.Connection:
     """The file, made or migrated. Raises sqlite3.Error or OSError."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    refuse_odd(path)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
     try:
         for pragma in (
@@ -282,6 +284,7 @@ def read_story(data_folder: str, id: str) -> list[Event]:
     for name in names:
         path = os.path.join(folder, name)
         try:
+            refuse_odd(path)
             uri = "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=ro"
             with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as connection:
                 rows = connection.execute(
@@ -290,7 +293,7 @@ def read_story(data_folder: str, id: str) -> list[Event]:
                     (id,),
                 ).fetchall()
             found += [Event(at, event, json.loads(text)) for at, event, text in rows]
-        except (sqlite3.Error, ValueError) as error:
+        except (sqlite3.Error, ValueError, OSError) as error:
             trouble = f"cannot read {path}: {error}"
     if trouble and not found:
         raise Unavailable(trouble)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import sqlite_utils
 
 from inboundmx.ports import Fact
+from inboundmx.storage.disk import refuse_odd
 from inboundmx.storage.owner import give_to_owner_of
 
 # Beyond either, the facts that would expire first go: what never passed lives for hours, what passed for weeks, so a
@@ -246,6 +247,7 @@ def _open(path: str) -> sqlite3.Connection:
     """The file, made or migrated. Raises sqlite3.Error or OSError."""
     folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
+    refuse_odd(path)
     connection = lenient(
         sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
     )

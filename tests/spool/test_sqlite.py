@@ -24,7 +24,7 @@ from inboundmx.model.custody import Change, Content, SpoolRecipient, State, Stat
 from inboundmx.model.message import SMALL_BODY
 from inboundmx.ports import Damaged, StorageFull, Unavailable
 from inboundmx.spool import schema
-from inboundmx.spool.file import SpoolFile
+from inboundmx.spool.file import Elsewhere, SpoolFile
 from inboundmx.spool.locking import Locked
 from inboundmx.spool.sqlite import FRESH_OCTETS, FRESH_SECONDS, REMOVE_TOGETHER, TROUBLE_SECONDS, WAITING_CHANGES
 
@@ -456,6 +456,28 @@ def test_a_large_body_that_the_disk_fails_is_told_once_in_a_while(
     (custody.data / str(gone.path)).unlink()
     assert type(custody.commit(add(a_deposit("large0000009", gone)))[0]) is Unavailable
     assert len(custody.journal.names) == 2, "that was its sender's doing"
+
+
+def test_a_file_that_lost_its_name_takes_no_mail_until_it_has_it_again(custody: Custody) -> None:
+    custody.commit(add(a_deposit("entry0000001")))
+    away = custody.folder.with_name("away")
+    for harm in ("moved", "replaced"):
+        custody.folder.rename(away)
+        if harm == "replaced":
+            shutil.copytree(away, custody.folder)
+        (answer,) = custody.commit(add(a_deposit("entry0000002")))
+        assert type(answer) is Elsewhere
+        assert custody.spool.trouble == "disk-fails"
+        custody.clock.task.advance(1)
+        assert custody.spool.free_octets() > 0, "there is room, and whoever asks hears what is really wrong"
+        if harm == "replaced":
+            shutil.rmtree(custody.folder)
+        away.rename(custody.folder)
+    assert custody.commit(add(a_deposit("entry0000003"))) == [None]
+    assert custody.journal.names == ["disk_fails"]
+    assert str(custody.journal.events[0][1]["what"]).endswith("was moved or removed, or its folder was")
+    custody.reopen()
+    assert custody.ids == ["entry0000001", "entry0000003"]
 
 
 def test_while_no_new_file_can_be_made_mail_is_refused_and_the_disk_left_in_peace(

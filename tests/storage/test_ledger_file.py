@@ -206,6 +206,18 @@ def test_a_ledger_that_cannot_be_written_is_said_once_and_works_again(tmp_path: 
     kept.close()
 
 
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "connect", lambda *_, **__: pytest.fail("opened"))
+    kept = Kept(tmp_path)
+    kept.path.parent.mkdir()
+    os.mkfifo(kept.path, 0o400)
+    kept.add("lost00000001")
+    kept.flush()
+    assert kept.reports == ["ledger_failing"]
+    with pytest.raises(Unavailable, match="is no file"):
+        kept.story("lost00000001")
+
+
 @pytest.mark.root
 def test_a_command_run_as_root_leaves_a_file_that_the_gateways_user_can_open(tmp_path: Path) -> None:
     os.chown(tmp_path, 4242, 4243)

@@ -362,6 +362,15 @@ def test_a_file_that_cannot_be_opened_is_tried_again(tmp_path: Path, clock: Test
     process.close()
 
 
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path, clock: TestClock, monkeypatch: Any) -> None:
+    monkeypatch.setattr(sqlite3, "connect", lambda *_, **__: pytest.fail("opened"))
+    os.mkfifo(tmp_path / "state.sqlite", 0o400)
+    process = Process(tmp_path, clock)
+    assert process.reports == ["state_failing"]
+    process.put("a")
+    assert process.value("a") == 1
+
+
 def test_a_file_that_is_locked_is_not_waited_for(one: Process, monkeypatch: Any) -> None:
     monkeypatch.setattr(state_file, "_BUSY_SECONDS", 0.0)
     one.put("a")

@@ -43,6 +43,8 @@ PACKAGES = {
     "openssl": "openssl",
     "ip": "iproute2",
     "mount": "mount",
+    "mkfs.ext4": "e2fsprogs",
+    "fsck.ext4": "e2fsprogs",
     "nsd": "nsd",
     "rbldnsd": "rbldnsd",
     "strace": "strace",
