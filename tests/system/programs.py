@@ -324,7 +324,8 @@ class Gateway(Child):
             listen += f" {self._extra_listen}"
         keys = f"hostname = {HOSTNAME}\nlisten = {listen}\n"
         if "workers =" not in self._gateway_keys:
-            # One process starts sooner than three; the same must hold with any number of workers. Time is warped in one.
+            # One process starts sooner than three; the same must hold with any number of workers. Time is warped in
+            # one alone.
             workers = "0" if self.launcher == "warped" else os.environ.get("INBOUNDMX_WORKERS", "0")
             keys += f"workers = {workers}\n"
         if "data =" not in self._gateway_keys:
@@ -670,7 +671,8 @@ def small_disk(gateway: Gateway, options: str) -> Iterator[None]:
         yield
     finally:
         gateway.abort()
-        subprocess.run(["umount", str(gateway.data)], check=True)
+        # Whom it had started ends a moment after it.
+        until("unmounted", lambda: subprocess.run(["umount", str(gateway.data)], check=False).returncode == 0)
 
 
 class Stage:
