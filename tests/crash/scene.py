@@ -21,6 +21,8 @@ from programs import PATIENCE, Child, Stage, Wire, domain, free_port, stage, unt
 HERE = Path(__file__).parent
 # How long a start may take on a machine that is busy with other things; how long it takes is told, not judged.
 READY_SECONDS = 60.0
+# After the first worker's greeting, until the last has begun.
+SWEPT_SECONDS = 20.0
 # How long it may take until all that is in the spool has left it.
 DRAIN_SECONDS = 180.0
 # Never to be found between two lives but for the moment of one, and none of them after the next start.
@@ -73,8 +75,11 @@ class Scene:
             time.sleep(0.005)
         self.ready.append(time.monotonic() - self._began)
         self.ready_cpu.append(sum(map(cpu_seconds, (self.gateway.pid, *self._below(self.gateway.pid)))))
-        # What was half done in the spool is finished or swept away before anybody is served; all else, soon after.
-        self.half += sorted(self._before & self._unfinished("spool"))
+        # What was half done in the spool is finished or swept away before a worker serves; another may be the first.
+        swept = time.monotonic() + SWEPT_SECONDS
+        while (half := self._before & self._unfinished("spool")) and time.monotonic() < swept:
+            time.sleep(0.02)
+        self.half += sorted(half)
 
     def greets(self) -> bool:
         try:
