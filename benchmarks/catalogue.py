@@ -130,7 +130,7 @@ SCENARIOS: tuple[Scenario | Apart, ...] = (
         "a primary that takes 200 ms a message: 200 sessions, 20 connections to it, until it has them all",
         75,
         (POSTFIX, OURS),
-        lambda peer, effort: forward(peer, 200, max(200, int(800 * effort.scale))),
+        lambda peer, effort: forward(peer, 200, max(500, int(1000 * effort.scale))),
         own={
             POSTFIX: lambda folder: Postfix(folder, sink=SlowSink),
             OURS: lambda folder: Ours(folder, sink=SlowSink),

@@ -80,13 +80,14 @@ class Haraka(Peer):
             )  # fmt: skip
         self.pid = self._process.pid
         try:
-            wait_for_banner(self.port, "haraka", log)
+            wait_for_banner(self.port, "haraka", log, self._process)
         except Failed:
             self.stop()
             raise
 
     def stop(self) -> None:
         # The group that was made for it, and nobody else is in.
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        if self._process.returncode is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
         super().stop()

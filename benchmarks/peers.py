@@ -48,9 +48,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_banner(port: int, name: str, log: Path, seconds: float = 20.0) -> None:
+def wait_for_banner(
+    port: int, name: str, log: Path, process: subprocess.Popen[bytes] | None = None, seconds: float = 60.0
+) -> None:
+    """No longer than ``process`` lives, where it is given. Raises Failed, with the end of what it has logged."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and (process is None or process.poll() is None):
         try:
             with socket.create_connection(("127.0.0.1", port), 1.0) as probe:
                 if probe.recv(4)[:3] == b"220":
@@ -59,7 +62,7 @@ def wait_for_banner(port: int, name: str, log: Path, seconds: float = 20.0) -> N
         except OSError:
             time.sleep(0.01)
     said = log.read_text(errors="replace")[-2000:] if log.exists() else ""
-    raise Failed(f"{name} did not greet within {seconds:g} s\n{said}")
+    raise Failed(f"{name} did not greet: {said}")
 
 
 class Sink:
@@ -82,7 +85,7 @@ class Sink:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(self.command(), cwd=self.cwd, stdout=log, stderr=log)
         self.pid = self._process.pid
-        wait_for_banner(self.port, "the sink", self._log)
+        wait_for_banner(self.port, "the sink", self._log, self._process)
 
     def count(self) -> int:
         with self._log.open("rb") as log:
@@ -198,7 +201,7 @@ primary = 127.0.0.1:{self.sink.port}
             )  # fmt: skip
         self.pid = self._process.pid
         try:
-            wait_for_banner(self.port, "inboundmx", log)
+            wait_for_banner(self.port, "inboundmx", log, self._process)
         except Failed:
             self.halt()
             raise

@@ -135,6 +135,11 @@ def promises(outcomes: Sequence[Outcome]) -> str:
     return table(["scenario", "of inboundmx", "promised", "reached", "", "hoped for"], rows, 6)
 
 
+def between(spread: Mapping[str, float]) -> str:
+    low, high = spread["lowest"], spread["highest"]
+    return f"{spread['median']:.2f} ({low:.2f}-{high:.2f})" if low != high else f"{low:.2f}"
+
+
 def figures_of(result: Mapping[str, Any]) -> str:
     figures, every = result["figures"], result["every"]
     names = dict.fromkeys(key for values in figures.values() for key in values)
@@ -150,8 +155,7 @@ def figures_of(result: Mapping[str, Any]) -> str:
             found = ratios(every[name], every[POSTFIX]) if name != POSTFIX else {}
             for key in ("rate", "cpu_ms"):
                 spread = found.get(key)
-                low, high = (number(spread["lowest"]), number(spread["highest"])) if spread else ("", "")
-                cells.append(f"{number(spread['median'])} ({low}-{high})" if spread else "1")
+                cells.append(between(spread) if spread else "1")
         rows.append([name, *cells])
     beside = ["rate to Postfix", "Postfix's CPU to it"] if compared else []
     told_of = [
@@ -299,11 +303,12 @@ def page(run: Mapping[str, Any], drawn: Mapping[str, str]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-HOW = """    make bench              # everything, about 25 minutes on two quiet cores; as root, for Postfix
-    make bench QUICK=1      # shorter and fewer, about 6 minutes
-    make bench ONLY=50x1,idle
+HOW = """    make bench                  # all of it, about 25 minutes
+    make bench QUICK=1          # shorter and fewer, about 6 minutes
+    make bench ONLY=50x1,idle   # these
 
-Only the first of them writes this page; the others write theirs beside the figures, in `.cache`.
+Run it as root, for Postfix and for checks, and on a machine that does nothing else. Only the first of them writes this
+page; the others write theirs beside the figures, in `.cache`.
 
 - **Peers** are as their packages have them. Postfix is Debian's master.cf with a main.cf that says only where it
   listens and for whom; `tuned` adds in_flow_delay = 0. Haraka is npm's, once with `queue/smtp_forward` (proxy), which

@@ -1,6 +1,7 @@
 """Each kind of value: what is read, what is refused and how that is said, and that what is written reads back."""
 
 import ipaddress
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -328,3 +329,9 @@ def test_servers(text: str, read: tuple[str, ...]) -> None:
 def test_servers_refused(text: str) -> None:
     with pytest.raises(Wrong):
         kind("servers").read(text)
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 1), (3, 2), (4, 3), (8, 7), (65, 64), (256, 64)])
+def test_workers_auto_leaves_a_core_to_all_else(cores: int, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    assert kind("workers").read("auto") == workers

@@ -33,7 +33,7 @@ def greets(port: int) -> bool:
 
 def test_one_that_hangs_is_killed_and_mail_that_hangs_three_is_parked(play: Stage) -> None:
     primary = play.recording()
-    keys = "workers = 1\nhung_after = 1s\n"
+    keys = "workers = 1\nhung_after = 2s\n"
     gateway = play.gateway(domain(primary.port, handover="spool"), gateway_keys=keys, launcher="hanging")
     with contextlib.suppress(EOFError):  # It is on the disk and on its way before the answer is.
         post(gateway.port, letter("poison"), sender="poison@stranger.example")
@@ -52,7 +52,7 @@ def test_one_that_hangs_is_killed_and_mail_that_hangs_three_is_parked(play: Stag
 
 
 def test_one_that_does_not_even_hear_that_it_shall_end_is_killed(play: Stage) -> None:
-    gateway = play.gateway(domain(free_port()), gateway_keys=f"{TWO}hung_after = 1s\n")
+    gateway = play.gateway(domain(free_port()), gateway_keys=f"{TWO}hung_after = 2s\n")
     stopped, other = pids(gateway)
     os.kill(stopped, signal.SIGSTOP)
     (died,) = until("another in its place", lambda: gateway.log_events(event="worker_died"))
@@ -84,11 +84,15 @@ def test_twenty_rolls_under_load_refuse_nobody_and_leave_nothing_open(play: Stag
     load.some_more()
     load.finish()
     running = pids(gateway)
-    until("reloads are over", lambda: len(gateway.log_events(event="reloaded")) > 1)
+    before[2:] = [descriptors(pid) for pid in running]
+    for _ in range(5):
+        done = len(gateway.log_events(event="reloaded"))
+        gateway.hangup()
+        until("reloaded", lambda done=done: len(gateway.log_events(event="reloaded")) > done)
 
     def settled() -> bool:
-        now = [descriptors(pid) for pid in (gateway.pid, nursery)]
-        return all(left <= right for left, right in zip(now, before, strict=False))
+        now = [descriptors(pid) for pid in (gateway.pid, nursery, *running)]
+        return all(left <= right for left, right in zip(now, before, strict=True))
 
     until("as many descriptors as before", settled)
     assert load.refused == 0
