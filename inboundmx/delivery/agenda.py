@@ -30,8 +30,9 @@ TOLD = 1000
 # More than any time of reception, so that the priority comes first and the age after it.
 PRIORITY = 1e11
 
-# Where an item is: waiting for its time, waiting for room; and whether it may go early, whether it uses up a slot.
-LATER, DUE, EARLY, SLOT = 1, 2, 4, 8
+# Where an item is: waiting for its time, waiting for room; and whether it may go early, whether it uses up a slot,
+# whether somebody asked for it.
+LATER, DUE, EARLY, SLOT, ASKED = 1, 2, 4, 8, 16
 
 Key = tuple[str, str]
 
@@ -75,14 +76,15 @@ class _Destination:
 
 
 class Agenda:
-    """``start`` is called with an id and whether its slot has come; it must call ``finished`` or ``again`` once.
+    """``start`` is called with an id, whether its slot has come and, where it has not, whether somebody asked for it
+    rather than that its destination seems to be back; it must call ``finished`` or ``again`` once.
     ``room`` is how many of one destination may run at once. Of a destination (domain, via) that is ``paused`` nothing
     is started, and so no slot is used up, until ``go_on``. Nothing is started before ``begin``."""
 
     def __init__(
         self,
         clock: Clock,
-        start: Callable[[str, bool], object],
+        start: Callable[[str, bool, bool], object],
         room: Callable[[], int],
         paused: Callable[[str, str], bool] = lambda domain, via: False,
     ) -> None:
@@ -128,7 +130,7 @@ class Agenda:
         item = self._items.get(id)
         if item is not None:
             if item.state & DUE:
-                item.state = DUE
+                item.state = DUE | ASKED
             else:
                 self._call(item)
             self._go(item.destination)
@@ -280,6 +282,7 @@ class Agenda:
         called = _Item(item.id, item.destination, item.rank, 0)
         self._items[item.id] = called
         self._make_due(called, slot=False)
+        called.state |= ASKED
 
     def _make_due(self, item: _Item, slot: bool) -> None:
         destination = item.destination
@@ -344,12 +347,12 @@ class Agenda:
                 item = heapq.heappop(destination.due)
                 if not item.state:
                     continue
-                slot = bool(item.state & SLOT)
+                slot, asked = bool(item.state & SLOT), bool(item.state & ASKED)
                 self._take_out(item)
                 destination.running += 1
                 self._running[item.id] = item
                 self._burst += 1
-                self._start(item.id, slot)
+                self._start(item.id, slot, asked)
         finally:
             destination.starting = False
         return True

@@ -106,12 +106,13 @@ def _somebody_has_it(attempt: DeliveryAttempt) -> bool:
 
 
 def not_connected(
-    host: Host, refused: Refused, recipients: Sequence[Address], started: float, ended: float
+    host: Host, refused: Refused, recipients: Sequence[Address], started: float, ended: float, offered: bool = False
 ) -> DeliveryAttempt:
-    """An attempt that did not come as far as a connection."""
+    """An attempt that did not come as far as a connection. ``offered``: one to a host before it did."""
     reply = Reply(451, "4.4.1", (refused.detail or refused.trouble)[:TEXT_LIMIT])
     phase = Phase(refused.phase) if refused.phase in Phase._value2member_map_ else Phase.CONNECT
-    return DeliveryAttempt(host, started, ended, phase, tuple((r, reply) for r in recipients), "", refused.trouble)
+    replies = tuple((recipient, reply) for recipient in recipients)
+    return DeliveryAttempt(host, started, ended, phase, replies, "", refused.trouble, offered=offered)
 
 
 def refuses_us(attempt: DeliveryAttempt) -> DeliveryAttempt:

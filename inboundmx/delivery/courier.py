@@ -237,7 +237,8 @@ class Courier:
                     continue
                 got = await self._try(entry, content, way.terms, host)
                 if isinstance(got, Refused):
-                    attempt = not_connected(host, got, recipients, started, self._clock.now())
+                    offered = attempt is not None and attempt.offered
+                    attempt = not_connected(host, got, recipients, started, self._clock.now(), offered)
                     further = got.trouble != "abandoned"
                     if got.trouble in ("rejects_us", "abandoned"):
                         break

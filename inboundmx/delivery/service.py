@@ -370,10 +370,10 @@ class DeliveryService:
             self._agenda.now(id)
         self._perhaps_all_ended()
 
-    def _start(self, id: str, slot: bool) -> None:
+    def _start(self, id: str, slot: bool, asked: bool) -> None:
         if self._hand is not None:
             self._hand.take(id)
-        self._run(id, self._attend(id, slot), lambda seconds: self._ended(id, slot, seconds))
+        self._run(id, self._attend(id, slot, asked), lambda seconds: self._ended(id, slot, seconds))
 
     def _ended(self, id: str, slot: bool, seconds: float | None) -> None:
         """Notes the entry anew, as it is now; after ``seconds`` where its own time does not count."""
@@ -415,7 +415,7 @@ class DeliveryService:
 
     # --- attempted ----------------------------------------------------------------------------------------------------
 
-    async def _attend(self, id: str, slot: bool) -> float | None:
+    async def _attend(self, id: str, slot: bool, asked: bool) -> float | None:
         entry = self._spool.entry(id)
         if entry is None or entry.state is not State.ACTIVE or not entry.pending:
             return None
@@ -448,6 +448,10 @@ class DeliveryService:
         if attempt.trouble == "abandoned" and not attempt.dot_sent:
             return TROUBLE_SECONDS
         self._seen(entry, attempt)
+        if not (slot or asked or attempt.offered):
+            # The host only seemed to be back. One that turns the first message away each time it is probed would have
+            # all that waits for it written anew every half minute.
+            return None
         return await self._settle(entry, attempt, domain, slot)
 
     async def _attempt(self, entry: SpoolEntry, domain: DomainSettings) -> DeliveryAttempt:

@@ -237,7 +237,8 @@ class DeliveryAttempt:
     ``archive`` (the copy could not be written).
     ``dot_sent``: the final dot had left us, so without an answer the message may have arrived. A 2xx in ``replies``
     means delivered only where ``phase`` is DOT; then it does even beside trouble (LMTP answers for each recipient).
-    ``dsn``: the host offered DSN and was told what the sender asked for, so notices of success are its duty now."""
+    ``dsn``: the host offered DSN and was told what the sender asked for, so notices of success are its duty now.
+    ``offered``: there was a connection that the message was offered over, to this host or to one before it."""
 
     host: Host
     started_at: float
@@ -248,6 +249,7 @@ class DeliveryAttempt:
     trouble: str = ""
     dot_sent: bool = False
     dsn: bool = False
+    offered: bool = True
 
     @property
     def delivered(self) -> bool:

@@ -14,7 +14,7 @@ class World:
     def __init__(self, room=100):
         self.clock = FakeClock()
         self.started = []
-        self.agenda = Agenda(self.clock, lambda id, slot: self.started.append((id, slot)), lambda: room)
+        self.agenda = Agenda(self.clock, lambda id, slot, asked: self.started.append((id, slot)), lambda: room)
 
     @property
     def ids(self):
@@ -108,7 +108,7 @@ def test_what_runs_is_not_started_twice(world):
 def test_what_ends_at_once_does_not_nest(domain, most):
     depth, deepest, started = 0, 0, []
 
-    def start(id, slot):
+    def start(id, slot, asked):
         nonlocal depth, deepest
         depth += 1
         deepest = max(deepest, depth)

@@ -103,6 +103,10 @@ class World:
             self.arrived += [self.clock.monotonic()] * (len(self.primary.taken) - len(self.arrived))
 
     @property
+    def open_at_all(self):
+        return self.transmitter.connections
+
+    @property
     def open(self):
         return [connection for connection in self.transmitter.connections if connection.open]
 
@@ -390,3 +394,30 @@ def test_a_primary_that_comes_back_while_what_was_foreseen_is_written_gets_it_at
     committed()
     world.clock.advance(1.0)
     assert not world.spool.rows
+
+
+TOO_BUSY = Reply(421, "4.3.2", "too busy")
+
+
+def test_a_primary_that_turns_the_first_away_each_time_it_is_probed_has_nothing_of_the_others_written_anew():
+    world = World()
+    world.primary.replies[Phase.MAIL] = TOO_BUSY
+    world.deposit(200)
+    world.advance(5)
+    told = len(world.journal.named("deferred"))
+    connected = len(world.open_at_all)
+    world.advance(8 * MINUTE, step=0.1)
+    connected = len(world.open_at_all) - connected
+    assert connected > 5
+    assert len(world.journal.named("deferred")) - told <= connected
+    # Who asks hears.
+    world.journal.events.clear()
+    asked = sorted(world.spool.rows)[:5]
+    world.service.force(asked)
+    world.advance(1)
+    assert {id for _, id in world.journal.named("deferred")} >= {world.spool.rows[id].message_id for id in asked}
+    # And what waits is there as soon as it is taken.
+    del world.primary.replies[Phase.MAIL]
+    world.advance(40, step=0.1)
+    assert not world.spool.rows
+    assert len(world.primary.taken) == 200
