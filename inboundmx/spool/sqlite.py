@@ -25,6 +25,9 @@ from inboundmx.storage.writer import FromThread, Lane, ThreadLane, Writer
 REMOVE_SECONDS = 0.2
 # Before that, so many go together with a commit: with each lone message one had to go, which made half of its writing.
 REMOVE_TOGETHER = 16
+# So many wait for nobody: each is a message that comes twice if we are killed now, and a spool that empties delivers
+# hundreds within REMOVE_SECONDS.
+REMOVE_AT_ONCE = 64
 OWED_SECONDS = 1.0
 VACUUM_SECONDS = 5.0
 # A commit that failed speaks of so long, unless others follow: who is told of it may send nothing more to try again.
@@ -163,7 +166,10 @@ class SqliteSpool:
             self._buried.add(id)
         self._forget_fresh(id)
         self._removed.append(id)
-        self._start("flush", REMOVE_SECONDS, self._remove_now)
+        if len(self._removed) == REMOVE_AT_ONCE:
+            self._remove_now()
+        else:
+            self._start("flush", REMOVE_SECONDS, self._remove_now)
 
     def entries(self) -> Sequence[SpoolEntry]:
         return tuple(self._index.values())

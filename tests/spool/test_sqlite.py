@@ -26,7 +26,14 @@ from inboundmx.ports import Damaged, StorageFull, Unavailable
 from inboundmx.spool import schema
 from inboundmx.spool.file import Elsewhere, SpoolFile
 from inboundmx.spool.locking import Locked
-from inboundmx.spool.sqlite import FRESH_OCTETS, FRESH_SECONDS, REMOVE_TOGETHER, TROUBLE_SECONDS, WAITING_CHANGES
+from inboundmx.spool.sqlite import (
+    FRESH_OCTETS,
+    FRESH_SECONDS,
+    REMOVE_AT_ONCE,
+    REMOVE_TOGETHER,
+    TROUBLE_SECONDS,
+    WAITING_CHANGES,
+)
 
 LARGE = os.urandom(SMALL_BODY + 77)
 
@@ -172,6 +179,18 @@ def test_removals_ride_with_a_commit_or_go_within_200_milliseconds(custody: Cust
     assert statements.count("COMMIT") == 2
     custody.reopen()
     assert custody.ids == ["another00001", "another00002"]
+
+
+def test_many_removals_wait_for_nobody(custody: Custody) -> None:
+    custody.commit(add(*(a_deposit(f"entry{n:07}") for n in range(REMOVE_AT_ONCE + 1))))
+    statements: list[str] = []
+    raw(custody).set_trace_callback(statements.append)
+    for n in range(REMOVE_AT_ONCE):
+        assert statements == []
+        custody.spool.remove_soon(f"entry{n:07}")
+    assert statements.count("COMMIT") == 1
+    custody.reopen()
+    assert custody.ids == [f"entry{REMOVE_AT_ONCE:07}"]
 
 
 def test_what_waits_is_bounded(custody: Custody, monkeypatch: pytest.MonkeyPatch) -> None:
