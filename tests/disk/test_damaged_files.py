@@ -78,8 +78,13 @@ def test_whatever_the_state_and_the_ledger_are_like_it_starts_and_mail_goes_on(p
     files = [gateway.data / "state.sqlite", gateway.data / "ledger" / "0.sqlite"]
     assert offer(gateway, "before") == 250
     for name in TRIED:
-        # The log, too, is only there after a kill.
-        gateway.kill9() if name == "log removed" else gateway.stop()
+        if name == "log removed":
+            # It is only there after a kill; what was damaged before is noticed first.
+            for kind in ("state_damaged", "ledger_damaged"):
+                until("the damage is told", lambda kind=kind: gateway.log_events(event=kind))
+            gateway.kill9()
+        else:
+            gateway.stop()
         for path in files:
             if name in OBSTACLES:
                 removed(path)
