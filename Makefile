@@ -20,7 +20,8 @@ simulate: $(VENV)/installed-for-tests
 	$(BIN)/python tests/simulation/simulate.py $(SEEDS) $(FROM)
 
 # Kills, stops and reloads of the real program under load, with books of what was promised: make crash SEED=7, or
-# PARTS="kills stops" for some of it. EVERY=10 takes each tenth boundary of a system call alone. Figures go to JSON.
+# PARTS="kills stops" for some of it. EVERY=10 takes each tenth boundary of a system call alone. Figures go to JSON,
+# and with KEEP=--keep into docs/reliability.md.
 KILLS ?= 100
 SEED ?= 1
 EVERY ?= 1
@@ -30,7 +31,7 @@ crash: $(VENV)/installed-for-tests
 	@sh tests/programs.sh
 	@mkdir -p $(dir $(JSON))
 	$(BIN)/python tests/crash/harness.py $(PARTS) --kills $(KILLS) --messages $(MESSAGES) --seed $(SEED) \
-		--every $(EVERY) --json $(JSON)
+		--every $(EVERY) --json $(JSON) $(KEEP)
 
 # Power cuts, calls that fail, full disks and damage: many more of each than the tests look at, with figures.
 disk: $(VENV)/installed-for-tests

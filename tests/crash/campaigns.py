@@ -29,6 +29,7 @@ SPARED = 6
 # How many messages more than asked for the strangers may send while there are kills left.
 SURPLUS = 20
 EXIT_SECONDS = 10.0
+MORE_THAN_TIME_FOR = 1_000_000
 
 Told = Callable[[str], object]
 
@@ -147,7 +148,7 @@ def stops(workers: int, handover: str, times: int, seed: int, tell: Told) -> Rep
     with scene(workers, handover) as made:
         made.primary.start()
         made.start()
-        strangers = Strangers(made.gateway.port, made.books, seed, 1000 * times)
+        strangers = Strangers(made.gateway.port, made.books, seed, MORE_THAN_TIME_FOR)
         for number in range(times):
             promised = len(made.books.promises)
             until("some mail", lambda promised=promised: len(made.books.promises) > promised + 20)
@@ -207,7 +208,7 @@ def reloads(workers: int, handover: str, times: int, within: float, seed: int, t
     with scene(workers, handover) as made:
         made.primary.start()
         made.start()
-        strangers = Strangers(made.gateway.port, made.books, seed, 1000 * times)
+        strangers = Strangers(made.gateway.port, made.books, seed, MORE_THAN_TIME_FOR)
         loading = time.monotonic()
         refused = 0
         for number in range(times):

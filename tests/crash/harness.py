@@ -1,14 +1,13 @@
 """Kills, stops and reloads of the real program under load, with books: ``make crash KILLS=100 MESSAGES=10000 SEED=1``.
 
-Prints a table; with ``--json FILE`` the same figures go there. The exit status is 1 when anything does not add up.
+Prints a table; with ``--json FILE`` the same figures go there, with ``--keep`` into docs/reliability.md. The exit
+status is 1 when anything does not add up.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 import traceback
@@ -20,10 +19,12 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "system")]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "system"), str(HERE.parent / "faults")]
 
 from boundaries import LIVES, boundaries  # noqa: E402
 from campaigns import Report, drops, kills, reloads, stops  # noqa: E402
+from figures import RESULTS, machine  # noqa: E402
+from page import rewrite  # noqa: E402
 
 # Workers, handover, victim.
 KILLED = (
@@ -77,6 +78,15 @@ def run(campaign: Campaign) -> tuple[dict[str, Any], list[str]]:
     return report.figures(), report.verdict()
 
 
+def keep(summary: dict[str, Any]) -> None:
+    """Into the page; campaigns that were not tried this time keep what was found of them last."""
+    path = RESULTS / "crash.json"
+    before = json.loads(path.read_text())["campaigns"] if path.exists() else []
+    found = {each["campaign"]: each for each in [*before, *summary["campaigns"]] if "promised" in each}
+    path.write_text(json.dumps({**summary, "campaigns": list(found.values())}, indent=1) + "\n")
+    rewrite()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all of them, unless some are named")
@@ -85,6 +95,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--every", type=int, default=1, help="of the system calls, every so many-th boundary")
     parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--keep", action="store_true", help="write the figures into docs/reliability.md")
     asked = parser.parse_args()
     terminal = sys.stderr.isatty()
 
@@ -105,15 +116,18 @@ def main() -> int:
             f"{figures['campaign']}: {', '.join(shown)}", *(f"  WRONG: {each}" for each in wrong), sep="\n", flush=True
         )
     summary = {
+        "command": "make crash",
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine(),
         "seed": asked.seed,
         "seconds": round(time.monotonic() - began),
-        "processors": os.cpu_count(),
-        "python": platform.python_version(),
         "failed": failed,
         "campaigns": done,
     }
     if asked.json:
         asked.json.write_text(json.dumps(summary, indent=2) + "\n")
+    if asked.keep:
+        keep(summary)
     print(f"{len(done)} campaigns in {summary['seconds']} s, {failed} failed")
     return bool(failed)
 

@@ -43,8 +43,8 @@ def ext4(gateway: Gateway) -> Iterator[Path]:
     image = gateway.folder / "image"
     with image.open("wb") as file:
         file.truncate(OCTETS)
-    # Blocks as real disks have them. On smaller ones, which ext4 chooses below 512 MB, a process was seen to end when the
-    # disk was filled to the last block: probably a file that SQLite maps into memory was not all there.
+    # Blocks as real disks have them. On smaller ones, which ext4 chooses below 512 MB, a process was seen to end when
+    # the disk was filled to the last block: probably a file that SQLite maps into memory was not all there.
     run(need("mkfs.ext4"), "-q", "-m", "0", "-b", "4096", str(image))
     gateway.data.mkdir(mode=0o700)
     run(need("mount"), "-o", "loop,errors=remount-ro", str(image), str(gateway.data))
