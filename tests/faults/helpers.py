@@ -126,21 +126,22 @@ def scanners(lab: Lab) -> list[Figure]:
 
 def _few_places(lab: Lab) -> list[Figure]:
     """A clamd that cuts whoever is one too many; our client is told of its places, and nobody is refused."""
-    lock, places, turned_away = threading.Lock(), [0], [0]
+    lock, places = threading.Lock(), [0]
 
     def act(line: socket.socket) -> None:
         with lock:
-            places[0] += 1
-            full = places[0] > 10
-            turned_away[0] += full
+            full = places[0] == 10
+            places[0] += not full
+        if full:
+            return
         try:
-            if not full:
-                read_stream(line)
-                time.sleep(0.02)
-                line.sendall(b"stream: OK\0")
+            read_stream(line)
+            time.sleep(0.02)
         finally:
+            # Before the answer: who has heard it may come again at once.
             with lock:
                 places[0] -= 1
+        line.sendall(b"stream: OK\0")
 
     server = Liar(act)
     lab.close_later(server.close)
