@@ -14,13 +14,13 @@ import shutil
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from inboundmx.app.spawning import executable
 from inboundmx.app.trial_mail import DOMAIN, Books, Primary, Strangers
 from inboundmx.storage.mounted import Doubt, Mounted, doubts, mounted
 
@@ -148,6 +148,7 @@ class _Trial:
         self._tell = tell
         self._books = Books()
         self._config = room / "inboundmx.ini"
+        self._python, self._environment = executable("inboundmx")
         self._gateway: subprocess.Popen[bytes] | None = None
         self._port = _free_port()
         self._ready = 0.0
@@ -232,7 +233,11 @@ class _Trial:
             return 0
         with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
             listed = subprocess.run(
-                [*self._command(), "spool", "list", "--json"], capture_output=True, timeout=_READY_SECONDS, check=True
+                [*self._command(), "spool", "list", "--json"],
+                env=self._environment,
+                capture_output=True,
+                timeout=_READY_SECONDS,
+                check=True,
             )
             return len(json.loads(listed.stdout))
         return 0
@@ -240,14 +245,18 @@ class _Trial:
     # --- the gateway --------------------------------------------------------------------------------------------------
 
     def _command(self) -> list[str]:
-        return [sys.executable, "-m", "inboundmx", "--config", str(self._config)]
+        return [*self._python, "--config", str(self._config)]
 
     def _start(self) -> None:
         """Raises _DoesNotServe."""
         end = time.monotonic() + _READY_SECONDS
         with (self._room / "output").open("ab") as output:
             self._gateway = subprocess.Popen(
-                [*self._command(), "run"], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                [*self._command(), "run"],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
         while not _greets(self._port):
             if self._gateway.poll() is not None or time.monotonic() > end:

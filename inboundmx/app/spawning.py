@@ -45,17 +45,23 @@ def forked() -> Cradle | socket.socket:
     return Cradle(pid, ours)
 
 
+def executable(module: str) -> tuple[list[str], dict[str, str]]:
+    """Command and environment that execute a module of this package: of the very one that we are of."""
+    package = str(Path(__file__).parent.parent.parent)
+    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
+    # -P: not the folder that we happen to be in.
+    return [sys.executable, "-P", "-m", module], {**os.environ, "PYTHONPATH": path}
+
+
 def executed() -> Cradle:
     """A nursery that loads everything by itself, in a second."""
     ours, theirs = pair()
-    package = str(Path(__file__).parent.parent.parent)
-    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
+    command, environment = executable("inboundmx.app.nursery")
     with theirs:
         pid = os.posix_spawn(
             sys.executable,
-            # -P: not the folder that we happen to be in.
-            [sys.executable, "-P", "-m", "inboundmx.app.nursery"],
-            {**os.environ, "PYTHONPATH": path},
+            command,
+            environment,
             file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), CHANNEL)],
             setsigdef=[signal.SIGPIPE],
         )

@@ -23,7 +23,16 @@ def tried(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tupl
     return status, json.loads(capsys.readouterr().out)
 
 
-def test_a_gateway_that_is_killed_keeps_its_promises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_gateway_that_is_killed_keeps_its_promises(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    # What lies in the folder that an operator happens to be in is not executed.
+    here = tmp_path_factory.mktemp("here")
+    (here / "inboundmx.py").write_text("raise SystemExit('not ours')\n")
+    monkeypatch.chdir(here)
     status, told = tried(tmp_path, capsys, "--messages", "60", "--kills", "2")
     assert (told["lost"], told["altered"], told["waiting"], told["dead"]) == (0, 0, 0, "")
     assert told["promised"] >= 60 and told["kills"] == 2 and told["ready_seconds"] > 0
