@@ -39,6 +39,7 @@ from inboundmx.app.starting import (
     shown,
     spool_folder,
 )
+from inboundmx.app.stopping import Stopping
 from inboundmx.checks.api import Tools
 from inboundmx.cli.asking import SOCKET_NAME
 from inboundmx.console.routes import Facts
@@ -69,9 +70,6 @@ from inboundmx.storage.state import SqliteStateStore
 # A stop takes ten seconds at most: messages on their way in, then deliveries, then the disk.
 DRAIN_SECONDS = 4.0
 STOP_SECONDS = 8.5
-COMMIT_SECONDS = 1.5
-# Given to each part, however late it is.
-LEAST_SECONDS = 0.5
 
 
 class GatewayService(Service):
@@ -331,33 +329,23 @@ class GatewayService(Service):
             await self._close_ports()
             return
         self._journal.record(f"{self.about}stopping", "", {})
-        end = self._clock.monotonic() + STOP_SECONDS
-        await self._ended("ports", self._close_ports(), end)
-        await self._ended("console", self._console.stop(), end)
+        stopping = Stopping(self._clock, self._reactor, self._journal, STOP_SECONDS)
+        await stopping.ended("ports", self._close_ports())
+        await stopping.ended("console", self._console.stop())
         self._peers.stop()
         self._inside.hurry()
-        await self._ended("strangers", self._factory.drain(DRAIN_SECONDS), end)
-        await self._ended("control", self._control.stopService(), end)
+        await stopping.ended("strangers", self._factory.drain(DRAIN_SECONDS))
+        await stopping.ended("control", self._control.stopService())
         # It has a limit of its own, after which it commits what was sent and not answered: that must not be cut off.
-        seconds = max(LEAST_SECONDS, end - self._clock.monotonic() - COMMIT_SECONDS)
-        await self._ended("deliveries", self._inside.stop(seconds), end)
+        await stopping.ended("deliveries", self._inside.stop(stopping.left))
         self._resolver.close()
-        await self._ended("offload", self._offload.close(), end)
-        await self._ended("state", self._state.close(), end)
-        await self._ended("spool", self._spool.close(), end)
+        await stopping.ended("offload", self._offload.close())
+        await stopping.ended("state", self._state.close())
+        await stopping.ended("spool", self._spool.close())
         self._journal.record(f"{self.about}stopped", "", {})
-        await self._ended("ledger", self._ledger.close(), end)
+        await stopping.ended("ledger", self._ledger.close())
         globalLogPublisher.removeObserver(self._observer)
         self._log.close()
-
-    async def _ended(self, part: str, ending: Deferred[Any], end: float) -> None:
-        """A part that does not end in time keeps the others from ending no longer: what matters is on the disk."""
-        left = max(LEAST_SECONDS + COMMIT_SECONDS, end - self._clock.monotonic())
-        try:
-            await ending.addTimeout(left, self._reactor)
-        except Exception as error:  # noqa: BLE001 - whatever keeps one part from ending well, the rest has to end
-            trouble = f"{type(error).__name__}: {error}"
-            self._journal.record("stop_incomplete", "", {"part": part, "trouble": trouble}, level="error")
 
     def _close_ports(self) -> Deferred[Any]:
         console, self._console_ports = self._console_ports, []

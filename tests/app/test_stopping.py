@@ -9,7 +9,7 @@ from fakes.clock import FakeClock
 from fakes.journal import FakeJournal
 from twisted.internet.defer import Deferred, fail, succeed
 
-from inboundmx.app.assemble import GatewayService
+from inboundmx.app.stopping import Stopping
 
 
 @pytest.mark.parametrize(
@@ -18,13 +18,10 @@ from inboundmx.app.assemble import GatewayService
     ids=["never", "badly", "well"],
 )
 def test_the_next_part_has_its_turn(ending: Deferred[Any], trouble: str) -> None:
-    service = GatewayService.__new__(GatewayService)
     clock, journal = FakeClock(), FakeJournal()
-    service._clock, service._journal, service._reactor = clock, journal, clock.turned  # type: ignore[assignment]
+    stopping = Stopping(clock, clock.turned, journal, 5.0)
     over: list[bool] = []
-    Deferred.fromCoroutine(service._ended("part", ending, clock.monotonic() + 5.0)).addCallback(
-        lambda _: over.append(True)
-    )
+    Deferred.fromCoroutine(stopping.ended("part", ending)).addCallback(lambda _: over.append(True))
     clock.advance(5.0)
     assert over == [True]
     assert [(event, level, fields["part"]) for event, _, fields, level in journal.events] == (
