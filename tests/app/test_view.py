@@ -14,7 +14,8 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 
 from inboundmx.app.answers import NotUnderstood
-from inboundmx.app.view import ROWS_WAITING, Question, View
+from inboundmx.app.questions import ROWS_WAITING, Question
+from inboundmx.app.view import View
 from inboundmx.model.settings import Settings
 from inboundmx.ports import Unavailable
 
