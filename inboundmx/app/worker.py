@@ -6,6 +6,7 @@ other workers, nor how it is replaced.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -126,17 +127,15 @@ class WorkerService(GatewayService):
 
     def _reload(self, orders: int, log: int, *listening: int) -> None:
         told: Orders = unsealed(orders)
-        writer = LineWriter(log, self._lock)
         try:
-            change = self._sockets.adopt(told.listen, listening)
-            try:
-                options = options_of(told.pem, told.settings.tls)
-                self.swap(shared_out(told.settings, told.workers), options, writer)
-            except ValueError:
-                self._sockets.undo(change)
-                raise
+            with contextlib.ExitStack() as undoing:
+                writer = LineWriter(log, self._lock)
+                undoing.callback(writer.end)
+                change = self._sockets.adopt(told.listen, listening)
+                undoing.callback(self._sockets.undo, change)
+                self.swap(shared_out(told.settings, told.workers), options_of(told.pem, told.settings.tls), writer)
+                undoing.pop_all()
         except (ValueError, OSError) as trouble:
-            writer.end()
             self.tell({"refused": [str(trouble)]})
         else:
             self._sockets.settle(change)
