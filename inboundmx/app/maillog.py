@@ -113,9 +113,9 @@ def close_log(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def line_writer(settings: LogSettings, lock: int | None = None) -> LineWriter:
+def line_writer(settings: LogSettings) -> LineWriter:
     """Raises OSError when the log file cannot be opened."""
-    return LineWriter(open_log(settings), lock)
+    return LineWriter(open_log(settings))
 
 
 class MailLog:
