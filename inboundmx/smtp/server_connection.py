@@ -113,8 +113,9 @@ class SmtpServer(Protocol):
             self._greet()
             return
         # The greeting waits for the handshake, and so for what is to be known of it. One connection too many is not
-        # worth a handshake.
-        self._count(self.transport.getPeer())
+        # worth a handshake; whose it is behind a proxy is not known before.
+        if not isinstance(transport.transport, HAProxyProtocolWrapper):
+            self._count(self.transport.getPeer())
         if self._refusal is not None:
             self._abort()
 

@@ -1,7 +1,7 @@
 """A server on real sockets with a conversation that says yes to everything: run by test_server_tls.py.
 
-Arguments: certificate, key. Prints the ports (plain, implicit TLS, behind PROXY) as the first line; then, for each
-connection that ends, one JSON line: what was asked, contents, the session.
+Arguments: certificate, key. Prints the ports (plain, implicit TLS, and both behind PROXY) as the first line; then, for
+each connection that ends, one JSON line: what was asked, contents, the session.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from conversation_fake import FakeConversation, settings
 from twisted.internet import reactor as _reactor
+from twisted.internet.defer import gatherResults
 from twisted.internet.endpoints import serverFromString
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
@@ -54,12 +55,15 @@ def main(certificate: str, key: str) -> None:
     options = server_options(TlsSettings(certificate, key))
     factory = SmtpServerFactory(Reception(), ReactorClock(reactor), SystemChance(), settings(), options)
     plain = reactor.listenTCP(0, factory, interface="127.0.0.1")
-    implicit = reactor.listenTCP(0, TLSMemoryBIOFactory(options, False, factory), interface="127.0.0.1")
+    encrypted = TLSMemoryBIOFactory(options, False, factory)
+    implicit = reactor.listenTCP(0, encrypted, interface="127.0.0.1")
+    proxy = "haproxy:tcp:0:interface=127.0.0.1"
+    proxied = [serverFromString(reactor, proxy).listen(each) for each in (factory, encrypted)]
 
-    def ready(proxied: Any) -> None:
-        print(json.dumps([port.getHost().port for port in (plain, implicit, proxied)]), flush=True)
+    def ready(ports: list[Any]) -> None:
+        print(json.dumps([port.getHost().port for port in (plain, implicit, *ports)]), flush=True)
 
-    serverFromString(reactor, "haproxy:tcp:0:interface=127.0.0.1").listen(factory).addCallback(ready)
+    gatherResults(proxied).addCallback(ready)
     reactor.run()
 
 

@@ -45,7 +45,7 @@ class Child:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.plain, self.implicit, self.proxied = json.loads(self.line())
+        self.plain, self.implicit, self.proxied, self.proxied_implicit = json.loads(self.line())
 
     def line(self) -> str:
         assert self.process.stdout is not None
@@ -161,6 +161,20 @@ def test_the_proxy_header_says_who_is_talking(child: Child, together: bool) -> N
     assert told["ip"] == "192.0.2.7"
     assert told["tls"].startswith("TLSv1.3 ")
     assert told["asked"] == ["connected", "hello", "hello"]
+
+
+def test_the_proxy_header_before_implicit_tls_says_who_is_talking(child: Child) -> None:
+    with child.connect(child.proxied_implicit) as connection:
+        connection.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.25 1234 465\r\n")
+        with unverified().wrap_socket(connection) as secret:
+            hear(secret, b"220 ")
+            secret.sendall(b"EHLO client.example\r\n")
+            hear(secret, b"250 ")
+            secret.sendall(b"QUIT\r\n")
+            hear(secret, b"221 ")
+    told = child.told()
+    assert told["ip"] == "192.0.2.7"
+    assert told["tls"].startswith("TLSv1.3 ")
 
 
 @pytest.mark.parametrize(("minimum", "spoken"), [("1.2", True), ("1.3", False)])
