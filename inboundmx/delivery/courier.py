@@ -223,11 +223,10 @@ class Courier:
         message the time of a connect before the way that works is taken."""
         recipients = tuple(recipient.address for recipient in entry.pending)
         started = self._clock.now()
-        ways = tuple(route.ways())
-        knocks = all(self._down(host, way.terms) for way in ways for host in way.hosts)
+        knocks = self.down(route)
         attempt: DeliveryAttempt | None = None
         faults, further = 0, True
-        for way in ways:
+        for way in route.ways():
             if not further:
                 break
             for host in way.hosts:
