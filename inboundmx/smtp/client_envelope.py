@@ -34,7 +34,7 @@ def mail_command(parcel: Parcel, extensions: Mapping[str, str]) -> str:
     """Raises Unfit."""
     sender = written(parcel.sender)
     addresses = [sender, *map(str, parcel.recipients)]
-    if not all(map(str.isprintable, addresses)) and any(map(_CONTROL.search, addresses)):
+    if any(map(_CONTROL.search, addresses)):
         raise Unfit(Reply(553, "5.1.3", "an address holds control characters"), "unable")
     words = [f"MAIL FROM:<{sender}>"]
     limit = extensions.get("SIZE")
