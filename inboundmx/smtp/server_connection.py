@@ -9,7 +9,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from functools import partial
-from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -22,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
-from inboundmx.model.ip import is_ip
+from inboundmx.model.ip import ip_of, is_ip
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.ports import Conversation, Timer, Unavailable
@@ -451,8 +450,6 @@ def _named(address: Any) -> bool:
 def _ip(address: Any) -> str:
     """The bare address; one IPv4 address is the same whichever family its socket has."""
     host = str(getattr(address, "host", "")).partition("%")[0]
-    if ":" in host:
-        mapped = IPv6Address(host).ipv4_mapped
-        if mapped is not None:
-            return str(mapped)
+    if ":" in host and (address := ip_of(host)) is not None and address.version == 4:
+        return str(address)
     return host
