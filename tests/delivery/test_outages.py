@@ -103,10 +103,6 @@ class World:
             self.arrived += [self.clock.monotonic()] * (len(self.primary.taken) - len(self.arrived))
 
     @property
-    def open_at_all(self):
-        return self.transmitter.connections
-
-    @property
     def open(self):
         return [connection for connection in self.transmitter.connections if connection.open]
 
@@ -405,9 +401,9 @@ def test_a_primary_that_turns_the_first_away_each_time_it_is_probed_has_nothing_
     world.deposit(200)
     world.advance(5)
     told = len(world.journal.named("deferred"))
-    connected = len(world.open_at_all)
+    connected = len(world.transmitter.connections)
     world.advance(8 * MINUTE, step=0.1)
-    connected = len(world.open_at_all) - connected
+    connected = len(world.transmitter.connections) - connected
     assert connected > 5
     assert len(world.journal.named("deferred")) - told <= connected
     # Who asks hears.
