@@ -129,7 +129,7 @@ _OURS = IPv4Address("TCP", "192.0.2.1", 25)
 
 
 class Primary(Wire):
-    """The other end of our connections to the primary. Its answers are heard by ``answer``, not while we write."""
+    """The other end of our connections to the primary. Its answers wait until we have written."""
 
     def __init__(self, waiting: deque[Any]) -> None:
         super().__init__()
@@ -181,13 +181,10 @@ class Lines:
 
 
 class Nobody:
-    """A lane that does nothing: what a thread does is not our time. ``jobs`` counts."""
-
-    def __init__(self) -> None:
-        self.jobs = 0
+    """A lane that does nothing: what a thread does is not our time."""
 
     def __call__(self, job: Any) -> None:
-        self.jobs += 1
+        pass
 
 
 class SocketlessGateway:
@@ -197,7 +194,6 @@ class SocketlessGateway:
         settings = load(str(config))
         self.clock = clock = RealTime()
         self.lines = Lines()
-        self.ledger_rows = 0
         self._waiting: deque[Any] = deque()
         self._connector = Connector(self._waiting)
         journal = MailLog(settings.log, clock, self.lines, None)  # type: ignore[arg-type]
