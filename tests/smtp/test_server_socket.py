@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -70,6 +71,14 @@ class Line:
 
     def dial(self) -> socket.socket:
         return socket.create_connection(self.address[:2], 10.0)
+
+    def dial_faulty(self, fault: str, came: Callable[[], object]) -> socket.socket:
+        """One with a fault, which no later one has."""
+        self.fault = fault
+        client = self.dial()
+        self.until(came)
+        self.fault = ""
+        return client
 
     def until(self, came: Callable[[], object]) -> None:
         for _ in range(ROUNDS):
@@ -160,10 +169,7 @@ def test_an_abort_breaks_the_connection_off(line: Line) -> None:
 
 
 def test_a_fault_in_hearing_is_logged_and_ends_that_connection_alone(line: Line) -> None:
-    line.fault = "data"
-    first = line.dial()
-    line.until(lambda: line.made)
-    line.fault = ""
+    first = line.dial_faulty("data", lambda: line.made)
     second = line.dial()
     line.until(lambda: len(line.made) == 2)
     first.sendall(b"x")
@@ -179,10 +185,7 @@ def test_a_fault_in_hearing_is_logged_and_ends_that_connection_alone(line: Line)
 
 
 def test_a_fault_in_taking_one_in_is_logged_and_the_port_goes_on(line: Line) -> None:
-    line.fault = "made"
-    first = line.dial()
-    line.until(lambda: line.failures)
-    line.fault = ""
+    first = line.dial_faulty("made", lambda: line.failures)
     second = line.dial()
     second.sendall(b"y")
     line.until(lambda: len(line.made) == 2 and line.made[1].octets)
@@ -210,16 +213,16 @@ def test_who_is_not_wanted_is_closed(line: Line) -> None:
         assert gone == [b""]
 
 
-def test_without_descriptors_the_port_is_left_to_twisted(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_descriptors_the_port_is_left_to_twisted(line: Line) -> None:
     class Scarce:
-        """A socket that has no descriptor to give, once."""
+        """A socket that has a descriptor to give to Twisted, and none to us."""
 
         def __init__(self, real: Any) -> None:
             self.real, self.refused = real, 0
 
         def _accept(self) -> Any:
             self.refused += 1
-            raise OSError(24, "Too many open files")
+            raise OSError(errno.EMFILE, "Too many open files")
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self.real, name)
