@@ -1,7 +1,7 @@
-"""The loop that delivers what the spool holds: due, attempted, settled, recorded, acted upon.
+"""The loop that delivers what the spool holds: due, attempted, settled, and due again.
 
-Knows the order: an attempt's consequences are committed before anything else follows from them, and a notice and the
-end of what it speaks of are one commit. Does not know schedules, routes, connections or how a notice is worded.
+Knows what is on its way, what must not be started, and what an operator or a stop wants of it. Does not know schedules,
+routes or connections; what follows from an attempt, ``settling`` knows.
 """
 
 from __future__ import annotations
@@ -17,43 +17,25 @@ from inboundmx.delivery.agenda import Agenda
 from inboundmx.delivery.courier import Courier
 from inboundmx.delivery.delaying import Delays
 from inboundmx.delivery.notice_limit import NoticeLimit
-from inboundmx.delivery.notifying import deposits_of
+from inboundmx.delivery.settling import TROUBLE_SECONDS, Settling
 from inboundmx.delivery.telling import tell
 from inboundmx.delivery.throttling import limited
-from inboundmx.model.address import Address
-from inboundmx.model.custody import (
-    Change,
-    Content,
-    DeliveryAttempt,
-    Deposit,
-    Host,
-    Phase,
-    Route,
-    SpoolEntry,
-    State,
-    Status,
-)
-from inboundmx.model.identity import TOKEN_LENGTH, make_id
+from inboundmx.model.custody import Change, DeliveryAttempt, Host, Phase, Route, SpoolEntry, State
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import DomainSettings, Settings
-from inboundmx.policy.prioritising import after_attempt
 from inboundmx.policy.retrying import (
     CRASHES,
     DAMAGED,
     NO_ROUTE,
     UNANSWERED,
     UNANSWERED_SECONDS,
-    Settlement,
     due_in,
-    park,
     settle,
     unanswered,
 )
 from inboundmx.ports import Archive, Chance, Clock, Damaged, Hand, Journal, NoRoute, Routes, Spool, Timer, Unavailable
 from inboundmx.prompt import promptly
 
-# When the spool could not be read, or not even remember what is to be written.
-TROUBLE_SECONDS = 60.0
 # How long a stop waits for what is being sent.
 STOP_SECONDS = 5.0
 # How often it is looked whether a domain is enabled again.
@@ -110,7 +92,6 @@ class DeliveryService:
         self._claimed: set[str] = set()
         # Set aside when they were due, perhaps before their time: they are not to wait for it again.
         self._aside_due: set[str] = set()
-        self._pauses: dict[Deferred[None], Timer] = {}
         # Destinations adopted with entries that failed before: whether they are back nobody has seen.
         self._unsure: set[tuple[str, str]] = set()
         # What goes on in the next turn of the reactor.
@@ -122,9 +103,11 @@ class DeliveryService:
         courier.came_back = self._came_back
         # Reserved while their senders are told of the delay; True: it was due, perhaps before its time.
         self._reserved: dict[str, bool] = {}
+        self._settling = Settling(spool, settings, clock, chance, journal, self.notices, self.deposited)
         self._delays = Delays(
-            spool, settings, clock, journal, self.notices, self._new_id, self._take, self._give_back, self.deposited
-        )
+            spool, settings, clock, journal, self.notices, self._settling.new_id, self._take, self._give_back,
+            self.deposited,
+        )  # fmt: skip
 
     # --- ports.Deliveries ---------------------------------------------------------------------------------------------
 
@@ -150,7 +133,7 @@ class DeliveryService:
         if settlement.entry is None or settlement.failed or settlement.delayed or settlement.exhausted:
             # More follows than waiting: that is for a real attempt.
             return None
-        kept = self._ranked(settlement.entry)
+        kept = self._settling.ranked(settlement.entry)
 
         def committed() -> None:
             tell(self._journal, entry, settlement, attempt, ())
@@ -198,7 +181,7 @@ class DeliveryService:
             entry = self._spool.entry(id)
             if entry is not None and entry.state is State.ACTIVE:
                 detail = "it was in hand each time a worker died; look at it before it is released"
-                parking = self._park(entry, CRASHES, detail, "error")
+                parking = self._settling.park(entry, CRASHES, detail, "error")
                 self._run(("guilty", id), parking, lambda seconds: None)
 
     def changed(self, ids: Sequence[str]) -> None:
@@ -272,6 +255,7 @@ class DeliveryService:
     async def _stop(self, seconds: float) -> None:
         self._stopping = True
         self._agenda.stop()
+        self._settling.stop()
         self._delays.stop()
         for timer in (self._disabled, *self._turns):
             if timer is not None:
@@ -283,9 +267,7 @@ class DeliveryService:
             await self._stopped
             timer.cancel()
         self._courier.abandon()
-        for pause, timer in tuple(self._pauses.items()):
-            timer.cancel()
-            pause.callback(None)
+        self._settling.abandon()
         now = self._clock.now()
         unheard = tuple(
             replace(entry, cause=UNANSWERED, next_attempt_at=now + UNANSWERED_SECONDS)
@@ -421,7 +403,9 @@ class DeliveryService:
             return None
         domain = self._settings().domain(entry.domain, entry.via)
         if domain is None:
-            return await self._park(entry, NO_ROUTE, f"there is no [domain {entry.domain}] to deliver it by", "warning")
+            detail = f"there is no [domain {entry.domain}] to deliver it by"
+            await self._settling.park(entry, NO_ROUTE, detail, "warning")
+            return None
         if entry.via == "archive":
             return await self._keep(entry, domain, slot)
         payer, outgoing = self._payer(entry, domain)
@@ -432,27 +416,30 @@ class DeliveryService:
         try:
             attempt = await self._attempt(entry, domain)
         except NoHost:
-            return await self._park(entry, NO_ROUTE, f"[domain {entry.domain}] has no primary", "warning")
+            await self._settling.park(entry, NO_ROUTE, f"[domain {entry.domain}] has no primary", "warning")
+            return None
         except Damaged as damage:
-            return await self._park(entry, DAMAGED, str(damage), "error")
+            await self._settling.park(entry, DAMAGED, str(damage), "error")
+            return None
         except KeyError:
             return None
         except Unavailable as trouble:
-            self._spool_trouble(entry.message_id, id, trouble)
+            self._settling.trouble(entry.message_id, id, trouble)
             return TROUBLE_SECONDS
         finally:
             if attempt is None or not (unanswered(attempt) or any(reply.positive for _, reply in attempt.replies)):
                 self._courier.throttling.give_back(payer, outgoing, entry.size, entry.sender is None)
         if attempt.trouble == "damaged":
-            return await self._park(entry, DAMAGED, "the content could not be read whole", "error")
+            await self._settling.park(entry, DAMAGED, "the content could not be read whole", "error")
+            return None
         if attempt.trouble == "abandoned" and not attempt.dot_sent:
             return TROUBLE_SECONDS
         self._seen(entry, attempt)
-        if not (slot or asked or attempt.offered):
-            # The host only seemed to be back. One that turns the first message away each time it is probed would have
-            # all that waits for it written anew every half minute.
-            return None
-        return await self._settle(entry, attempt, domain, slot)
+        if slot or asked or attempt.offered:
+            await self._settling.settle(entry, attempt, domain, slot)
+        # Else the host only seemed to be back. One that turns the first message away each time it is probed would have
+        # all that waits for it written anew every half minute.
+        return None
 
     async def _attempt(self, entry: SpoolEntry, domain: DomainSettings) -> DeliveryAttempt:
         started = self._clock.now()
@@ -510,19 +497,22 @@ class DeliveryService:
         try:
             content = await self._spool.content(entry.id)
         except Damaged as damage:
-            return await self._park(entry, DAMAGED, str(damage), "error")
+            await self._settling.park(entry, DAMAGED, str(damage), "error")
+            return None
         except KeyError:
             return None
         except Unavailable as trouble:
-            self._spool_trouble(entry.message_id, entry.id, trouble)
+            self._settling.trouble(entry.message_id, entry.id, trouble)
             return TROUBLE_SECONDS
         try:
             path = await self._archive.keep(entry, content)
         except Damaged as damage:
-            return await self._park(entry, DAMAGED, str(damage), "error")
+            await self._settling.park(entry, DAMAGED, str(damage), "error")
+            return None
         except Unavailable as trouble:
             attempt = self._not_tried(entry, started, "archive", Reply(451, "4.3.0", trouble.reason))
-            return await self._settle(entry, attempt, domain, slot)
+            await self._settling.settle(entry, attempt, domain, slot)
+            return None
         self._spool.remove_soon(entry.id)
         fields = {"entry": entry.id, "archive": entry.domain, "path": path}
         self._journal.record("archived", entry.message_id, fields)
@@ -538,114 +528,5 @@ class DeliveryService:
             return
         # Its section may be gone by now; who has the mail has it all the same.
         domain = self._settings().domain(entry.domain, entry.via) or self._settings().outgoing
-        settling = self._settle(entry, attempt, domain, slot=True)
+        settling = self._settling.settle(entry, attempt, domain, slot=True)
         self._run(("late", id), settling, lambda seconds: self._ended(id, True, seconds))
-
-    # --- settled ------------------------------------------------------------------------------------------------------
-
-    async def _settle(
-        self, sent: SpoolEntry, attempt: DeliveryAttempt, domain: DomainSettings, slot: bool
-    ) -> float | None:
-        id = sent.id
-        entry = self._spool.entry(id)
-        if entry is None:
-            # An operator deleted it while it was on its way.
-            if attempt.delivered:
-                tell(
-                    self._journal, sent, Settlement(None, delivered=tuple(to for to, _ in attempt.replies)), attempt, ()
-                )
-            return None
-        now = self._clock.now()
-        delivery = self._settings().delivery
-        settlement = settle(
-            entry, attempt, now, domain, delivery,
-            slot=slot, jitter=self._chance.uniform(0.0, 1.0), notices=self.notices.room(entry.sender),
-        )  # fmt: skip
-        self.notices.settled(entry, settlement)
-        if settlement.entry is None and not settlement.failed and not settlement.confirmed:
-            self._spool.remove_soon(id)
-            tell(self._journal, entry, settlement, attempt, ())
-            return None
-        deposits: tuple[Deposit, ...] = ()
-        if settlement.split is not None or settlement.fate == "notify" or settlement.delayed or settlement.confirmed:
-            try:
-                content = await self._content(id)
-            except KeyError:
-                return None
-            except Damaged as damage:
-                left = _without(entry, settlement.delivered)
-                if left.pending:
-                    return await self._park(left, DAMAGED, str(damage), "error")
-                # They have it; only the notice of that cannot be written.
-                settlement = replace(settlement, confirmed=(), unconfirmed=settlement.confirmed)
-                self._spool.remove_soon(id)
-                tell(self._journal, entry, settlement, attempt, ())
-                return None
-            deposits = deposits_of(
-                entry, settlement, attempt, domain, content, self._settings(), now, lambda: self._new_id(now)
-            )
-        kept = settlement.entry
-        if kept is not None and kept.state is State.ACTIVE:
-            kept = self._ranked(kept)
-        await self._commit(Change(deposits, () if kept is None else (kept,), (id,) if kept is None else ()), id, kept)
-        tell(self._journal, entry, settlement, attempt, deposits)
-        self.deposited([deposit.entry for deposit in deposits])
-        return None
-
-    def _ranked(self, entry: SpoolEntry) -> SpoolEntry:
-        """The entry after an attempt. Mostly its priority is what it was: a copy costs 10 us."""
-        priority = after_attempt(entry, self._settings())
-        return entry if priority == entry.priority else replace(entry, priority=priority)
-
-    async def _park(self, entry: SpoolEntry, cause: str, detail: str, level: str) -> float | None:
-        held = park(entry, cause, self._clock.now(), self._settings().delivery)
-        await self._commit(Change(update=(held,)), entry.id, held)
-        self._journal.record(
-            "held", entry.message_id, {"entry": entry.id, "cause": cause, "detail": detail}, level=level
-        )
-        return None
-
-    async def _commit(self, change: Change, id: str, kept: SpoolEntry | None) -> None:
-        """Returns when what was decided is on the disk, or when the spool remembers it until it can be."""
-        while True:
-            try:
-                await self._spool.commit(change)
-                return
-            except Unavailable as trouble:
-                self._spool_trouble("", id, trouble)
-                if self._stopping or self._spool.entry(id) == kept:
-                    return
-            await self._pause()
-
-    async def _content(self, id: str) -> Content:
-        while True:
-            try:
-                return await self._spool.content(id)
-            except Unavailable as trouble:
-                self._spool_trouble("", id, trouble)
-                if self._stopping:
-                    raise
-            await self._pause()
-
-    def _spool_trouble(self, message_id: str, id: str, trouble: Unavailable) -> None:
-        self._journal.record("spool_trouble", message_id, {"entry": id, "trouble": trouble.reason}, level="error")
-
-    async def _pause(self) -> None:
-        pause: Deferred[None] = Deferred()
-        self._pauses[pause] = self._clock.call_later(TROUBLE_SECONDS, pause.callback, None)
-        try:
-            await pause
-        finally:
-            self._pauses.pop(pause).cancel()
-
-    def _new_id(self, now: float) -> str:
-        return make_id(now, self._chance.token(TOKEN_LENGTH))
-
-
-def _without(entry: SpoolEntry, delivered: Sequence[Address]) -> SpoolEntry:
-    """The entry with these recipients settled."""
-    recipients = tuple(
-        replace(recipient, status=Status.DELIVERED) if recipient.address in delivered else recipient
-        for recipient in entry.recipients
-    )
-    return replace(entry, recipients=recipients)

@@ -10,7 +10,7 @@ from twisted.internet.defer import succeed
 from world import SimulatedSpool
 
 from inboundmx.checks import greylist
-from inboundmx.delivery import delaying, pool, service, throttling
+from inboundmx.delivery import delaying, pool, settling, throttling
 from inboundmx.delivery.agenda import Agenda
 from inboundmx.delivery.health import Breaker
 from inboundmx.delivery.service import DeliveryService
@@ -62,7 +62,7 @@ def tells_recipients_apart_by_position(patch):
 
 
 def forgets_the_notice(patch):
-    patch.setattr(service, "deposits_of", lambda *arguments, **named: ())
+    patch.setattr(settling, "deposits_of", lambda *arguments, **named: ())
 
 
 def forgets_to_remove_what_was_delivered(patch):
@@ -111,7 +111,7 @@ def lets_an_operator_hold_what_is_on_its_way(patch):
 
 def uses_up_a_slot_with_every_attempt(patch):
     settle = retrying.settle
-    patch.setattr(service, "settle", lambda *arguments, **named: settle(*arguments, **(named | {"slot": True})))
+    patch.setattr(settling, "settle", lambda *arguments, **named: settle(*arguments, **(named | {"slot": True})))
 
 
 def never_wakes_what_is_throttled(patch):
