@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from programs import Gateway, RecordingPrimary, Stage, domain, letter, post, small_disk, until
+from programs import Answer, Gateway, RecordingPrimary, Stage, domain, letter, post, small_disk, until
 
 SMALL, LARGE = b"small\r\n", b"d" * 400_000 + b"\r\n"
 
@@ -31,6 +31,25 @@ def spool_of(gateway: Gateway) -> Path:
 # --- a sync that fails ------------------------------------------------------------------------------------------------
 
 _SYNC = re.compile(r"f(?:data)?sync\(\d+<(?P<path>[^>]*)>\) += (?P<result>-?\d+)")
+
+
+@pytest.mark.root
+def test_a_disk_that_fails_is_451_and_what_was_promised_stays(play: Stage) -> None:
+    primary = play.recording(start=False)
+    gateway = play.gateway(domain(primary.port))
+    assert post(gateway.port, letter("before, small", SMALL)).code == 250
+    assert post(gateway.port, letter("before, large", LARGE)).code == 250
+
+    saboteur = play.sabotage(gateway, "fsync,fdatasync:error=EIO")
+    answers = [post(gateway.port, letter("meanwhile", body)) for body in (LARGE, SMALL, LARGE, SMALL)]
+    saboteur.close()
+
+    assert {answer.code for answer in answers} == {451}
+    until("service again", lambda: post(gateway.port, letter("after", SMALL)).code == 250)
+    primary.start()
+    gateway.drain()
+    # What was refused is the stranger's to send again; a copy of it from us would be one too many.
+    assert arrived(primary) == {"before, small": 1, "before, large": 1, "after": 1}
 
 
 @pytest.mark.root
@@ -91,6 +110,39 @@ def test_a_body_that_cannot_be_read_is_put_aside_and_the_others_flow(play: Stage
 
 
 # --- no room, no folder, no writing -----------------------------------------------------------------------------------
+
+
+@pytest.mark.root
+def test_a_full_disk_is_452_and_heals(play: Stage) -> None:
+    primary = play.recording(start=False)
+    gateway = play.gateway(domain(primary.port), start=False)
+    with small_disk(gateway, "size=24m"):
+        full_disk(gateway, primary)
+
+
+def full_disk(gateway: Gateway, primary: RecordingPrimary) -> None:
+    gateway.start()
+    taken = 0
+    for number in range(400):
+        answer: Answer = post(gateway.port, letter(f"filling {number}", b"f" * 400_000 + b"\r\n"))
+        if answer.code != 250:
+            break
+        taken += 1
+    assert (answer.code, answer.enhanced) == (452, "4.3.1"), answer
+    assert taken > 0
+    # The last octets, for what is small.
+    for number in range(2000):
+        answer = post(gateway.port, letter(f"small {number}", b"s" * 20_000 + b"\r\n"))
+        if answer.code != 250:
+            break
+        taken += 1
+    assert (answer.code, answer.enhanced) == (452, "4.3.1"), answer
+
+    primary.start()
+    gateway.drain()
+    assert post(gateway.port, letter("room again")).code == 250
+    primary.one(b"room again")
+    assert len(arrived(primary)) == taken + 1
 
 
 @pytest.mark.root

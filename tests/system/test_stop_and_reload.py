@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from programs import DOMAIN, Gateway, Stage, Wire, domain, letter, post, until
-from test_crash import Load, serials
+from serial_load import Load, serials
 
 STOPS, RELOADS = 5, 20
 

@@ -28,7 +28,7 @@ from programs import (
     post,
     until,
 )
-from test_crash import Load, serials
+from serial_load import Load, serials
 
 TWO = "workers = 2\n"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from programs import Gateway, Stage, Wire, domain, free_port, letter, post, until
-from test_crash import serials
+from serial_load import serials
 from test_workers import TWO, Steady, alive, only, parent_of, pids
 
 ROLLS = 20
