@@ -12,16 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from programs import Gateway, RecordingPrimary, Stage, domain, letter, post, until
+from programs import Gateway, Stage, domain, letter, post, until
 
 LONG = bool(os.environ.get("INBOUNDMX_LONG"))
 FLIPS = 64
 # Uses the state store, and puts nobody off.
 GREYLIST = "[check greylist]\nuse = greylist\nweight.new = 0\nweight.early = 0\n"
-
-
-def arrived(primary: RecordingPrimary) -> Counter[str]:
-    return Counter(mail.field("Subject")[0] for mail in primary.received())
 
 
 def offer(gateway: Gateway, subject: str, octets: int = 3000) -> int:
@@ -99,7 +95,7 @@ def test_whatever_the_state_and_the_ledger_are_like_it_starts_and_mail_goes_on(p
     with locked(*files):
         gateway.start()
         assert offer(gateway, "locked") == 250
-    assert set(arrived(primary)) == {"before", "locked", *TRIED}
+    assert set(primary.subjects()) == {"before", "locked", *TRIED}
     told = Counter(event["event"] for event in gateway.log_events() if event["level"] == "error")
     assert told["state_damaged"] and told["ledger_damaged"]
     obstacles = len(set(TRIED) & set(OBSTACLES))
@@ -131,7 +127,7 @@ def test_of_a_damaged_spool_what_can_be_read_is_delivered_unaltered(play: Stage,
     until("mail is taken", lambda: offer(gateway, "new") == 250)
     primary.start()
     gateway.drain()
-    counted = arrived(primary)
+    counted = primary.subjects()
     assert counted.pop("new") >= 1
     assert set(counted) <= set(sent) and set(counted.values()) <= {1}
     for mail in primary.received():
@@ -164,4 +160,4 @@ def test_a_spool_that_another_program_has_locked_is_not_waited_for_long(play: St
     gateway.start()
     primary.start()
     gateway.drain()
-    assert arrived(primary) == {"before": 1, "after": 1}
+    assert primary.subjects() == {"before": 1, "after": 1}

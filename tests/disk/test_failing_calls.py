@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from programs import DOMAIN, Gateway, RecordingPrimary, Saboteur, Stage, Wire, domain, letter, post, stuffed, until
+from programs import DOMAIN, Gateway, Saboteur, Stage, Wire, domain, letter, post, stuffed, until
 
 LONG = bool(os.environ.get("INBOUNDMX_LONG"))
 # In a page with others, in pages of its own, in a file.
@@ -35,10 +35,6 @@ class Case(NamedTuple):
     error: str
     when: int = 1
     also: str = ""
-
-
-def arrived(primary: RecordingPrimary) -> Counter[str]:
-    return Counter(mail.field("Subject")[0] for mail in primary.received())
 
 
 def body(kind: str) -> bytes:
@@ -147,7 +143,7 @@ class Trial:
         self.primary.start()
         self.gateway.drain()
         assert self.gateway.listed("spool", "list") == []
-        assert arrived(self.primary) == dict.fromkeys(self.accepted, 1)
+        assert self.primary.subjects() == dict.fromkeys(self.accepted, 1)
 
 
 def cases() -> Iterator[Case]:
@@ -210,6 +206,6 @@ def test_what_cannot_be_read_is_put_aside_and_the_others_flow(play: Stage) -> No
         # The disk was the fault, not what is on it.
         trial.gateway.command("spool", "release", "--state", "held", status=None)
         trial.gateway.drain()
-        assert arrived(trial.primary) == dict.fromkeys(trial.accepted, 1), when
+        assert trial.primary.subjects() == dict.fromkeys(trial.accepted, 1), when
         trial.gateway.stop()
         trial.primary.stop()

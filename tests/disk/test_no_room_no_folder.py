@@ -8,21 +8,16 @@ import os
 import shutil
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from programs import Answer, Gateway, RecordingPrimary, Stage, domain, letter, need, post, until
+from programs import Answer, Gateway, Stage, domain, letter, need, post, until
 from requiring import impossible
 
 # Keeps what it sees, and puts nobody off.
 GREYLIST = "[check greylist]\nuse = greylist\nweight.new = 0\nweight.early = 0\n"
 OCTETS = 48 * 2**20
-
-
-def arrived(primary: RecordingPrimary) -> Counter[str]:
-    return Counter(mail.field("Subject")[0] for mail in primary.received())
 
 
 def offer(gateway: Gateway, subject: str, octets: int = 2000) -> Answer:
@@ -85,7 +80,7 @@ def test_a_full_disk_with_everything_on_it_is_452_lets_mail_out_and_heals(play: 
         primary.start()
         gateway.drain()
         kept = [*(f"filling {number}" for number in range(taken)), *(f"meanwhile {number}" for number in range(small))]
-        assert arrived(primary) == dict.fromkeys(kept, 1)
+        assert primary.subjects() == dict.fromkeys(kept, 1)
         ballast.unlink()
         began = time.monotonic()
         until("mail is taken again", lambda: offer(gateway, "after").code == 250)
@@ -99,7 +94,7 @@ def test_a_full_disk_with_everything_on_it_is_452_lets_mail_out_and_heals(play: 
         gateway.kill9()
         gateway.start()
         gateway.drain()
-        assert set(arrived(primary).values()) == {1}
+        assert set(primary.subjects().values()) == {1}
 
 
 @pytest.mark.root
@@ -123,7 +118,7 @@ def test_a_disk_that_the_system_made_read_only_is_451_and_loses_nothing(play: St
         assert offer(gateway, "after").code == 250
         primary.start()
         gateway.drain()
-        assert arrived(primary) == {"before 0": 1, "before 1": 1, "before 2": 1, "after": 1}
+        assert primary.subjects() == {"before 0": 1, "before 1": 1, "before 2": 1, "after": 1}
 
 
 @pytest.mark.root
@@ -157,4 +152,4 @@ def test_a_spool_that_is_gone_is_451_for_all(play: Stage, harm: str) -> None:
     until("mail is taken again", lambda: offer(gateway, "after").code == 250)
     primary.start()
     gateway.drain()
-    assert arrived(primary) == {"before": 1, "after": 1}
+    assert primary.subjects() == {"before": 1, "after": 1}

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -504,6 +505,10 @@ class RecordingPrimary(Child):
 
     def count(self) -> int:
         return len(list(self.folder.glob("*.eml")))
+
+    def subjects(self) -> Counter[str]:
+        """How often each subject was accepted."""
+        return Counter(mail.field("Subject")[0] for mail in self.received())
 
     def one(self, marker: bytes) -> Received:
         """Waits for a message that holds ``marker``, and makes sure that it is the only one."""

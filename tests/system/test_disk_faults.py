@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +13,6 @@ import pytest
 from programs import Answer, Gateway, RecordingPrimary, Stage, domain, letter, post, small_disk, until
 
 SMALL, LARGE = b"small\r\n", b"d" * 400_000 + b"\r\n"
-
-
-def arrived(primary: RecordingPrimary) -> Counter[str]:
-    return Counter(mail.field("Subject")[0] for mail in primary.received())
 
 
 def offer(gateway: Gateway, subject: str, body: bytes = SMALL) -> int:
@@ -49,7 +44,7 @@ def test_a_disk_that_fails_is_451_and_what_was_promised_stays(play: Stage) -> No
     primary.start()
     gateway.drain()
     # What was refused is the stranger's to send again; a copy of it from us would be one too many.
-    assert arrived(primary) == {"before, small": 1, "before, large": 1, "after": 1}
+    assert primary.subjects() == {"before, small": 1, "before, large": 1, "after": 1}
 
 
 @pytest.mark.root
@@ -77,7 +72,7 @@ def test_a_failed_sync_is_451_and_that_file_is_not_synced_again(play: Stage) -> 
     assert len(refused) >= 2, "a sync that failed was noticed"
     primary.start()
     gateway.drain()
-    counted = arrived(primary)
+    counted = primary.subjects()
     counted.pop("again")
     assert counted == dict.fromkeys(accepted, 1)
     assert gateway.log_events(event="spool_condemned")
@@ -103,7 +98,7 @@ def test_a_body_that_cannot_be_read_is_put_aside_and_the_others_flow(play: Stage
     assert (left["id"], left["state"]) == (first, "held")
     (event,) = gateway.log_events(event="held")
     assert (event["level"], event["cause"]) == ("error", "damaged")
-    assert arrived(primary) == {"number 1": 1, "number 2": 1, "number 3": 1}
+    assert primary.subjects() == {"number 1": 1, "number 2": 1, "number 3": 1}
     # The disk was the fault, not what is on it.
     gateway.command("spool", "release", first)
     primary.one(b"number 0")
@@ -142,7 +137,7 @@ def full_disk(gateway: Gateway, primary: RecordingPrimary) -> None:
     gateway.drain()
     assert post(gateway.port, letter("room again")).code == 250
     primary.one(b"room again")
-    assert len(arrived(primary)) == taken + 1
+    assert len(primary.subjects()) == taken + 1
 
 
 @pytest.mark.root
@@ -160,7 +155,7 @@ def test_a_disk_without_inodes_is_452_and_heals(play: Stage) -> None:
         gateway.drain()
         until("mail is taken again", lambda: offer(gateway, "room again") == 250)
         primary.one(b"room again")
-        counted = arrived(primary)
+        counted = primary.subjects()
         assert counted == {f"filling {n}": 1 for n in range(len(codes) - 1)} | {"room again": counted["room again"]}
 
 
@@ -177,7 +172,7 @@ def test_a_disk_that_takes_no_writes_is_451_and_heals(play: Stage) -> None:
     until("service again", lambda: offer(gateway, "after") == 250)
     primary.start()
     gateway.drain()
-    counted = arrived(primary)
+    counted = primary.subjects()
     assert (counted["before"], counted["meanwhile"], counted["after"]) == (1, 0, 1)
 
 
@@ -191,7 +186,7 @@ def test_a_folder_that_is_gone_costs_the_mail_that_needs_it_a_451(play: Stage) -
     assert offer(gateway, "after", LARGE) == 250
     primary.start()
     gateway.drain()
-    assert arrived(primary) == {"small": 1, "after": 1}
+    assert primary.subjects() == {"small": 1, "after": 1}
 
 
 # --- damage found at the start ----------------------------------------------------------------------------------------
@@ -246,7 +241,7 @@ def test_a_damaged_spool_starts_and_delivers_what_is_left_of_it(
     assert offer(gateway, "new") == 250
     primary.start()
     gateway.drain()
-    counted = arrived(primary)
+    counted = primary.subjects()
     assert set(counted.values()) == {1} and counted["new"] == 1
     assert set(counted) <= sent | {"new"}
     assert not whole or set(counted) == sent | {"new"}
