@@ -17,6 +17,7 @@ from typing import Any
 import complaints
 from complaints import Planted
 from fakes.archive import FakeArchive
+from fakes.chance import FakeChance
 from fakes.checks import FakeContents, FakeOffload
 from fakes.clock import FakeClock
 from fakes.resolver import FakeResolver
@@ -27,7 +28,7 @@ from fakes.transmitter import FakeTransmitter, Manner
 from reference_client import Letter, read
 from script import steps
 from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
@@ -120,9 +121,9 @@ MANNERS: tuple[dict[str, Any], ...] = (
 )
 # At any of these a primary says no for good.
 REFUSING = frozenset(at for at, manner in enumerate(MANNERS) if LAZY[1] in manner.get("replies", {}).values())
-# What says no for good at the final dot, and is no word of a primary: too large, unfit, in circles, and the check.
 # Of these classes, our disk and the way to somewhere, nothing else is said for good.
 OURS_FOR_GOOD = re.compile(rb"5[0-9]{2} 5\.[34]\.(?!4 Message is too large|6 too many hops)")
+# What says no for good at the final dot, and is no word of a primary: too large, unfit, in circles, and the check.
 OWN_REFUSALS = (b"552 5.3.4 ", b"554 5.6.0 ", b"554 5.4.6 ", b"550 5.7.1 ", b"554 5.7.1 ")
 QUESTIONS = frozenset({"connected", "hello", "mail", "recipient", "data", "content"})
 
@@ -133,21 +134,6 @@ def settings() -> Any:
         file = Path(folder) / "inboundmx.ini"
         file.write_text(INI.format(folder=folder))
         return load(str(file))
-
-
-class Chance:
-    def __init__(self) -> None:
-        self.count = 0
-
-    def token(self, length: int) -> str:
-        self.count += 1
-        return f"{self.count:0{length}d}"
-
-    def uniform(self, low: float, high: float) -> float:
-        return low
-
-    def shuffled(self, items: Any) -> list[Any]:
-        return list(items)
 
 
 class Books:
@@ -334,13 +320,13 @@ class Story:
         transmitter = FakeTransmitter(clock, self.manners)
         keep: Any = lambda pauses: succeed(None)  # noqa: E731
         pauses = Pauses(clock, self.books, keep)
-        self.inside = Inside(
-            Outside(
-                clock, Chance(), self.books, self.spool, self.bodies, transmitter, tools, pauses, archive=FakeArchive()
-            )
-        )  # fmt: skip
+        chance, archive = FakeChance(), FakeArchive()
+        outside = Outside(
+            clock, chance, self.books, self.spool, self.bodies, transmitter, tools, pauses, archive=archive
+        )
+        self.inside = Inside(outside)
         self.inside.start()
-        self.factory = SmtpServerFactory(self, clock, Chance(), settings(), object())
+        self.factory = SmtpServerFactory(self, clock, FakeChance(), settings(), object())
         self.visits: list[Visit] = []
         self.letters: list[tuple[Visit, Letter]] = []
         self.visit: Any = None
@@ -440,8 +426,7 @@ class Story:
         self.visit.refusing = self.visit.refusing or self.manner in REFUSING
 
     def _z(self, _argument: int) -> None:
-        drained: Deferred[None] = self.factory.drain(5.0)
-        drained.addErrback(lambda failure: failure.trap())
+        self.factory.drain(5.0)
 
     # --- what must be so ---
 

@@ -22,6 +22,7 @@ import dns.exception
 import dns.message
 import dns.name
 import dns.rdatatype
+from fakes.chance import FakeChance
 from fakes.clock import FakeClock
 from fakes.journal import FakeJournal
 from fakes.resolver import FakeResolver
@@ -56,7 +57,7 @@ from inboundmx.smtp.server import SmtpServerFactory
 sys.path.insert(0, str(Path(__file__).parents[1] / "console"))
 
 from console_fakes import Console
-from strange_client import Chance, Line, settings
+from strange_client import Line, settings
 
 MAX_LENGTH = 1024
 
@@ -302,7 +303,7 @@ class Nobody:
 
 def proxy(octets: bytes) -> None:
     reception = Nobody()
-    served = SmtpServerFactory(reception, FakeClock(), Chance(), settings())  # type: ignore[arg-type]
+    served = SmtpServerFactory(reception, FakeClock(), FakeChance(), settings())  # type: ignore[arg-type]
     wrapped: Any = HAProxyWrappingFactory(served)
     protocol = wrapped.buildProtocol(IPv4Address("TCP", "198.51.100.1", 1))
     wire = Line(IPv4Address("TCP", "198.51.100.1", 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from fakes.chance import FakeChance
 from fakes.routes import FakeRoutes
 from fakes.spool import FakeSpool
 from twisted.internet.defer import Deferred
@@ -57,15 +58,6 @@ class FakeClock:
 
     def call_later(self, seconds: float, call: Any, *arguments: Any) -> Any:
         raise AssertionError("nothing here waits")
-
-
-class FakeChance:
-    def __init__(self) -> None:
-        self.count = 0
-
-    def token(self, length: int) -> str:
-        self.count += 1
-        return f"{self.count:0{length}d}"
 
 
 class FakeJournal:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from fakes.chance import FakeChance
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock as TwistedClock
@@ -177,21 +178,6 @@ class _FakeTimer:
     def cancel(self) -> None:
         if self._call.active():
             self._call.cancel()
-
-
-class FakeChance:
-    def __init__(self) -> None:
-        self.count = 0
-
-    def token(self, length: int) -> str:
-        self.count += 1
-        return f"{self.count:0{length}d}"
-
-    def uniform(self, low: float, high: float) -> float:
-        return low
-
-    def shuffled(self, items: Any) -> list[Any]:
-        return list(items)
 
 
 class Wire(StringTransport):

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from conversation_fake import FakeConversation, settings
 from twisted.internet import reactor as _reactor
