@@ -23,7 +23,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRef
 from twisted.python.failure import Failure
 
 from inboundmx.model.address import Address
-from inboundmx.model.custody import Client, Content, DeliveryAttempt, Host, Parcel, Phase
+from inboundmx.model.custody import Client, Content, DeliveryAttempt, Host, Parcel, Phase, Terms
 from inboundmx.ports import Refused
 from inboundmx.smtp.client_tls import ClientContexts
 
@@ -84,12 +84,9 @@ class Story:
         self.network.transmitter.contexts = contexts()
         self.lmtp = bool(first & 4)
         self.host = Host("192.0.2.10", 24 if self.lmtp else 25, "lmtp" if self.lmtp else "smtp")
-        self.terms: dict[str, Any] = {"client_facts": FACTS[second & 3]}
-        if first & 64:
-            self.terms |= {"username": "us", "password": "secret", "auth_without_tls": bool(first & 128)}
-        self.mode = MODES[first >> 4 & 3]
-        recipients = (ANN, BOB, EVE, ANN)[: 1 + (first & 3)]
-        recipients = tuple(dict.fromkeys(recipients))
+        login = {"username": "us", "password": "secret", "auth_without_tls": bool(first & 128)} if first & 64 else {}
+        self.terms = Terms(MODES[first >> 4 & 3], client_facts=FACTS[second & 3], **login)
+        recipients = (ANN, BOB, EVE)[: 1 + (first & 3)]
         sender = SENDERS[(second >> 2 & 3) % len(SENDERS)]
         content = Content(b"", 0, body(BODIES[(second >> 4 & 7) % len(BODIES)]))
         if second & 128:
@@ -114,11 +111,12 @@ class Story:
 
     def dial(self) -> None:
         self.connection = self.refusal = None
-        outcome = self.network.transmitter.connect(
-            self.host, terms=_terms(self.mode, self.terms), seconds=OPENING_SECONDS
-        )
-        outcome.addCallbacks(self._opened, self._refused)
+        self._connect()
         self.accept()
+
+    def _connect(self) -> None:
+        outcome = self.network.transmitter.connect(self.host, terms=self.terms, seconds=OPENING_SECONDS)
+        outcome.addCallbacks(self._opened, self._refused)
 
     def _opened(self, connection: Any) -> None:
         self.connection = connection
@@ -209,10 +207,7 @@ class Story:
 
     def _k(self, _argument: int) -> None:
         if self.lines[-1].gone and len(self.lines) < DIALS:
-            outcome = self.network.transmitter.connect(
-                self.host, terms=_terms(self.mode, self.terms), seconds=OPENING_SECONDS
-            )
-            outcome.addCallbacks(self._opened, self._refused)
+            self._connect()
             self.network.reactor.tcpClients[-1][2].clientConnectionFailed(None, Failure(ConnectionRefusedError()))
             self.network.reactor.tcpClients.pop()
 
@@ -251,12 +246,9 @@ class Story:
             assert b"\r" not in rest and b"\n" not in rest, f"a bare CR or LF: {said[:300]!r}"
             begun = transactions(said, line.said, self.lmtp)
             told = [(parcel, attempts[0]) for _, parcel, over, attempts in self.sent if over is line]
-            accepted = [each for each in begun if each.answers and each.answers[0] < 300]
             claims = [(parcel, attempt) for parcel, attempt in told if _claimed(attempt)]
-            if self.lmtp:
-                accepted = [each for each in begun if any(code < 300 for code in each.answers) and each.recipients]
-            else:
-                accepted = [each for each in accepted if each.recipients]
+            # By SMTP there is one answer at most; by LMTP one for each recipient.
+            accepted = [each for each in begun if each.recipients and any(code < 300 for code in each.answers)]
             assert len(claims) <= len(accepted), f"delivered without a word: {claims}"
             for (parcel, attempt), sent in zip(claims, accepted, strict=False):
                 assert not sent.early, f"delivered by an answer to nothing: {line.said}"
@@ -281,17 +273,6 @@ class Story:
 def _claimed(attempt: DeliveryAttempt) -> bool:
     """Whether it says of anybody that the message was delivered."""
     return attempt.phase is Phase.DOT and any(reply.positive for _, reply in attempt.replies)
-
-
-@cache
-def _known(mode: str, items: tuple[tuple[str, Any], ...]) -> Any:
-    from inboundmx.model.custody import Terms
-
-    return Terms(mode, **dict(items))
-
-
-def _terms(mode: str, more: dict[str, Any]) -> Any:
-    return _known(mode, tuple(more.items()))
 
 
 def one(octets: bytes) -> None:
