@@ -134,16 +134,12 @@ class Disk:
         if path is None:
             return
         folder, name = self._parent(path)
-        self._show(folder, ((name, what),))
-        self.changes.append(Change(folder, call.begun, call.ended, names=((name, what),)))
+        self._renamed(call, folder, (name, what))
 
-    @staticmethod
-    def _show(folder: Folder, names: Iterable[tuple[str, File | Folder | None]]) -> None:
-        for name, what in names:
-            if what is None:
-                folder.shown.pop(name, None)
-            else:
-                folder.shown[name] = what
+    def _renamed(self, call: Call, folder: Folder, *names: tuple[str, File | Folder | None]) -> None:
+        change = Change(folder, call.begun, call.ended, names=names)
+        _rename_in(folder.shown, change)
+        self.changes.append(change)
 
     def _rename(self, call: Call, old: str | None, new: str | None) -> None:
         if old is None or new is None:
@@ -151,8 +147,7 @@ class Disk:
         what = self._at(old)
         (before, name), (after, other) = self._parent(old), self._parent(new)
         if before is after:
-            self._show(before, ((name, None), (other, what)))
-            self.changes.append(Change(before, call.begun, call.ended, names=((name, None), (other, what))))
+            self._renamed(call, before, (name, None), (other, what))
         else:
             self._name(call, new, what)
             self._name(call, old, None)

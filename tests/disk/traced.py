@@ -10,7 +10,6 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import traces
 from programs import Gateway, RecordingPrimary, letter, need, post, until
@@ -70,5 +69,5 @@ def handed_over(call: Call, primary: RecordingPrimary, digests: dict[bytes, str]
     """The ids that a primary has taken, as it says in what a call reads. ``digests``: to ids."""
     if call.name == "recvfrom":
         for name in _KEPT.findall(call.data):
-            octets = Path(primary.folder / f"{name.decode()}.eml").read_bytes()
+            octets = (primary.folder / f"{name.decode()}.eml").read_bytes()
             yield digests[hashlib.sha256(octets[octets.index(b"From: <someone@") :]).digest()]
