@@ -8,8 +8,8 @@ from campaigns import Report, kills
 
 # The primary is away now and then.
 SEED = 4714
-# On a machine that is busy with other things.
-pytestmark = pytest.mark.timeout(300)
+# So long only on a machine that is busy with other things.
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 
 def in_order(report: Report) -> None:
