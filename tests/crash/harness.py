@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "system"), str(HERE.parent / "faults")]
+sys.path[:0] = [str(HERE.parents[1]), str(HERE), *(str(HERE.parent / name) for name in ("", "system", "faults"))]
 
 from boundaries import LIVES, boundaries  # noqa: E402
 from campaigns import Report, drops, kills, reloads, stops  # noqa: E402

@@ -18,6 +18,8 @@ from pathlib import Path
 from books import Arrivals, Books
 from programs import PATIENCE, Child, Stage, Wire, domain, free_port, stage, until
 
+from benchmarks.proc import cpu_seconds
+
 HERE = Path(__file__).parent
 # How long a start may take on a machine that is busy with other things; how long it takes is told, not judged.
 READY_SECONDS = 60.0
@@ -74,7 +76,7 @@ class Scene:
             assert time.monotonic() < self._began + READY_SECONDS, self.gateway.said()
             time.sleep(0.005)
         self.ready.append(time.monotonic() - self._began)
-        self.ready_cpu.append(sum(map(cpu_seconds, (self.gateway.pid, *self._below(self.gateway.pid)))))
+        self.ready_cpu.append(cpu_seconds(self.gateway.pid))
         # What was half done in the spool is finished or swept away before a worker serves; another may be the first.
         swept = time.monotonic() + SWEPT_SECONDS
         while (half := self._before & self._unfinished("spool")) and time.monotonic() < swept:
@@ -101,9 +103,6 @@ class Scene:
 
     def living_workers(self) -> list[int]:
         return [worker for nursery in children(self.gateway.pid) for worker in children(nursery)]
-
-    def _below(self, pid: int) -> list[int]:
-        return [each for child in children(pid) for each in (child, *self._below(child))]
 
     def kill_worker(self, pid: int) -> None:
         self.books.cut(time.monotonic(), "worker")
@@ -159,14 +158,6 @@ def children(pid: int) -> list[int]:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
-
-
-def cpu_seconds(pid: int) -> float:
-    """With those of its children that have ended."""
-    with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    return 0.0
 
 
 @contextlib.contextmanager

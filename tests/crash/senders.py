@@ -54,18 +54,17 @@ def size(chance: random.Random) -> int:
 
 
 class Strangers:
-    """Send until ``finish``, at most ``limit`` messages. Serials begin with ``name``."""
+    """Send until ``finish``, at most ``limit`` messages."""
 
-    def __init__(self, port: int, books: Books, seed: int, limit: int, name: str = "s", senders: int = SENDERS) -> None:
+    def __init__(self, port: int, books: Books, seed: int, limit: int) -> None:
         self._port = port
         self._books = books
         self._limit = limit
-        self._name = name
         self._numbers = itertools.count()
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, args=(random.Random(f"{seed}.{number}"),), daemon=True)
-            for number in range(senders)
+            for number in range(SENDERS)
         ]
         for thread in self._threads:
             thread.start()
@@ -121,7 +120,7 @@ class Strangers:
         number = next(self._numbers)
         if number >= self._limit:
             return None
-        serial = f"{self._name}{number:06d}"
+        serial = f"s{number:06d}"
         content = message(serial, size(chance), chance)
         self._books.sent(serial, hashlib.sha256(content).hexdigest())
         return serial, content

@@ -6,7 +6,7 @@ Knows how far clocks jump. Intervals are the business of the other clock, which 
 from __future__ import annotations
 
 from figures import Figure, exactly
-from lab import DOMAIN, Lab, Wire, domain, letter, progress, sent, serial, until
+from lab import DOMAIN, Lab, domain, letter, progress, proxied, sent, serial, until
 from programs import Gateway
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -17,8 +17,7 @@ PEER, SENDER = "198.18.0.1", "known@stranger.example"
 
 def _put_off(gateway: Gateway) -> bool:
     """Whether greylisting puts off whom it knew."""
-    with Wire(gateway.proxied) as wire:
-        wire.send(f"PROXY TCP4 {PEER} 192.0.2.200 4000 25\r\n".encode())
+    with proxied(gateway.proxied, PEER) as wire:
         wire.hello()
         return wire.envelope(SENDER, "user@grey.example")[1].code != 250
 

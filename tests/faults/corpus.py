@@ -15,6 +15,7 @@ from programs import stuffed
 
 SPF_DOMAINS = tuple(f"s{number}.stranger.example" for number in range(40))
 SIGNER = SPF_DOMAINS[0]
+LETTERS = 400
 # Where a stranger of ours may come from: 192.0.2.0/25 is well known, 203.0.113.0/24 is on the list.
 KNOWN, LISTED, OTHERS = "192.0.2.{}", "203.0.113.{}", "198.51.100.{}"
 
@@ -93,15 +94,15 @@ SHAPES: dict[Callable[[random.Random], tuple[bytes, bytes]], float] = {
 
 
 class Corpus:
-    """``count`` letters, and errands with them. ``sign``: makes a signed letter of an unsigned one, or None."""
+    """Letters, and errands with them. ``sign``: makes a signed letter of an unsigned one."""
 
-    def __init__(self, seed: int, sign: Callable[[bytes], bytes] | None = None, count: int = 400) -> None:
+    def __init__(self, seed: int, sign: Callable[[bytes], bytes]) -> None:
         self._chance = chance = random.Random(seed)
-        shapes = chance.choices(list(SHAPES), SHAPES.values(), k=count)
+        shapes = chance.choices(list(SHAPES), SHAPES.values(), k=LETTERS)
         self._letters = [self._letter(shape, number, sign) for number, shape in enumerate(shapes)]
 
     def _letter(
-        self, shape: Callable[[random.Random], tuple[bytes, bytes]], number: int, sign: Callable[[bytes], bytes] | None
+        self, shape: Callable[[random.Random], tuple[bytes, bytes]], number: int, sign: Callable[[bytes], bytes]
     ) -> Letter:
         chance = self._chance
         sender = f"someone{number}@{chance.choice(SPF_DOMAINS)}"
@@ -113,7 +114,7 @@ class Corpus:
             f"Message-ID: <{number}@stranger.example>\r\n"
         ).encode()
         first, rest = f"Subject: {subject} {number}\r\n".encode(), head + more + b"\r\n" + body
-        if sign is not None and sender.endswith(f"@{SIGNER}"):
+        if sender.endswith(f"@{SIGNER}"):
             first = sign(first + rest).removesuffix(first + rest) + first
         return Letter(first, stuffed(rest), digest(rest), sender)
 

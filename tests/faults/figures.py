@@ -52,8 +52,8 @@ def shown(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def exactly(what: str, value: float, expected: float, unit: str = "") -> Figure:
-    return Figure(what, value, unit, most=expected, least=expected)
+def exactly(what: str, value: float, expected: float) -> Figure:
+    return Figure(what, value, most=expected, least=expected)
 
 
 def machine() -> str:
@@ -62,7 +62,7 @@ def machine() -> str:
     return f"{os.cpu_count()} processors with a load of {load:.0f}, Linux {kernel}, Python {python}"
 
 
-def keep(name: str, command: str, found: dict[str, Sequence[Figure]], *, more: dict[str, Any] | None = None) -> Path:
+def keep(name: str, command: str, found: dict[str, Sequence[Figure]]) -> None:
     """Writes the results of ``command``, by the fault they belong to, where the page takes them from; faults that were
     not tried this time keep what was found of them last."""
     path = RESULTS / f"{name}.json"
@@ -72,12 +72,10 @@ def keep(name: str, command: str, found: dict[str, Sequence[Figure]], *, more: d
         "command": command,
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
-        **(more or {}),
         "faults": faults,
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-    return path
 
 
 def read(path: Path) -> dict[str, list[Figure]]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from figures import Figure, exactly
-from lab import DOMAIN, Lab, crowd, domain, letter, noops, progress, sent, until
+from lab import DOMAIN, Lab, crowd, domain, letter, noops, progress, sent, stranger, until
 from name_servers import PlayedServer
 from scanners import Liar, read_request, read_stream
 from test_checks_scanners import CLAMD_LIARS, SPAMD_LIARS, av, sa
@@ -170,8 +170,8 @@ def black_hole(lab: Lab) -> list[Figure]:
     def send(begin: int) -> Callable[[int], int]:
         def one(number: int) -> int:
             at = begin + number
-            peer, sender = f"198.18.{at // 250}.{at % 250 + 1}", f"a@s{at}.stranger.example"
-            return sent(gateway.proxied, letter(f"m{at}"), [f"user@{DOMAIN}"], sender=sender, peer=peer)
+            sender = f"a@s{at}.stranger.example"
+            return sent(gateway.proxied, letter(f"m{at}"), [f"user@{DOMAIN}"], sender=sender, peer=stranger(at))
 
         return one
 

@@ -13,11 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from programs import DOMAIN, Child, Gateway, Stage, Wire, domain, free_port, letter, until
+
+from benchmarks.proc import cpu_seconds, forget_peak
 
 PATIENCE = 120.0
 NOOP_SECONDS = 0.01
@@ -69,14 +71,24 @@ class Crowd:
 BROKEN = 0
 
 
+def proxied(port: int, peer: str, timeout: float = PATIENCE) -> Wire:
+    """A connection that a trusted proxy says is from ``peer``."""
+    wire = Wire(port, timeout=timeout)
+    wire.send(f"PROXY TCP4 {peer} 192.0.2.200 4000 25\r\n".encode())
+    return wire
+
+
+def stranger(number: int) -> str:
+    """An address for each of many."""
+    return f"198.18.{number // 250}.{number % 250 + 1}"
+
+
 def sent(
     port: int, octets: bytes, recipients: Sequence[str], *, sender: str = "someone@stranger.example", peer: str = ""
 ) -> int:
     """The code of the answer that decided, BROKEN where there was none. ``peer``: an address for the PROXY line."""
     try:
-        with Wire(port, timeout=PATIENCE) as wire:
-            if peer:
-                wire.send(f"PROXY TCP4 {peer} 192.0.2.200 4000 25\r\n".encode())
+        with proxied(port, peer) if peer else Wire(port, timeout=PATIENCE) as wire:
             wire.hello()
             for answer in wire.envelope(sender, *recipients):
                 if answer.code >= 400:
@@ -109,8 +121,8 @@ def crowd(count: int, at_once: int, send: Callable[[int], int]) -> Crowd:
 
 
 class Noops:
-    """A client that says NOOP all the time; ``longest`` is how many seconds an answer took at most. It runs in a
-    process of its own kind of patience: what else this process does is not to be mistaken for the gateway's."""
+    """A client that says NOOP all the time; ``longest`` is how many seconds an answer took at most. It is a thread of
+    this process, so what else goes on here is in it: one that asks somebody idle tells how much."""
 
     def __init__(self, port: int) -> None:
         self._wire = Wire(port, timeout=PATIENCE)
@@ -167,17 +179,8 @@ def virtual_kib(pid: int) -> int:
     return _status(pid, "VmSize")
 
 
-def forget_peak(pid: int) -> None:
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # --- the stage --------------------------------------------------------------------------------------------------------
@@ -200,12 +203,11 @@ class Lab:
         made = self.play.partner("counting", CountingPrimary)
         return made.start() if start else made
 
-    def gateway(self, sections: str, *, launcher: str = "run", start: bool = True, keys: str = "") -> Gateway:
+    def gateway(self, sections: str, *, launcher: str = "run", start: bool = True) -> Gateway:
         """With ``proxied``, a port where strangers say by a PROXY line whence they come."""
         port = free_port()
         gateway = self.play.gateway(
             sections,
-            gateway_keys=keys,
             extra_listen=f"haproxy:tcp:{port}:interface=127.0.0.1",
             launcher=launcher,
             start=start,
@@ -234,7 +236,6 @@ def serial(number: int, body: bytes = b"Hello.\r\n") -> bytes:
 
 
 __all__ = [
-    "DOMAIN", "Crowd", "Lab", "Noops", "Wire", "crowd", "descriptors", "domain", "forget_peak", "free_port", "letter",
-    "noops", "peak_mib", "processor_seconds", "progress", "resident_mib", "sent", "serial", "suppress", "until",
-    "virtual_kib",
+    "DOMAIN", "Crowd", "Lab", "Noops", "Wire", "cpu_seconds", "crowd", "descriptors", "domain", "forget_peak", "letter",
+    "noops", "peak_mib", "progress", "proxied", "resident_mib", "sent", "serial", "stranger", "until", "virtual_kib",
 ]  # fmt: skip

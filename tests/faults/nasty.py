@@ -77,7 +77,6 @@ def bombs(lab: Lab) -> list[Figure]:
         octets = make()
         waits = []
         for _ in range(3 if lab.full else 1):
-            # Dots at the beginnings of lines do not matter here.
             until("rest", lambda: sent(gateway.port, letter("between"), [f"user@{DOMAIN}"]) == 250)
             forget_peak(gateway.pid)
             before = resident_mib(gateway.pid)

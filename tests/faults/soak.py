@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import os
 import random
-import re
 import statistics
 import sys
 import tempfile
@@ -27,7 +26,7 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent), str(HERE.parent / "syste
 
 from corpus import SIGNER, SPF_DOMAINS, Corpus  # noqa: E402
 from figures import RESULTS, Figure, exactly, keep  # noqa: E402
-from lab import CountingPrimary, descriptors  # noqa: E402
+from lab import CountingPrimary, descriptors, resident_mib  # noqa: E402
 from name_servers import Nsd  # noqa: E402
 from page import rewrite  # noqa: E402
 from plot import Panel, drawn  # noqa: E402
@@ -38,6 +37,7 @@ from strangers import Strangers  # noqa: E402
 from benchmarks.proc import tree  # noqa: E402
 from benchmarks.services import Signer, text_row  # noqa: E402
 
+SEED = 1
 THREADS = 10
 SAMPLE_SECONDS = 1.0
 PROGRESS_SECONDS = 15.0
@@ -52,16 +52,15 @@ QUIET_SECONDS = 60.0
 
 @dataclass
 class Samples:
-    """By process name: messages sent so far, and resident KiB or open descriptors then."""
+    """By process name: messages sent so far, and resident MiB or open descriptors then."""
 
-    memory: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    memory: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     descriptors: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
     def take(self, gateway: Gateway, sent: int) -> None:
         for name, pid in processes(gateway).items():
             with contextlib.suppress(OSError):
-                found = re.search(r"(?m)^VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-                self.memory.setdefault(name, []).append((sent, int(found[1]) if found else 0))
+                self.memory.setdefault(name, []).append((sent, resident_mib(pid)))
                 self.descriptors.setdefault(name, []).append((sent, descriptors(pid)))
 
 
@@ -77,7 +76,7 @@ def processes(gateway: Gateway) -> dict[str, int]:
     return dict(zip(names, pids, strict=True))
 
 
-def drift(points: list[tuple[int, int]], whole: int) -> float:
+def drift(points: list[tuple[int, float]], whole: int) -> float:
     """Per cent that the median of the last quarter after the warm-up is above that of the first."""
     warm = [(at, value) for at, value in points if at >= whole * WARM_UP]
     if len(warm) < 8:
@@ -129,8 +128,8 @@ block = 1s
 class World:
     """Everything around one gateway, and the gateway."""
 
-    def __init__(self, play: Stage, folder: Path, workers: int, messages: int, seed: int = 1) -> None:
-        self.chance = random.Random(seed)
+    def __init__(self, play: Stage, folder: Path, workers: int, messages: int) -> None:
+        self.chance = random.Random(SEED)
         self.messages = messages
         self.signer = Signer(SIGNER)
         certificate = Certificate(folder)
@@ -146,7 +145,7 @@ class World:
             gateway_keys=f"workers = {workers}\n",
             extra_listen=f"haproxy:tcp:{self.proxied}:interface=127.0.0.1",
         )
-        corpus = Corpus(seed, self.signer.signed)
+        corpus = Corpus(SEED, self.signer.signed)
         self.strangers = Strangers(corpus, self.proxied, messages, THREADS, certificate.trusting())
         self.samples = Samples()
         self.events: Counter[str] = Counter()
@@ -291,7 +290,7 @@ def run(world: World, seconds: float, *, quiet: bool = True) -> list[Figure]:
         samples.take(world.gateway, sent)
         if now - last_said > PROGRESS_SECONDS:
             last_said = now
-            latest = ", ".join(f"{name} {points[-1][1] // 1024} MiB" for name, points in samples.memory.items())
+            latest = ", ".join(f"{name} {points[-1][1]:.0f} MiB" for name, points in samples.memory.items())
             print(f"{sent:,} of {messages:,} messages, {now - began:.0f} s: {latest}", file=sys.stderr, flush=True)
         if quiet and not first and sent >= messages * WARM_UP:
             first = world.quiet()
@@ -331,7 +330,7 @@ def run(world: World, seconds: float, *, quiet: bool = True) -> list[Figure]:
             figures.append(
                 Figure(f"{name}: resident memory, last quarter above the first", change, "%", most=limit, timed=True)
             )
-            figures.append(Figure(f"{name}: highest resident memory", max(value for _, value in points) / 1024, "MiB"))
+            figures.append(Figure(f"{name}: highest resident memory", max(value for _, value in points), "MiB"))
             more = last.get(name, 0) - first.get(name, 0)
             figures.append(Figure(f"{name}: descriptors at rest, end above the warm-up", more, most=0))
     return figures
@@ -356,8 +355,8 @@ def main() -> int:
     print(f"  {sum(world.strangers.ledger.broken.values()):>8,} connections that ended early")
     print(*figures, sep="\n")
     if asked.keep:
-        in_mib = {name: [(x, y / 1024) for x, y in points] for name, points in world.samples.memory.items()}
-        panels = [Panel("Resident memory, MiB", in_mib), Panel("Open descriptors", dict(world.samples.descriptors))]
+        samples = world.samples
+        panels = [Panel("Resident memory, MiB", samples.memory), Panel("Open descriptors", samples.descriptors)]
         (RESULTS.parent / "soak.svg").write_text(drawn(panels, "messages"))
         keep("soak", "make soak", {"soak": figures})
         rewrite()
