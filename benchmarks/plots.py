@@ -7,7 +7,7 @@ enough to be read when a phone shows the whole width.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -219,15 +219,3 @@ def spans(title: str, description: str, groups: Groups, *, unit: str, ends: tupl
             y += BAR + GAP
         y += 6
     return canvas.svg(bottom + 8)
-
-
-COLOURS: Mapping[str, str] = {
-    "inboundmx": "a",
-    "inboundmx, spool": "b",
-    "inboundmx, checks": "g",
-    "postfix": "c",
-    "postfix, tuned": "d",
-    "postfix, rspamd": "d",
-    "haraka, proxy": "e",
-    "haraka, queue": "f",
-}

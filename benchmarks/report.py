@@ -1,6 +1,6 @@
 """Writes docs/performance.md and its plots from the figures of a run: ``python -m benchmarks.report FILE [--to docs]``.
 
-Knows the page. Does not know how anything is measured, nor judges (``judged``) or draws (``plots``) by itself.
+Knows the page. Does not know how anything is measured, nor judges (``judged``) or draws (``drawn``) by itself.
 """
 
 from __future__ import annotations
@@ -11,33 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plots
+from benchmarks.drawn import drawings
 from benchmarks.figures import ratios
 from benchmarks.judged import Outcome, figure_words, judged, number, promised, reached, shortfall, told, verdict
-from benchmarks.peers import OURS, POSTFIX, PROXY, QUEUE, SPOOL, TUNED
+from benchmarks.peers import POSTFIX
 
 HEADER = "<!-- Written by python -m benchmarks.report; what is changed here by hand is gone with the next run. -->"
-# In the order of a plot's bars, where they were measured.
-PLOTTED = (POSTFIX, TUNED, PROXY, QUEUE, OURS, SPOOL)
-LATENCIES = ("1x1", "10x1", "50x1", "200x1", "50x10", "slow primary")
-# Beside the name of a scenario, which a plot has little room for.
-WORDS = {
-    "1x1": "1 session",
-    "10x1": "10 sessions",
-    "50x1": "50 sessions",
-    "200x1": "200 sessions",
-    "10x10": "10 messages a connection",
-    "50x10": "10 messages a connection",
-    "10x1 100 KB": "larger messages",
-    "slow sync 50x1": "every sync 2 ms longer",
-    "dead 50x1 4 KB": "the primary is dead",
-    "dead 10x1 100 KB": "the primary is dead",
-    "slow primary": "200 ms a message",
-    "refused": "unknown recipients",
-    "backlog": "drained when the primary is back",
-    "checks cached": "SPF, DKIM, lists, greylist",
-    "checks cold": "nothing asked before",
-}
 # Of the tables; others are shown as they come, in scenarios that have none of these.
 COLUMNS = {
     "rate": "messages/s",
@@ -53,9 +32,7 @@ HEADS = COLUMNS | {
     "list_s": "s to list",
     "receive_mb_s": "MB/s received",
 }
-UNIMPORTANT = {
-    *("accepted_rate", "load_share", "failed", "mail_max_ms", "dot_max_ms", "dot_p50_ms", "dot_p99_ms"),
-}
+UNIMPORTANT = {"accepted_rate", "load_share", "failed", "mail_max_ms", "dot_max_ms", "dot_p50_ms", "dot_p99_ms"}
 
 
 def row(cells: Sequence[str]) -> str:
@@ -66,10 +43,6 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], first_left: int =
     """The first columns are words, the others are figures."""
     rule = ["---"] * first_left + ["---:"] * (len(heads) - first_left)
     return "\n".join([row(heads), row(rule), *map(row, rows)])
-
-
-def by_name(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {result["scenario"]: result for result in run["results"]}
 
 
 def summary(run: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
@@ -172,7 +145,7 @@ def figures_of(result: Mapping[str, Any]) -> str:
 
 def generator(run: Mapping[str, Any]) -> str:
     """Whether it was the peers that were measured, and not whoever loads them."""
-    figures = by_name(run).get("50x1", {}).get("figures", {})
+    figures = next((result["figures"] for result in run["results"] if result["scenario"] == "50x1"), {})
     shares = {name: values["load_share"] for name, values in figures.items() if "load_share" in values}
     if not shares:
         return ""
@@ -181,100 +154,10 @@ def generator(run: Mapping[str, Any]) -> str:
     return f"The load generator is one process; at 50x1 it used of a core: {told_of}.{limit}"
 
 
-def heading(scenario: str) -> str:
-    return f"{scenario}: {WORDS[scenario]}" if scenario in WORDS else scenario
-
-
-def colour(name: str) -> str:
-    return plots.COLOURS.get(name, "d")
-
-
-def rates(run: Mapping[str, Any], outcomes: Sequence[Outcome]) -> tuple[str, str]:
-    """The SVG, and what it shows in words."""
-    marks = {
-        (outcome.promise.scenario, outcome.promise.ours): outcome.promise
-        for outcome in outcomes
-        if outcome.promise.figure == "rate" and outcome.promise.theirs == POSTFIX
-    }
-    groups = []
-    for result in run["results"]:
-        every = result["every"]
-        if POSTFIX not in every:
-            continue
-        some = []
-        for name in every:
-            spread = ratios(every[name], every[POSTFIX]).get("rate") if name != POSTFIX else None
-            # How a rate with checks compares with none is told in the table: CPU is what was promised of it.
-            if spread is None or (name == TUNED) or "checks" in result["scenario"]:
-                continue
-            promise = marks.get((result["scenario"], name))
-            some.append(
-                plots.Bar(
-                    name, colour(name), spread["median"], spread["lowest"], spread["highest"],
-                    promise.line if promise else None, promise.reach if promise else None,
-                    f"{spread['median']:.2f}×",
-                )
-            )  # fmt: skip
-        if some:
-            groups.append((heading(result["scenario"]), some))
-    words = "; ".join(f"{heading}: " + ", ".join(f"{bar.name} {bar.told}" for bar in some) for heading, some in groups)
-    description = f"How many times the rate of stock Postfix each reaches, median of all repeats. {words}."
-    return plots.bars("Rate, in times that of stock Postfix", description, groups, base=1.0), description
-
-
-def processor(run: Mapping[str, Any]) -> tuple[str, str]:
-    groups = []
-    for result in run["results"]:
-        figures = result["figures"]
-        names = [name for name in (*PLOTTED, *figures) if "cpu_ms" in figures.get(name, {})]
-        some = [
-            plots.Bar(name, colour(name), figures[name]["cpu_ms"], told=f"{number(figures[name]['cpu_ms'])} ms")
-            for name in dict.fromkeys(names)
-            if name != TUNED
-        ]
-        if POSTFIX in figures and some:
-            groups.append((heading(result["scenario"]), some))
-    words = "; ".join(f"{heading}: " + ", ".join(f"{bar.name} {bar.told}" for bar in some) for heading, some in groups)
-    description = f"Processor time of all processes of each peer for one message, median of all repeats. {words}."
-    return plots.bars("CPU a message, in milliseconds (less is better)", description, groups), description
-
-
-def latency(run: Mapping[str, Any]) -> tuple[str, str]:
-    found = by_name(run)
-    groups = []
-    for scenario in LATENCIES:
-        figures = found.get(scenario, {}).get("figures", {})
-        some = []
-        for name in PLOTTED:
-            values = figures.get(name, {})
-            if half := values.get("mail_p50_ms"):
-                most = values["mail_p99_ms"]
-                some.append(plots.Bar(name, colour(name), most, half, most, told=f"{number(most)} ms"))
-        if some:
-            groups.append((heading(scenario), some))
-    title = "From MAIL to 250, in milliseconds (less is better)"
-    svg = plots.spans(title, f"p99: {in_words(groups)}.", groups, unit="ms", ends=("p50", "p99, as told"))
-    return svg, f"{title}, p50 and p99 of each peer on a logarithmic axis. p99: {ranges(groups, ' ms')}"
-
-
-def in_words(groups: plots.Groups) -> str:
-    return "; ".join(f"{name}: " + ", ".join(f"{bar.name} {bar.told}" for bar in some) for name, some in groups)
-
-
-def ranges(groups: plots.Groups, unit: str) -> str:
-    """From where to where each peer comes, for whoever cannot see it; the figures themselves stand in the tables."""
-    values: dict[str, list[float]] = {}
-    for _, some in groups:
-        for bar in some:
-            values.setdefault(bar.name, []).append(bar.value)
-    return "; ".join(f"{name} {number(min(each))} to {number(max(each))}{unit}" for name, each in values.items()) + "."
-
-
-def page(run: Mapping[str, Any], drawn: Mapping[str, str]) -> str:
+def page(run: Mapping[str, Any], outcomes: Sequence[Outcome], drawn: Mapping[str, str]) -> str:
     """``drawn``: what each plot shows, by the name of its file."""
-    outcomes = judged(run["results"])
     alt = {name: words.replace("[", "(").replace("]", ")").replace("\n", " ") for name, words in drawn.items()}
-    images = {name: f"![{words}](performance/{name})" for name, words in alt.items()}
+    images = [f"![{words}](performance/{name})" for name, words in alt.items()]
     parts = [
         HEADER,
         "# Performance",
@@ -287,9 +170,7 @@ def page(run: Mapping[str, Any], drawn: Mapping[str, str]) -> str:
         "## Promised, and reached",
         "Ratios are medians, with the lowest and the highest repeat; a part such as 1/3.5 is of the other's cost.",
         promises(outcomes),
-        *([images["rates.svg"]] if "rates.svg" in images else []),
-        *([images["cpu.svg"]] if "cpu.svg" in images else []),
-        *([images["latency.svg"]] if "latency.svg" in images else []),
+        *images,
         "## Measured on",
         measured_on(run),
         "## How it is measured",
@@ -327,18 +208,13 @@ def write(run: Mapping[str, Any], folder: Path) -> list[Path]:
     """The page and those plots for which there are figures."""
     outcomes = judged(run["results"])
     (folder / "performance").mkdir(parents=True, exist_ok=True)
-    found = by_name(run)
-    drawn: dict[str, tuple[str, str]] = {}
-    if any(POSTFIX in result["figures"] for result in run["results"]):
-        drawn |= {"rates.svg": rates(run, outcomes), "cpu.svg": processor(run)}
-    if any(scenario in found for scenario in LATENCIES):
-        drawn["latency.svg"] = latency(run)
+    drawn = drawings(run["results"], outcomes)
     written = []
     for name, (svg, _) in drawn.items():
         written.append(folder / "performance" / name)
         written[-1].write_text(svg, encoding="utf-8")
     written.append(folder / "performance.md")
-    written[-1].write_text(page(run, {name: words for name, (_, words) in drawn.items()}), encoding="utf-8")
+    written[-1].write_text(page(run, outcomes, {name: words for name, (_, words) in drawn.items()}), encoding="utf-8")
     return written
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import plots
+from benchmarks.drawn import COLOURS
 from benchmarks.judged import Outcome, judged, promised, reached, shortfall, verdict
 from benchmarks.promises import PROMISES, Promise
 from benchmarks.report import write
@@ -173,7 +174,7 @@ def test_the_bar_of_a_rate_has_the_marks_of_its_promise(tmp_path: Path) -> None:
     # Of inboundmx and of its spool, and one of each in the legend.
     assert kinds.count("line") == kinds.count("reach") == 3
     bars = [shape for shape in rates.iter(f"{SVG}rect") if float(shape.attrib["height"]) == plots.BAR]
-    assert [f"--{plots.COLOURS[name]}" in bar.attrib["style"] for bar, name in
+    assert [f"--{COLOURS[name]}" in bar.attrib["style"] for bar, name in
             zip(bars, ("haraka, queue", "inboundmx", "inboundmx, spool"), strict=True)] == [True] * 3  # fmt: skip
     assert float(bars[1].attrib["width"]) == pytest.approx(float(bars[2].attrib["width"]) * 5.2 / 2.5, rel=0.01)
 
