@@ -56,8 +56,7 @@ def colour(name: str) -> str:
     return COLOURS.get(name, "d")
 
 
-def rates(results: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]) -> tuple[str, str]:
-    """The SVG, and what it shows in words."""
+def rates(results: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]) -> plots.Groups:
     marks = {
         (outcome.promise.scenario, outcome.promise.ours): outcome.promise
         for outcome in outcomes
@@ -84,11 +83,10 @@ def rates(results: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]) -> 
             )  # fmt: skip
         if some:
             groups.append((heading(result["scenario"]), some))
-    description = f"How many times the rate of stock Postfix each reaches, median of all repeats. {in_words(groups)}."
-    return plots.bars("Rate, in times that of stock Postfix", description, groups, base=1.0), description
+    return groups
 
 
-def processor(results: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def processor(results: Sequence[Mapping[str, Any]]) -> plots.Groups:
     groups = []
     for result in results:
         figures = result["figures"]
@@ -100,13 +98,10 @@ def processor(results: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
         ]
         if POSTFIX in figures and some:
             groups.append((heading(result["scenario"]), some))
-    description = (
-        f"Processor time of all processes of each peer for one message, median of all repeats. {in_words(groups)}."
-    )
-    return plots.bars("CPU a message, in milliseconds (less is better)", description, groups), description
+    return groups
 
 
-def latency(results: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def latency(results: Sequence[Mapping[str, Any]]) -> plots.Groups:
     found = {result["scenario"]: result for result in results}
     groups = []
     for scenario in LATENCIES:
@@ -119,29 +114,35 @@ def latency(results: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
                 some.append(plots.Bar(name, colour(name), most, half, most, told=f"{number(most)} ms"))
         if some:
             groups.append((heading(scenario), some))
-    title = "From MAIL to 250, in milliseconds (less is better)"
-    svg = plots.spans(title, f"p99: {in_words(groups)}.", groups, unit="ms", ends=("p50", "p99, as told"))
-    return svg, f"{title}, p50 and p99 of each peer on a logarithmic axis. p99: {ranges(groups, ' ms')}"
+    return groups
 
 
 def in_words(groups: plots.Groups) -> str:
     return "; ".join(f"{name}: " + ", ".join(f"{bar.name} {bar.told}" for bar in some) for name, some in groups)
 
 
-def ranges(groups: plots.Groups, unit: str) -> str:
-    """From where to where each peer comes, for whoever cannot see it; the figures themselves stand in the tables."""
+def ranges(groups: plots.Groups) -> str:
+    """From where to where each peer comes, in milliseconds, for whoever cannot see it; the tables have all."""
     values: dict[str, list[float]] = {}
     for _, some in groups:
         for bar in some:
             values.setdefault(bar.name, []).append(bar.value)
-    return "; ".join(f"{name} {number(min(each))} to {number(max(each))}{unit}" for name, each in values.items()) + "."
+    return "; ".join(f"{name} {number(min(each))} to {number(max(each))} ms" for name, each in values.items())
 
 
 def drawings(results: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]) -> dict[str, tuple[str, str]]:
     """The SVG of each plot for which there are figures, and what it shows in words, by the name of its file."""
-    drawn: dict[str, tuple[str, str]] = {}
-    if any(POSTFIX in result["figures"] for result in results):
-        drawn |= {"rates.svg": rates(results, outcomes), "cpu.svg": processor(results)}
-    if any(result["scenario"] in LATENCIES for result in results):
-        drawn["latency.svg"] = latency(results)
+    drawn = {}
+    if groups := rates(results, outcomes):
+        words = f"How many times the rate of stock Postfix each reaches, median of all repeats. {in_words(groups)}."
+        drawn["rates.svg"] = plots.bars("Rate, in times that of stock Postfix", words, groups, base=1.0), words
+    if groups := processor(results):
+        words = "Processor time of all processes of each peer for one message, median of all repeats. "
+        words += f"{in_words(groups)}."
+        drawn["cpu.svg"] = plots.bars("CPU a message, in milliseconds (less is better)", words, groups), words
+    if groups := latency(results):
+        title = "From MAIL to 250, in milliseconds (less is better)"
+        svg = plots.spans(title, f"p99: {in_words(groups)}.", groups, unit="ms", ends=("p50", "p99, as told"))
+        words = f"{title}, p50 and p99 of each peer on a logarithmic axis. p99: {ranges(groups)}."
+        drawn["latency.svg"] = svg, words
     return drawn

@@ -188,6 +188,15 @@ def test_nothing_to_compare_with_leaves_plots_out_and_says_so_in_words(tmp_path:
     ].read_text(encoding="utf-8")
 
 
+def test_a_plot_of_which_nothing_was_measured_is_left_out(tmp_path: Path) -> None:
+    """A rate with checks is no part of the plot of rates, and of a load without a single answer there is no latency."""
+    checked = {"postfix": loads(600, 2.6, 20), "inboundmx, checks": loads(900, 1.1, 14)}
+    silent = {"inboundmx": [{"rate": 0.0, "failed": 5.0}]}
+    written = write(run(results=[result("checks cached", checked), result("1x1", silent)]), tmp_path)
+    assert [path.name for path in written] == ["cpu.svg", "performance.md"]
+    assert "rates.svg" not in written[-1].read_text(encoding="utf-8")
+
+
 def test_words_from_outside_are_text_in_a_plot() -> None:
     svg = plots.bars("a < b", "c & d", [("<script>", [plots.Bar("x", "a", 1.0)])])
     root = ET.fromstring(svg)
