@@ -124,11 +124,11 @@ def figures_of(result: Mapping[str, Any]) -> str:
     rows = []
     for name, values in figures.items():
         cells = [number(values[key]) if key in values else "-" for key in columns]
-        if compared:
-            found = ratios(every[name], every[POSTFIX]) if name != POSTFIX else {}
-            for key in ("rate", "cpu_ms"):
-                spread = found.get(key)
-                cells.append(between(spread) if spread else "1")
+        if name == POSTFIX:
+            cells += ["1", "1"]
+        elif compared:
+            found = ratios(every[name], every[POSTFIX])
+            cells += [between(found[key]) if key in found else "-" for key in ("rate", "cpu_ms")]
         rows.append([name, *cells])
     beside = ["rate to Postfix", "Postfix's CPU to it"] if compared else []
     told_of = [

@@ -197,6 +197,11 @@ def test_a_plot_of_which_nothing_was_measured_is_left_out(tmp_path: Path) -> Non
     assert "rates.svg" not in written[-1].read_text(encoding="utf-8")
 
 
+def test_who_has_no_ratio_is_not_said_to_be_as_good(tmp_path: Path) -> None:
+    page = write(run(results=[result("1x1", {"postfix": loads(400, 2, 9), "inboundmx": loads(0, 3, 8)})]), tmp_path)[-1]
+    assert "| inboundmx | 0 | 3 | 0.8 | 8 | - | 0.67 |\n" in page.read_text(encoding="utf-8")
+
+
 def test_words_from_outside_are_text_in_a_plot() -> None:
     svg = plots.bars("a < b", "c & d", [("<script>", [plots.Bar("x", "a", 1.0)])])
     root = ET.fromstring(svg)
