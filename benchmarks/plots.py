@@ -130,9 +130,8 @@ def _height(groups: Groups, top: float) -> float:
     return top + sum(HEADING + 6 + len(bars) * (BAR + GAP) for _, bars in groups)
 
 
-def bars(title: str, description: str, groups: Groups, *, base: float | None = None, axis: str = "") -> str:
-    """Each group has a heading of its own above its bars; ``base``: a value that all are compared with. What is longer
-    than the axis, because it would make all others tiny, ends in its figure."""
+def bars(title: str, description: str, groups: Groups, *, base: float | None = None) -> str:
+    """Each group has a heading of its own above its bars; ``base``: a value that all are compared with."""
     canvas = Canvas(title, description)
     canvas.text(LEFT, 22, title, "title")
     marks = [bar for _, some in groups for bar in some]
@@ -140,17 +139,14 @@ def bars(title: str, description: str, groups: Groups, *, base: float | None = N
     entries += [("line", "promised")] if any(bar.line for bar in marks) else []
     entries += [("reach", "hoped for")] if any(bar.reach for bar in marks) else []
     top = canvas.legend(41, entries) + 18
-    longest = max(max(bar.value, bar.high or 0, bar.line or 0, bar.reach or 0) for bar in marks)
-    grid = steps(longest)
+    grid = steps(max(max(bar.value, bar.high or 0, bar.line or 0, bar.reach or 0) for bar in marks))
     room = WIDTH - LEFT - RIGHT - 34
-    scale = room / max(grid[-1], longest)
+    scale = room / grid[-1]
     bottom = _height(groups, top)
     for value in grid:
         x = LEFT + value * scale
         canvas.rule(x, top - 8, x, bottom, "grid")
         canvas.text(x, top - 12, f"{value:g}", "soft", "middle" if value else "start")
-    if axis:
-        canvas.text(WIDTH - RIGHT, top - 12, axis, "soft", "end")
     if base is not None:
         canvas.rule(LEFT + base * scale, top - 8, LEFT + base * scale, bottom, "base")
     y = top
