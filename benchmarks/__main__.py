@@ -36,7 +36,8 @@ class Run:
         self.results: list[dict[str, Any]] = []
         self.left_out: dict[str, str] = {}
         self.trouble: list[str] = []
-        # Those that did not start: once is enough.
+        # Those that are not here, and why, and those that did not start: once is enough.
+        self._absent: dict[Maker, str] = {}
         self._broken: set[Maker] = set()
 
     def measure(self, scenario: Scenario | Apart) -> list[dict[str, Any]]:
@@ -102,17 +103,17 @@ class Run:
         maker = (scenario.own or SHARED)[name]
         if not scenario.fresh:
             if name not in peers:
-                peers[name] = self._made(maker, name)
+                peers[name] = self._made(maker)
             return scenario.measure(peers[name], self._effort)
-        peer = self._made(maker, name)
+        peer = self._made(maker)
         try:
             return scenario.measure(peer, self._effort)
         finally:
             peer.stop()
 
-    def _made(self, maker: Maker, name: str) -> Peer:
-        if name in self.left_out:
-            raise NotHere(self.left_out[name])
+    def _made(self, maker: Maker) -> Peer:
+        if maker in self._absent:
+            raise NotHere(self._absent[maker])
         if maker in self._broken:
             raise Failed("did not start before")
         place = Path(tempfile.mkdtemp(dir=self._folder))
@@ -120,6 +121,9 @@ class Run:
         place.chmod(0o755)
         try:
             peer = maker(place / "peer")
+        except NotHere as reason:
+            self._absent[maker] = str(reason)
+            raise
         except Failed:
             self._broken.add(maker)
             raise

@@ -84,6 +84,21 @@ def test_a_peer_that_is_not_there_is_left_out_by_name_and_is_no_failure(started:
     assert (started.left_out, started.trouble) == ({"postfix": "apt-get install it"}, [])
 
 
+def test_what_one_scenario_lacks_for_a_peer_is_no_reason_to_leave_it_out_of_others(started: command.Run) -> None:
+    tried = []
+
+    def without_compiler(folder: Path) -> Any:
+        tried.append(folder)
+        raise NotHere("apt-get install gcc")
+
+    lacking = scenario([], lambda peer, effort: {"rate": 1.0}, own={"postfix": without_compiler})
+    started.measure(lacking)
+    (found,) = started.measure(scenario([], lambda peer, effort: {"rate": 1.0}))
+    assert list(found["figures"]) == ["postfix", "inboundmx"]
+    started.measure(lacking)
+    assert len(tried) == 1
+
+
 def test_a_peer_that_does_not_start_is_not_tried_again(started: command.Run) -> None:
     tried = []
 
