@@ -23,7 +23,7 @@ from benchmarks.catalogue import SCENARIOS, SHARED, Apart, Maker, Scenario
 from benchmarks.figures import Figures, medians, ratios
 from benchmarks.machine import machine, versions
 from benchmarks.peers import OURS, POSTFIX, TUNED, Failed, NotHere, Peer
-from benchmarks.scenarios import FULL, QUICK, Effort, introduce
+from benchmarks.scenarios import FULL, QUICK, Effort, introduce, turns
 
 
 class Run:
@@ -70,19 +70,17 @@ class Run:
         every: dict[str, list[Figures]] = {name: [] for name in scenario.peers}
         peers = self._kept if scenario.own is None else own
         try:
-            for repeat in range(min(self._effort.repeats, scenario.at_most)):
-                # Taking turns at going first.
-                for name in list(every) if repeat % 2 == 0 else list(reversed(every)):
-                    try:
-                        every[name].append(self._once(scenario, name, peers))
-                    except NotHere as reason:
-                        self.left_out.setdefault(name, str(reason))
-                        del every[name]
-                    except Exception as fault:  # noqa: BLE001  As above, of a peer.
-                        self.trouble.append(f"{scenario.name}: {name}: {type(fault).__name__}: {fault}")
-                        del every[name]
-                        if name in peers:
-                            peers.pop(name).stop()
+            for name in turns(every, min(self._effort.repeats, scenario.at_most)):
+                try:
+                    every[name].append(self._once(scenario, name, peers))
+                except NotHere as reason:
+                    self.left_out.setdefault(name, str(reason))
+                    del every[name]
+                except Exception as fault:  # noqa: BLE001  As above, of a peer.
+                    self.trouble.append(f"{scenario.name}: {name}: {type(fault).__name__}: {fault}")
+                    del every[name]
+                    if name in peers:
+                        peers.pop(name).stop()
         finally:
             for peer in own.values():
                 peer.stop()

@@ -21,7 +21,7 @@ from benchmarks.figures import Figures, medians
 from benchmarks.greylist import FromThread, WallClock
 from benchmarks.load import content
 from benchmarks.peers import NotHere, Ours, Peer, Postfix
-from benchmarks.scenarios import MANY, Effort, forward
+from benchmarks.scenarios import MANY, Effort, forward, turns
 from benchmarks.services import (
     BLOCK,
     CLIENT,
@@ -232,10 +232,9 @@ def end_to_end(effort: Effort, folder: Path) -> dict[str, Any]:
             time.sleep(BLOCK)
             forward(peer, 1, 2, message=str(letter), source=CLIENT)
             forward(peer, 10, 100, message=str(letter), source=CLIENT)
-        for repeat in range(effort.repeats):
-            for name in list(peers) if repeat % 2 == 0 else reversed(peers):
-                figures = forward(peers[name], 10, MANY, message=str(letter), source=CLIENT, seconds=effort.seconds)
-                every.setdefault(name, []).append(figures)
+        for name in turns(peers, effort.repeats):
+            figures = forward(peers[name], 10, MANY, message=str(letter), source=CLIENT, seconds=effort.seconds)
+            every.setdefault(name, []).append(figures)
         # The log is written a little later.
         time.sleep(0.5)
         asked, wrong = outcomes(folder / "checks" / "gateway.log", EXPECTED | {"greylist": "known passed"})

@@ -18,7 +18,7 @@ from benchmarks.figures import Figures, medians
 from benchmarks.load import Plan, content, stranger
 from benchmarks.peers import Failed, NotHere, Ours, Peer, Postfix
 from benchmarks.rspamd import PostfixWithRspamd
-from benchmarks.scenarios import Effort, forward, load
+from benchmarks.scenarios import Effort, forward, load, turns
 from benchmarks.services import (
     BLOCK,
     LISTS,
@@ -83,10 +83,9 @@ def end_to_end(effort: Effort, folder: Path) -> dict[str, Any]:
     try:
         ours = Ours(folder / "checks", "cut-through", first_opinions(nsd.port))
         peers["inboundmx, checks"] = ours
-        rspamd = None
         try:
             peers["postfix"] = Postfix(folder / "postfix")
-            peers["postfix, rspamd"] = rspamd = PostfixWithRspamd(folder / "filtered", nsd.port)
+            peers["postfix, rspamd"] = PostfixWithRspamd(folder / "filtered", nsd.port)
         except NotHere as reason:
             left_out["postfix, rspamd" if "postfix" in peers else "postfix"] = str(reason)
         except Failed as reason:
@@ -94,15 +93,15 @@ def end_to_end(effort: Effort, folder: Path) -> dict[str, Any]:
         # They come, are put off, and may come again.
         load(Plan(ours.port, SESSIONS, everybody, strangers=strangers))
         time.sleep(BLOCK)
-        for repeat in range(effort.repeats):
-            for name in list(peers) if repeat % 2 == 0 else reversed(peers):
-                if name == "inboundmx, checks":
-                    ours.halt()
-                    ours.start()
-                elif rspamd is not None and peers[name] is rspamd:
-                    rspamd.forget()
-                forward(peers[name], SESSIONS, FIRST_LETTERS, strangers=strangers, first=count)
-                every.setdefault(name, []).append(forward(peers[name], SESSIONS, count, strangers=strangers))
+        for name in turns(peers, effort.repeats):
+            peer = peers[name]
+            if isinstance(peer, Ours):
+                peer.halt()
+                peer.start()
+            elif isinstance(peer, PostfixWithRspamd):
+                peer.forget()
+            forward(peer, SESSIONS, FIRST_LETTERS, strangers=strangers, first=count)
+            every.setdefault(name, []).append(forward(peer, SESSIONS, count, strangers=strangers))
         # The log is written a little later.
         time.sleep(0.5)
         asked, wrong = outcomes(folder / "checks" / "gateway.log", EXPECTED)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,13 @@ FULL = Effort(scale=1.0, repeats=5, seconds=2.0)
 MANY = 1_000_000
 # Attempts of a stranger until he is let in, a fifth of a second from each other.
 PATIENCE = 15
+
+
+def turns(peers: Collection[str], repeats: int) -> Iterator[str]:
+    """Who is measured next: in each repeat everybody once, and in every other one backwards, so that all take turns at
+    going first. Whoever is taken out meanwhile is left out of the repeats that follow."""
+    for repeat in range(repeats):
+        yield from list(peers) if repeat % 2 == 0 else reversed(list(peers))
 
 
 def load(plan: Plan) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.figures import Figures, medians
 from benchmarks.peers import DOMAIN, Failed, Ours, Sink, program
-from benchmarks.scenarios import Effort, introduce
+from benchmarks.scenarios import Effort, introduce, turns
 
 SESSIONS = 50
 # A second at most of what one worker does, and so about so many messages for each second of a load.
@@ -77,10 +77,8 @@ def measured(effort: Effort, folder: Path) -> list[dict[str, Any]]:
                 name = f"{count} worker{'' if count == 1 else 's'}"
                 gateways[name] = Ours(where / str(count), workers=count, sink=PinnedSink)
             introduce(gateways[name])
-        for repeat in range(effort.repeats):
-            for name in list(gateways) if repeat % 2 == 0 else reversed(gateways):
-                figures = sent(gateways[name], int(MESSAGES_A_SECOND * effort.seconds))
-                every.setdefault(name, []).append(figures)
+        for name in turns(gateways, effort.repeats):
+            every.setdefault(name, []).append(sent(gateways[name], int(MESSAGES_A_SECOND * effort.seconds)))
     finally:
         for gateway in gateways.values():
             gateway.stop()
