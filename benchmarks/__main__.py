@@ -58,7 +58,7 @@ class Run:
         return found
 
     def _apart(self, scenario: Apart) -> list[dict[str, Any]]:
-        found = scenario.measured(self._effort, self._folder)
+        found = scenario.measured(self._effort, self._place())
         for result in found:
             result["compare"] = [pair for pair in result.get("compare", ()) if set(pair) <= set(result["every"])]
             self.left_out |= result.pop("left_out", {})
@@ -114,11 +114,8 @@ class Run:
             raise NotHere(self._absent[maker])
         if maker in self._broken:
             raise Failed("did not start before")
-        place = Path(tempfile.mkdtemp(dir=self._folder))
-        # Some of them are several users.
-        place.chmod(0o755)
         try:
-            peer = maker(place / "peer")
+            peer = maker(self._place() / "peer")
         except NotHere as reason:
             self._absent[maker] = str(reason)
             raise
@@ -131,6 +128,12 @@ class Run:
             peer.stop()
             raise
         return peer
+
+    def _place(self) -> Path:
+        """An empty folder, which the users that some of them become can enter."""
+        place = Path(tempfile.mkdtemp(dir=self._folder))
+        place.chmod(0o755)
+        return place
 
     def told(self, seconds: float, complete: bool) -> dict[str, Any]:
         """What a report is written from, beside what it was measured on."""

@@ -61,7 +61,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Apart:
-    """One that starts what it needs by itself, and hands back its results ready made."""
+    """One that starts what it needs by itself, in an empty folder, and hands back its results ready made."""
 
     name: str
     what: str

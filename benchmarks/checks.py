@@ -7,9 +7,7 @@ and beside stock Postfix, in one run, each fed the same signed letters by a clie
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +18,7 @@ from twisted.internet.task import Clock
 from benchmarks.figures import Figures, medians
 from benchmarks.greylist import FromThread, WallClock
 from benchmarks.load import content
+from benchmarks.own_network import in_own_network
 from benchmarks.peers import NotHere, Ours, Peer, Postfix
 from benchmarks.scenarios import MANY, Effort, forward, turns
 from benchmarks.services import (
@@ -31,7 +30,6 @@ from benchmarks.services import (
     Signer,
     authority,
     first_opinions,
-    in_own_network,
     outcomes,
 )
 from inboundmx.app.inside import plan_of
@@ -267,10 +265,4 @@ def alone(effort: Effort, folder: Path) -> list[dict[str, Any]]:
 
 
 def measured(effort: Effort, folder: Path) -> list[dict[str, Any]]:
-    where = Path(tempfile.mkdtemp(dir=folder))
-    where.chmod(0o755)
-    return [in_own_network("benchmarks.checks", effort.told(where))]
-
-
-if __name__ == "__main__":
-    print(json.dumps(end_to_end(*Effort.heard(json.loads(sys.argv[1])))))
+    return [in_own_network(end_to_end, effort, folder)]

@@ -7,15 +7,13 @@ the greylist, which is on disk, knows the strangers, for they came once before a
 
 from __future__ import annotations
 
-import json
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figures, medians
 from benchmarks.load import Plan, content, stranger
+from benchmarks.own_network import in_own_network
 from benchmarks.peers import Failed, NotHere, Ours, Peer, Postfix
 from benchmarks.rspamd import PostfixWithRspamd
 from benchmarks.scenarios import Effort, forward, load, turns
@@ -26,7 +24,6 @@ from benchmarks.services import (
     Nsd,
     Signer,
     first_opinions,
-    in_own_network,
     outcomes,
     text_row,
 )
@@ -126,10 +123,4 @@ def end_to_end(effort: Effort, folder: Path) -> dict[str, Any]:
 
 
 def measured(effort: Effort, folder: Path) -> list[dict[str, Any]]:
-    where = Path(tempfile.mkdtemp(dir=folder))
-    where.chmod(0o755)
-    return [in_own_network("benchmarks.cold", effort.told(where))]
-
-
-if __name__ == "__main__":
-    print(json.dumps(end_to_end(*Effort.heard(json.loads(sys.argv[1])))))
+    return [in_own_network(end_to_end, effort, folder)]

@@ -12,7 +12,6 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 from benchmarks.figures import Figures, percentiles
 from benchmarks.load import content, stuffed
+from benchmarks.own_network import in_own_network
 from benchmarks.peers import Ours, wait_for_banner
 from benchmarks.scenarios import Effort, Probe, forward
 from benchmarks.services import (
@@ -30,7 +30,6 @@ from benchmarks.services import (
     Signer,
     authority,
     first_opinions,
-    in_own_network,
 )
 
 KB, MB = 2**10, 2**20
@@ -214,10 +213,4 @@ def beside_all(effort: Effort, folder: Path) -> dict[str, Any]:
 
 
 def measured(effort: Effort, folder: Path) -> list[dict[str, Any]]:
-    where = Path(tempfile.mkdtemp(dir=folder))
-    where.chmod(0o755)
-    return [in_own_network("benchmarks.lag", effort.told(where))]
-
-
-if __name__ == "__main__":
-    print(json.dumps(beside_all(*Effort.heard(json.loads(sys.argv[1])))))
+    return [in_own_network(beside_all, effort, folder)]

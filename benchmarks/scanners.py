@@ -12,7 +12,6 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -101,22 +100,26 @@ def alone(port: int, at_once: int, messages: int) -> Figures:
 def measured(effort: Effort, folder: Path) -> list[dict[str, Any]]:
     """With as many children as there are cores, and, given time, with one, which leaves a core to everybody else."""
     cores = os.cpu_count() or 1
-    return [_measured(effort, folder, children) for children in sorted({1, cores} if effort.scale >= 1 else {cores})]
+    found = []
+    for children in sorted({1, cores} if effort.scale >= 1 else {cores}):
+        where = folder / str(children)
+        where.mkdir()
+        where.chmod(0o755)
+        found.append(_measured(effort, where, children))
+    return found
 
 
 def _measured(effort: Effort, folder: Path, children: int) -> dict[str, Any]:
-    where = Path(tempfile.mkdtemp(dir=folder))
-    where.chmod(0o755)
     messages = max(20, int(MESSAGES * effort.scale)) * children
-    letter = where / "letter"
+    letter = folder / "letter"
     letter.write_bytes(LETTER)
-    clamd = Clamd(where / "clamd")
+    clamd = Clamd(folder / "clamd")
     every: dict[str, list[Figures]] = {}
     running: list[Any] = [clamd]
     try:
-        spamd = Spamd(where / "spamd", children)
+        spamd = Spamd(folder / "spamd", children)
         running.append(spamd)
-        gateway = Ours(where / "gateway", "cut-through", configured(clamd, spamd, children))
+        gateway = Ours(folder / "gateway", "cut-through", configured(clamd, spamd, children))
         running.append(gateway)
 
         def through(at_once: int, count: int) -> Figures:
@@ -139,7 +142,7 @@ def _measured(effort: Effort, folder: Path, children: int) -> dict[str, Any]:
                     every.setdefault(name + suffix, []).append(figures)
         # The log is written a little later.
         time.sleep(0.5)
-        asked, wrong = outcomes(where / "gateway" / "gateway.log", EXPECTED)
+        asked, wrong = outcomes(folder / "gateway" / "gateway.log", EXPECTED)
     finally:
         for each in reversed(running):
             each.stop()

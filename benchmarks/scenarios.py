@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks import proc
@@ -31,14 +30,6 @@ class Effort:
     repeats: int
     seconds: float
     held: int = 0
-
-    def told(self, folder: Path) -> dict[str, Any]:
-        """For a process of its own, which is to work in ``folder``."""
-        return {"effort": asdict(self), "folder": str(folder)}
-
-    @classmethod
-    def heard(cls, told: dict[str, Any]) -> tuple[Effort, Path]:
-        return cls(**told["effort"]), Path(told["folder"])
 
 
 QUICK = Effort(scale=0.25, repeats=2, seconds=0.8)

@@ -1,5 +1,4 @@
-"""What checks ask, for benchmarks: nsd, clamd and spamd on loopback, a signer, and a network where clients are not
-loopback.
+"""What checks ask, for benchmarks: nsd, clamd and spamd on loopback, and a signer.
 
 Knows how each is started and when it answers. Does not know what is measured with it.
 """
@@ -14,22 +13,19 @@ import shutil
 import socket
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import dkim
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from benchmarks.peers import Failed, NotHere, free_port, program
+from benchmarks.peers import Failed, free_port, program
 
 # Lists are not asked about loopback: mail that they are to be asked about comes from here.
 CLIENT = "192.0.2.25"
-STRANGERS = "198.18.0.0/15"
 STRANGER = "stranger.example"
 # Seconds after which whoever was put off may come again, with some to spare.
 BLOCK = 1.2
@@ -241,19 +237,3 @@ def outcomes(log: Path, expected: Mapping[str, str]) -> tuple[int, int]:
             messages += 1
             wrong += not all(found.get(check, "not asked") in words.split() for check, words in expected.items())
     return messages, wrong
-
-
-def in_own_network(module: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``python -m MODULE ARGUMENTS`` prints as JSON, run in a network of its own in which CLIENT and all strangers
-    of a load are addresses. Raises NotHere and Failed."""
-    if os.geteuid() != 0:
-        raise NotHere("a network of its own can be made by root only: run the benchmarks as root")
-    unshare, ip = program("unshare", "util-linux"), program("ip", "iproute2")
-    script = f"{ip} link set lo up && {ip} address add {CLIENT}/32 dev lo && {ip} route add local {STRANGERS} dev lo"
-    script += ' && exec "$0" -m "$1" "$2"'
-    command = [unshare, "--net", "sh", "-c", script, sys.executable, module, json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise Failed(f"{module} ended with {done.returncode}: {done.stderr.strip()[-1000:]}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Set
 from pathlib import Path
@@ -67,15 +66,13 @@ def sent(gateway: Ours, messages: int) -> Figures:
 
 
 def measured(effort: Effort, folder: Path) -> list[dict[str, Any]]:
-    where = Path(tempfile.mkdtemp(dir=folder))
-    where.chmod(0o755)
     gateways: dict[str, Ours] = {}
     every: dict[str, list[Figures]] = {}
     try:
         for count in (1, 2):
             with pinned(shares()[0]):
                 name = f"{count} worker{'' if count == 1 else 's'}"
-                gateways[name] = Ours(where / str(count), workers=count, sink=PinnedSink)
+                gateways[name] = Ours(folder / str(count), workers=count, sink=PinnedSink)
             introduce(gateways[name])
         for name in turns(gateways, effort.repeats):
             every.setdefault(name, []).append(sent(gateways[name], int(MESSAGES_A_SECOND * effort.seconds)))
