@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.catalogue import SCENARIOS, SHARED, Apart, Maker, Scenario
 from benchmarks.figures import Figures, medians, ratios
 from benchmarks.machine import machine, versions
-from benchmarks.peers import OURS, POSTFIX, TUNED, Failed, NotHere, Peer
+from benchmarks.peers import OURS, POSTFIX, TUNED, Failed, NotHere, Peer, stopped_on_failure
 from benchmarks.scenarios import FULL, QUICK, Effort, introduce, turns
 
 
@@ -122,11 +122,8 @@ class Run:
         except Failed:
             self._broken.add(maker)
             raise
-        try:
+        with stopped_on_failure(peer.stop):
             introduce(peer)
-        except BaseException:
-            peer.stop()
-            raise
         return peer
 
     def _place(self) -> Path:

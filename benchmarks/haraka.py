@@ -14,7 +14,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from benchmarks.peers import DOMAIN, Failed, NotHere, Peer, program, wait_for_banner
+from benchmarks.peers import DOMAIN, NotHere, Peer, program, stopped_on_failure, wait_for_banner
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "haraka"
 # The version that was tried. Of libmime it takes any of a range, and not every registry has the newest one
@@ -79,11 +79,8 @@ class Haraka(Peer):
                 stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         self.pid = self._process.pid
-        try:
+        with stopped_on_failure(self.stop):
             wait_for_banner(self.port, "haraka", log, self._process)
-        except Failed:
-            self.stop()
-            raise
 
     def stop(self) -> None:
         # The group that was made for it, and nobody else is in.

@@ -6,6 +6,7 @@ mail set-up is read for values or changed; port 25 is left alone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import proc
@@ -65,6 +67,17 @@ def wait_for_banner(
     raise Failed(f"{name} did not greet: {said}")
 
 
+@contextlib.contextmanager
+def stopped_on_failure(stop: Callable[[], None]) -> Iterator[None]:
+    """Of what was started, and is to become ready within: it is stopped whatever comes between, a signal that ends the
+    run included."""
+    try:
+        yield
+    except BaseException:
+        stop()
+        raise
+
+
 class Sink:
     """smtp-sink, with its running count of messages."""
 
@@ -85,7 +98,8 @@ class Sink:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(self.command(), cwd=self.cwd, stdout=log, stderr=log)
         self.pid = self._process.pid
-        wait_for_banner(self.port, "the sink", self._log, self._process)
+        with stopped_on_failure(self.stop):
+            wait_for_banner(self.port, "the sink", self._log, self._process)
 
     def count(self) -> int:
         with self._log.open("rb") as log:
@@ -185,11 +199,7 @@ primary = 127.0.0.1:{self.sink.port}
         )
         self._environment = os.environ | ({"LD_PRELOAD": str(preload)} if preload else {})
         self._command = [sys.executable, "-m", "inboundmx", "--config", str(self._config), "spool"]
-        try:
-            self.start()
-        except BaseException:
-            super().stop()
-            raise
+        self.start()
 
     def start(self) -> None:
         """Also after ``halt``: with what it has on disk, and nothing else."""
@@ -200,11 +210,8 @@ primary = 127.0.0.1:{self.sink.port}
                 stdout=output, stderr=output, env=self._environment,
             )  # fmt: skip
         self.pid = self._process.pid
-        try:
+        with stopped_on_failure(self.stop):
             wait_for_banner(self.port, "inboundmx", log, self._process)
-        except Failed:
-            self.halt()
-            raise
 
     def list_command(self) -> list[str]:
         return [*self._command, "list"]
@@ -265,17 +272,13 @@ message_size_limit = {LARGEST}
 {more}
 """
         )
-        started = subprocess.run(
-            [self._postfix, "-c", str(self._config), "start"], capture_output=True, text=True, check=False
-        )
-        if started.returncode != 0:
-            super().stop()
-            raise Failed(f"Postfix did not start: {started.stdout}{started.stderr}")
-        try:
+        with stopped_on_failure(self.stop):
+            started = subprocess.run(
+                [self._postfix, "-c", str(self._config), "start"], capture_output=True, text=True, check=False
+            )
+            if started.returncode != 0:
+                raise Failed(f"Postfix did not start: {started.stdout}{started.stderr}")
             wait_for_banner(self.port, "postfix", folder / "mail.log")
-        except Failed:
-            self.stop()
-            raise
         self.pid = int((folder / "queue" / "pid" / "master.pid").read_text())
 
     def list_command(self) -> list[str]:

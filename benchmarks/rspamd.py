@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import proc
-from benchmarks.peers import Postfix, free_port, program
+from benchmarks.peers import Postfix, free_port, program, stopped_on_failure
 from benchmarks.services import LISTS, Service
 
 # Processor time that a process at rest may use in SETTLED_SECONDS, and how long we wait for that at most.
@@ -68,9 +68,10 @@ class Rspamd(Service):
     def start(self) -> None:
         """Also after ``stop``: with its rules compiled, and no answer known."""
         super().__init__("rspamd", self._folder, self._command)
-        # The first time it compiles all rules before it listens.
-        self.wait_until(self._listens, 240.0)
-        self._settle()
+        with stopped_on_failure(self.stop):
+            # The first time it compiles all rules before it listens.
+            self.wait_until(self._listens, 240.0)
+            self._settle()
 
     def _listens(self) -> bool:
         with socket.create_connection(("127.0.0.1", self.port), 1.0):
@@ -90,11 +91,8 @@ class PostfixWithRspamd(Postfix):
     def __init__(self, folder: Path, dns_port: int) -> None:
         self.milter = Rspamd(folder.parent / f"{folder.name}-rspamd", dns_port)
         milter = f"inet:127.0.0.1:{self.milter.port}"
-        try:
+        with stopped_on_failure(self.milter.stop):
             super().__init__(folder, f"smtpd_milters = {milter}\nmilter_default_action = tempfail\n")
-        except BaseException:
-            self.milter.stop()
-            raise
 
     def forget(self) -> None:
         """What it remembers of domains and clients."""

@@ -22,7 +22,7 @@ import dkim
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from benchmarks.peers import Failed, free_port, program
+from benchmarks.peers import Failed, free_port, program, stopped_on_failure
 
 # Lists are not asked about loopback: mail that they are to be asked about comes from here.
 CLIENT = "192.0.2.25"
@@ -44,13 +44,13 @@ class Service:
 
     def wait_until(self, ready: Callable[[], bool], seconds: float = 30.0) -> None:
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with contextlib.suppress(OSError):
-                if ready():
-                    return
-            time.sleep(0.02)
-        self.stop()
-        raise Failed(f"{self.name} does not answer\n{self._log.read_text(errors='replace')[-2000:]}")
+        with stopped_on_failure(self.stop):
+            while time.monotonic() < deadline and self._process.poll() is None:
+                with contextlib.suppress(OSError):
+                    if ready():
+                        return
+                time.sleep(0.02)
+            raise Failed(f"{self.name} does not answer\n{self._log.read_text(errors='replace')[-2000:]}")
 
     def stop(self) -> None:
         if self._process.poll() is None:
