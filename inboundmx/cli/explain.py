@@ -11,9 +11,13 @@ from inboundmx.cli.asking import CannotAsk, ask
 from inboundmx.cli.configuration import Configuration
 from inboundmx.cli.printing import complain, safe, say, say_json
 from inboundmx.ledger.explaining import Event, instant, tell
+from inboundmx.model.identity import made_at
 from inboundmx.ports import Unavailable
 
-_LEDGER_SECONDS = 0.4
+# A running gateway writes its ledger in batches, five a second: what happened just now is there in a moment.
+_YOUNG_SECONDS = 60.0
+_PATIENCE_SECONDS = 5.0
+_AGAIN_SECONDS = 0.2
 
 
 def register(commands: Any) -> None:
@@ -39,10 +43,12 @@ def run(args: argparse.Namespace) -> int:
     except CannotAsk as error:
         trouble = str(error)
     events = _events(Path(config.data), id)
-    if not events and not trouble:
-        # A running gateway writes its ledger in batches: what happened just now is there in a moment.
-        time.sleep(_LEDGER_SECONDS)
-        events = _events(Path(config.data), id)
+    made = made_at(id)
+    if made is not None and abs(time.time() - made) < _YOUNG_SECONDS and not trouble:
+        patient_until = time.monotonic() + _PATIENCE_SECONDS
+        while not events and time.monotonic() < patient_until:
+            time.sleep(_AGAIN_SECONDS)
+            events = _events(Path(config.data), id)
     if not events and not entries:
         complain(f"nothing is known of {safe(id)}: no such id was given, or it is older than [log] keep")
         if trouble:

@@ -287,6 +287,9 @@ def read_story(data_folder: str, id: str) -> list[Event]:
             refuse_odd(path)
             uri = "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=ro"
             with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as connection:
+                if connection.execute("PRAGMA user_version").fetchone() == (0,):
+                    # It is being made at this moment.
+                    continue
                 rows = connection.execute(
                     "SELECT at, event, text FROM event WHERE id = ?1"
                     " OR number IN (SELECT number FROM also WHERE id = ?1) ORDER BY number",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inboundmx.model.identity import ALPHABET, make_id
+from inboundmx.model.identity import made_at, make_id
 
 INSTANTS = st.floats(0, 2**35, allow_nan=False)
 
@@ -28,10 +28,12 @@ def test_the_time_is_written_in_base_32(now: float, id: str) -> None:
 @given(INSTANTS)
 def test_the_time_can_be_read_again(now: float) -> None:
     made = make_id(now, "abc123")
-    milliseconds = 0
-    for digit in made[:9]:
-        milliseconds = milliseconds * 32 + ALPHABET.index(digit)
-    assert (len(made), milliseconds) == (15, int(now * 1000))
+    assert (len(made), made_at(made)) == (15, int(now * 1000) / 1000)
+
+
+@pytest.mark.parametrize("text", ["", "000000000abc12", "000000000abc1234", "00000000oabc123", "000000000ABC123"])
+def test_what_is_no_id_has_no_time(text: str) -> None:
+    assert made_at(text) is None
 
 
 @given(INSTANTS, INSTANTS)

@@ -241,3 +241,10 @@ def test_reading_where_nothing_or_something_else_is(tmp_path: Path) -> None:
     kept.add("told00000001")
     kept.close()
     assert len(read_story(str(tmp_path), "told00000001")) == 1
+
+
+def test_a_file_that_is_being_made_tells_nothing_yet(tmp_path: Path) -> None:
+    (tmp_path / "ledger").mkdir()
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger" / "0.sqlite")) as made:
+        made.execute("PRAGMA journal_mode=WAL")
+        assert read_story(str(tmp_path), "told00000001") == []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -60,10 +61,34 @@ def need(program: str) -> str:
     return path
 
 
+def _ports() -> Iterator[int]:
+    """Those below what the system gives to connections outwards, in blocks that no other run of tests has: a name held
+    for as long as this process lives says whose a block is."""
+    width = 64
+    blocks = list(range(10_000, 32_768 - width, width))
+    random.shuffle(blocks)
+    for first in blocks:
+        mine = socket.socket(socket.AF_UNIX)
+        try:
+            mine.bind(f"\0inboundmx-test-ports-{first}")
+        except OSError:
+            mine.close()
+            continue
+        _held.append(mine)
+        yield from range(first, first + width)
+
+
+_held: list[socket.socket] = []
+_some_ports = _ports()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Never the same twice, so that whoever is given it can take a while before he listens."""
+    for port in _some_ports:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("all ports were given away")
 
 
 def until(what: str, ask: Callable[[], T], patience: float = PATIENCE) -> T:

@@ -21,6 +21,12 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def ledgers_open(workers: Sequence[int]) -> bool:
+    """Each opens its own with the first thing there is to keep; until then a count of descriptors is not its last."""
+    names = ([os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()] for pid in workers)
+    return all(any("/ledger/" in name for name in open) for open in names)
+
+
 def no_more(before: list[int], processes: Sequence[int]) -> bool:
     """Each by itself; what was asked of a worker may take a moment to end."""
     return all(descriptors(pid) <= count for pid, count in zip(processes, before, strict=True))
@@ -90,6 +96,8 @@ def test_twenty_rolls_under_load_refuse_nobody_and_leave_nothing_open(play: Stag
     load.some_more()
     load.finish()
     running = pids(gateway)
+    gateway.hangup()
+    until("something in each ledger", lambda: ledgers_open(running))
     before[2:] = [descriptors(pid) for pid in running]
     for _ in range(5):
         done = len(gateway.log_events(event="reloaded"))
@@ -186,6 +194,9 @@ def test_what_cannot_be_bound_refuses_the_reload_whole(play: Stage, number: int)
     gateway = play.gateway(domain(free_port()), gateway_keys=f"workers = {number}\n")
     text, free = gateway.config.read_text(), free_port()
     ours = f"tcp:{gateway.port}:interface=127.0.0.1"
+    if number:
+        gateway.hangup()
+        until("something in each ledger", lambda: ledgers_open(pids(gateway)))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
