@@ -5,7 +5,7 @@ Awaitables are Twisted Deferreds (pure values, no reactor). Every port raises ``
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -22,6 +22,7 @@ from inboundmx.model.custody import (
     SpoolEntry,
     Terms,
 )
+from inboundmx.model.listing import Listed
 from inboundmx.model.message import Body
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
@@ -274,6 +275,30 @@ class StateStore(Protocol):
 
     def facts(self, space: str, matching: str, limit: int) -> Deferred[Sequence[tuple[str, Fact]]]:
         """Keys that contain ``matching`` literally, newest first."""
+
+
+class Lists(Protocol):
+    """Who stands on the operator's lists: those of the INI, and those that were added since. Only looks into memory,
+    and costs some microseconds however long the lists are."""
+
+    def whitelisted(self, ip: str, for_: str) -> bool:
+        """``for_`` is smtp, spam or greylisting: three kinds of trust, of which none implies another. ``ip`` as in
+        Session; what is no address, such as the peer of a local socket, is on no list."""
+
+    def blacklisted(self, ip: str) -> str:
+        """The entry as text, its reason and author with it, for logs; empty when there is none. Whoever is
+        whitelisted for smtp is not refused for it: that is for the caller to ask first."""
+
+    def bypasses(self, ip: str) -> bool:
+        """Whether it is one of the gateways through which mail of others comes to us."""
+
+    def sender(self, address: Address | None, authenticated: Collection[str]) -> str:
+        """``blocked``, ``trusted`` or empty. ``authenticated`` are the domains that are known to be those they say:
+        they passed SPF or DKIM. A sender is blocked whether it is authenticated or not, and also when all senders of
+        an authenticated domain are blocked; it is trusted only when its own domain is authenticated."""
+
+    def sender_entry(self, address: Address | None, authenticated: Collection[str]) -> Listed | None:
+        """The entry behind what ``sender`` says."""
 
 
 class Offload(Protocol):

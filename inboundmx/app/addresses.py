@@ -17,6 +17,7 @@ import idna
 from inboundmx.app.words import Wrong
 from inboundmx.model.custody import Host
 from inboundmx.model.settings import Network
+from inboundmx.policy.listing import MOST_LOOSE, is_loose
 
 IP = IPv4Address | IPv6Address
 
@@ -24,6 +25,8 @@ HOSTS_LIMIT = 16
 ADDRESSES_LIMIT = 256
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_PATTERN = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+")
+_DOMAINS = re.compile(r"[a-z0-9*](?:[a-z0-9.*-]*[a-z0-9*])?")
 _LOCAL = re.compile(rf'{_ATOM}(?:\.{_ATOM})*|"(?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*"')
 
 
@@ -62,6 +65,38 @@ def mailbox(text: str) -> str:
     if len(local) > 64 or not _LOCAL.fullmatch(local):
         raise Wrong(f"{local or 'nothing'} before the @ is no local part (RFC 5321 4.1.2)")
     return f"{local}@{domain_name(domain)}"
+
+
+def sender(text: str) -> str:
+    """An address or a domain, ``*`` for anything in either, as ``local@domain`` in small letters: that is how senders
+    are compared. A domain alone is everybody there, ``*.domain`` everybody at the domains below it."""
+    local, at, domain = text.rpartition("@")
+    local = local.lower() if at and local else "*"
+    if len(local) > 64 or not (_PATTERN.fullmatch(local) or _LOCAL.fullmatch(local)):
+        raise Wrong(f"{local} before the @ is no local part (RFC 5321 4.1.2), * for anything in it")
+    if local == "*" and not domain.strip("*."):
+        raise Wrong(f"{text or 'nothing'} would be everybody; name a domain or a local part")
+    if domain == "*":
+        return f"{local}@*"
+    below = "*." if domain.startswith("*.") else ""
+    rest = domain.removeprefix(below)
+    if "*" not in rest:
+        return f"{local}@{below}{domain_name(rest)}"
+    rest = rest.lower()
+    if len(rest) > 253 or not _DOMAINS.fullmatch(rest):
+        raise Wrong(f"{rest} is no domain name, * for anything in it; write one with other letters as A-labels")
+    return f"{local}@{below}{rest}"
+
+
+def senders(text: str) -> tuple[str, ...]:
+    """Patterns of senders, blanks between."""
+    found = tuple(dict.fromkeys(map(sender, text.split())))
+    loose = sum(map(is_loose, found))
+    if loose > MOST_LOOSE:
+        raise Wrong(
+            f"{loose} patterns have a * inside a name; at most {MOST_LOOSE}, for each is tried for each message"
+        )
+    return found
 
 
 def single(text: str) -> IP:

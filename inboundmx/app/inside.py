@@ -23,12 +23,14 @@ from inboundmx.intake.acceptance import Acceptance
 from inboundmx.intake.admission import Admission
 from inboundmx.intake.conversation import GatewayReception, Plan
 from inboundmx.model.settings import Settings
+from inboundmx.policy.listing import Joined, Listing, written_entries
 from inboundmx.ports import Archive, Bodies, Chance, Clock, Hand, Journal, Spool, Transmitter
 
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What the inside is plugged into. ``tools`` is what checks ask, with the settings to begin with. ``own`` are our
+    """What the inside is plugged into. ``tools`` is what checks ask, with the settings to begin with; its ``lists`` are
+    what operators added, to which each plan joins what stands in its INI. ``own`` are our
     addresses, beside those in the settings; ``loads``: how many messages wait in the spool of an ``[outbound NAME]``.
     """
 
@@ -49,10 +51,12 @@ class Outside:
 def plan_of(tools: Tools, journal: Journal) -> Plan:
     """Reception by the settings in ``tools``. Raises ValueError when checks wait for one another."""
     settings = tools.settings
+    lists = Joined(Listing(entry for _, entry in written_entries(settings.lists)), tools.lists)
+    tools = replace(tools, lists=lists)
     checks = [
         (check, KINDS[check.kind](check.options, replace(tools, timeout=check.timeout))) for check in settings.checks
     ]
-    return Plan(settings, Runner(checks, tools.clock, journal), {check.name: check for check in settings.checks})
+    return Plan(settings, Runner(checks, tools.clock, journal), {check.name: check for check in settings.checks}, lists)
 
 
 class Inside:

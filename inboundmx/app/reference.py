@@ -47,6 +47,7 @@ ABOUT: Mapping[str, str] = {
     "priority": "Priorities of kinds of mail in the spool, over what its domain says.",
     "console": "The status page for programs; [outbound] status_url of another inboundmx reads it.",
     "greylisting": "Periods of greylisting. It takes place when a check uses it: [check greylist], use = greylist.",
+    "lists": "Who is spared what, and who is refused. inboundmx lists adds to it while the gateway runs.",
     "level": "What becomes of mail whose filtering sum reaches the threshold. The highest level reached decides alone.",
     "domain": "A domain we take mail for. Mail for any other domain is refused.",
     "domain *": "Every domain without a section of its own. A primary that trusts us makes us an open relay with it.",
@@ -298,7 +299,7 @@ def _to_come() -> str:
         "Refused by name, never taken silently, until the work behind it is done.\n\n"
         f"- Sections: {sections}\n- Kinds of check: {checks}\n"
         "- `recipients` other than `any`, `key = domain`, "
-        "`url` other than `sqlite`, `allow = whitelisted` and `users` in `[relay]`\n"
+        "`url` other than `sqlite`, `users` in `[relay]`\n"
     )
 
 

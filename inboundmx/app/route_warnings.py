@@ -26,8 +26,12 @@ def exposures(settings: Settings) -> list[str]:
         found.append(
             "[domain *] takes mail for any domain: a primary that trusts us and sends it on makes us an open relay"
         )
-    for each in _vast(settings.relay.allow):
-        found.append(f"[relay] allow {each}: so many may send out through us that we are as good as an open relay")
+    relayed = [("[relay] allow", each) for each in settings.relay.networks]
+    if settings.relay.whitelisted:
+        relayed += [("[lists] whitelist_smtp", each) for each in settings.lists.whitelist_smtp]
+    for where, each in relayed:
+        if _vast([each]):
+            found.append(f"{where} {each}: so many may send out through us that we are as good as an open relay")
     for each in _vast(settings.backup.primaries):
         found.append(
             f"[backup] primaries {each}: whoever owns a domain could have us deliver its mail to any of so many"

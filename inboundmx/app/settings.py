@@ -38,6 +38,7 @@ from inboundmx.model.settings import (
     DnsSettings,
     GatewaySettings,
     GreylistingSettings,
+    ListsSettings,
     LogSettings,
     PrioritySettings,
     RelaySettings,
@@ -64,9 +65,10 @@ PLAIN: Mapping[str, type[Any]] = {
     "priority": PrioritySettings,
     "console": ConsoleSettings,
     "greylisting": GreylistingSettings,
+    "lists": ListsSettings,
 }
 NAMED = ("domain", "outbound", "archive", "check", "level")
-SECTIONS_TO_COME = frozenset({"lists", "abuse"})
+SECTIONS_TO_COME = frozenset({"abuse"})
 
 S = TypeVar("S")
 

@@ -203,13 +203,13 @@ def storage_url(text: str) -> str:
 
 
 def relay(text: str) -> tuple[Any, ...]:
-    if text == "whitelisted":
-        raise not_there_yet("relaying for whitelisted addresses", "write the addresses, or nobody")
     if text == "nobody":
         return ()
     if not text:
         raise Wrong("is empty; write nobody, or addresses")
-    return addresses.networks(text)
+    words = text.split()
+    named = [word for word in words if word != "whitelisted"]
+    return (*(["whitelisted"] if len(named) < len(words) else []), *addresses.networks(" ".join(named)))
 
 
 def recipients(text: str) -> str:
@@ -259,7 +259,10 @@ KINDS: Mapping[str, Kind] = {
     "dns_servers": Kind(addresses.name_servers, _list, "system, or addresses, blanks between"),
     "codes": Kind(codes, written_codes, "CODE=WORD or FIRST-LAST=WORD, blanks between"),
     "storage_url": Kind(storage_url, str, "sqlite"),
-    "relay": Kind(relay, lambda value: _list(value) or "nobody", "nobody, or addresses, a-b ranges, CIDR blocks"),
+    "relay": Kind(
+        relay, lambda value: _list(value) or "nobody", "nobody, or whitelisted, addresses, a-b ranges, CIDR blocks"
+    ),
+    "senders": Kind(addresses.senders, _list, "addresses or domains, * for anything, blanks between"),
     "secret": Kind(str, str, "text, or file:/path"),
     "http_user": Kind(http_user, str, "text without :"),
     "section_name": Kind(section_name, str, "name"),

@@ -16,7 +16,8 @@ from inboundmx.model.record import record
 from inboundmx.model.session import Session
 from inboundmx.model.settings import Settings
 from inboundmx.model.verdict import Weight
-from inboundmx.ports import Clock, Contents, Health, Offload, Resolver, Scanners, StateStore
+from inboundmx.policy.listing import NOBODY
+from inboundmx.ports import Clock, Contents, Health, Lists, Offload, Resolver, Scanners, StateStore
 
 # Outcomes every check has: what it asked did not answer rightly, or not in time.
 ALWAYS = frozenset({"error", "timeout"})
@@ -48,6 +49,7 @@ class Tools:
     contents: Contents
     health: Health
     timeout: float = 5.0
+    lists: Lists = NOBODY
 
 
 class Option(NamedTuple):

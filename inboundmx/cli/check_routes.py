@@ -83,7 +83,7 @@ def _backup(settings: Settings) -> Iterable[str]:
 
 
 def _outgoing(settings: Settings) -> Iterable[str]:
-    clients = kind("networks").write(settings.relay.allow)
+    clients = kind("networks").write(settings.relay.allow)  # with the word whitelisted, where it stands
     yield f"Outgoing mail: {f'of {clients}, and ' if clients else ''}notices and redirected mail of our own"
     yield f"  {_schedule(settings.outgoing)}"
     if settings.delivery.source_address:

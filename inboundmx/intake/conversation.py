@@ -25,13 +25,14 @@ from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
 from inboundmx.policy.judging import blocking_threshold, judge_early
+from inboundmx.policy.listing import NOBODY
 from inboundmx.policy.looping import goes_in_circles
 from inboundmx.policy.relaying import may_relay
 from inboundmx.policy.routing import bare_postmaster, postmaster
 from inboundmx.policy.scoring import score
 from inboundmx.policy.sparing import Unasked, settled
 from inboundmx.policy.stamping import host_name
-from inboundmx.ports import Bodies, Chance, Clock, Draft, Hand, Journal, Spool
+from inboundmx.ports import Bodies, Chance, Clock, Draft, Hand, Journal, Lists, Spool
 
 # Below this much room on the disk (and twice the declared size) no transaction begins: 452 4.3.1.
 DISK_RESERVE = 2**20
@@ -41,6 +42,7 @@ _NOBODY = Envelope(None)
 _HELLO = Reply(250, "", "hello")
 _OK = Reply(250, "2.1.0", "sender ok")
 _RECIPIENT_OK = Reply(250, "2.1.5", "recipient ok")
+_BLACKLISTED = Reply(554, "5.7.1", "your address is on the blacklist here", then_close=True)
 _GO_ON = Reply(354, "", "end with a line that holds only a dot")
 
 
@@ -51,6 +53,7 @@ class Plan:
     settings: Settings
     runner: Runner
     checks: Mapping[str, CheckSettings]
+    lists: Lists = NOBODY
 
 
 class GatewayReception:
@@ -106,7 +109,7 @@ class GatewayConversation:
         self._gate = gate
         self._plan = gate.plan
         self._session = session
-        self._relays = may_relay(session, gate.plan.settings.relay)
+        self._relays = may_relay(session, gate.plan.settings.relay, gate.plan.lists)
         self._session_results: tuple[CheckResult, ...] = ()
         self._results: tuple[CheckResult, ...] = ()
         self._envelope: Envelope | None = None
@@ -122,6 +125,10 @@ class GatewayConversation:
         self._gate.journal.record(
             "connected", self._id, {"ip": self._session.peer_ip, "port": self._session.peer_port}, level="debug"
         )
+        lists, ip = self._plan.lists, self._session.peer_ip
+        entry = lists.blacklisted(ip)
+        if entry and not lists.whitelisted(ip, "smtp"):
+            return self._refuse("connect", _BLACKLISTED, more={"blacklist": entry})
         self._session_results = await self._run(Stage.CONNECT, _NOBODY)
         if name := confirmed_name(self._session_results):
             self._session = replace(self._session, reverse_name=name)
@@ -135,7 +142,7 @@ class GatewayConversation:
     async def hello(self, session: Session) -> Reply:
         name = self._session.reverse_name
         self._session = replace(session, reverse_name=name) if name else session
-        self._relays = may_relay(session, self._plan.settings.relay)
+        self._relays = may_relay(session, self._plan.settings.relay, self._plan.lists)
         # A second EHLO (after STARTTLS) is judged by its own name, not by that of the first as well; and who has
         # authenticated since is no stranger, whatever was seen of the address.
         known = self._session_results

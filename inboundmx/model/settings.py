@@ -154,7 +154,31 @@ class GreylistingSettings:
 
 @dataclass(frozen=True, slots=True)
 class RelaySettings:
-    allow: tuple[Network, ...] = key((), "relay", "who may send out through us: nobody, or addresses, ranges, CIDR blocks; judged on the TCP or PROXY peer")
+    """``allow`` holds networks, and the word ``whitelisted`` for those that are whitelisted for smtp."""
+
+    allow: tuple[Network | str, ...] = key((), "relay", "who may send out through us: nobody, or addresses, ranges, CIDR blocks; whitelisted: all that are whitelisted for smtp as well, by [lists] or by inboundmx lists; judged on the TCP or PROXY peer")
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        return tuple([each for each in self.allow if not isinstance(each, str)])
+
+    @property
+    def whitelisted(self) -> bool:
+        return "whitelisted" in self.allow
+
+
+@dataclass(frozen=True, slots=True)
+class ListsSettings:
+    """What stands in the INI; operators add more while the gateway runs. Three independent kinds of trust: none implies
+    another, and none grants relay."""
+
+    whitelist_smtp: tuple[Network, ...] = key((), "networks", "clients that no limit of connections, bad commands or bad recipients holds for, no block and no blocking threshold")
+    whitelist_spam: tuple[Network, ...] = key((), "networks", "clients whose mail is not checked for spam; for viruses it is")
+    whitelist_greylisting: tuple[Network, ...] = key((), "networks", "clients that are never greylisted")
+    blacklist: tuple[Network, ...] = key((), "networks", "clients that are refused before they have said anything (554)")
+    blocked_senders: tuple[str, ...] = key((), "senders", "addresses or domains, * for anything: *@bad.example, *.bad.example, news*@shop.example; refused, by the check blocked, whatever the sender has authenticated")
+    trusted_senders: tuple[str, ...] = key((), "senders", "the same of senders that are neither greylisted nor weighed as spam, when SPF or DKIM shows that they are who they say")
+    bypass_gateways: tuple[Network, ...] = key((), "networks", "gateways of ours or of our provider that mail of others comes through")
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +317,7 @@ class Settings:
     priority: PrioritySettings = PrioritySettings()
     console: ConsoleSettings = ConsoleSettings()
     greylisting: GreylistingSettings = GreylistingSettings()
+    lists: ListsSettings = ListsSettings()
     levels: tuple[LevelSettings, ...] = DEFAULT_LEVELS
     domains: Mapping[str, DomainSettings] = field(default_factory=dict)
     everything: DomainSettings | None = None

@@ -11,11 +11,17 @@ from collections.abc import Iterable
 from inboundmx.model.ip import ip_of
 from inboundmx.model.session import Session
 from inboundmx.model.settings import Network, RelaySettings
+from inboundmx.policy.listing import NOBODY
+from inboundmx.ports import Lists
 
 
-def may_relay(session: Session, settings: RelaySettings) -> bool:
+def may_relay(session: Session, settings: RelaySettings, lists: Lists = NOBODY) -> bool:
     """``session.peer_ip`` is the peer of the TCP connection, or the one that a PROXY header named."""
-    return bool(session.authenticated_as) or within(session.peer_ip, settings.allow)
+    return (
+        bool(session.authenticated_as)
+        or within(session.peer_ip, settings.networks)
+        or (settings.whitelisted and lists.whitelisted(session.peer_ip, "smtp"))
+    )
 
 
 def within(peer: str, networks: Iterable[Network]) -> bool:

@@ -348,8 +348,7 @@ RELAY = "[outbound r]\nserver = 192.0.2.9\n"
         ("[backup]\nretry = 8640*\n", "in.ini:2: [backup] retry = 8640*: "
          "lifetime 5d is over before the first wait of retry, 6d"),
         ("[priority]\nover_size = 0\n", "in.ini:2: [priority] over_size = 0: must be a whole number from 1 to 10"),
-        ("[relay]\nallow = whitelisted\n", "in.ini:2: [relay] allow = whitelisted: "
-         "relaying for whitelisted addresses is not there yet; write the addresses, or nobody"),
+        ("[relay]\nallow = whitelist\n", "in.ini:2: [relay] allow = whitelist: whitelist is no IP address"),
         ("[console]\nlisten = tcp:25\n",
          "in.ini:2: [console] listen = tcp:25: on tcp:25 we hear strangers: [gateway] listen has it too"),
         ("[console]\nlisten = ssl:9998\n",

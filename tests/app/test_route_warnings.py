@@ -22,6 +22,7 @@ from inboundmx.model.settings import (
     DeliverySettings,
     DomainSettings,
     GatewaySettings,
+    ListsSettings,
     OutboundSettings,
     RelaySettings,
     Retry,
@@ -230,3 +231,13 @@ def test_a_folder_for_copies_that_cannot_be_made(tmp_path: Path) -> None:
         f"[archive a] path {path} cannot be made: {tmp_path}/file is not a folder"
     ]
     assert checking.problems_at_start(replace(FINE, archives=(ArchiveSettings("a", path=path, rule="none"),))) == []
+
+
+@pytest.mark.parametrize(("network", "vast"), [("0.0.0.0/0", True), ("198.50.0.0/15", True), ("192.0.2.0/24", False)])
+def test_those_that_are_whitelisted_are_too_many_to_relay_for(network: str, vast: bool) -> None:
+    networks: Any = (ip_network(network),)
+    settings = replace(FINE, lists=ListsSettings(whitelist_smtp=networks, whitelist_spam=networks, blacklist=networks))
+    assert checking.warnings_at_start(settings) == []
+    assert checking.warnings_at_start(replace(settings, relay=RelaySettings(("whitelisted",)))) == [
+        f"[lists] whitelist_smtp {network}: so many may send out through us that we are as good as an open relay"
+    ] * vast

@@ -409,9 +409,10 @@ def test_everything_wrong_is_said_at_once_in_order(wrong: Any) -> None:
         "[check x]\n"
         "use = dnsbl\n"
         "[lists]\n"
+        "blacklist = 192.0.2\n"
     )
     lines = [int(line.split(":")[1]) for line in said]
-    assert lines == [2, 3, 5, 6, 7, 8, 10, 11, 13, 14, 15, 16, 17, 19, 20]
+    assert lines == [2, 3, 5, 6, 7, 8, 10, 11, 13, 14, 15, 16, 17, 19, 21]
 
 
 def test_outcomes_that_options_name_have_weights_wherever_the_options_stand(read: Any) -> None:

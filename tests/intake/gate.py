@@ -21,6 +21,8 @@ from inboundmx.model.message import Body
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import CheckSettings, DomainSettings, GatewaySettings, Settings
+from inboundmx.policy.listing import NOBODY
+from inboundmx.ports import Lists
 from inboundmx.prompt import promptly
 
 HOST = Host("192.0.2.10", 25)
@@ -127,7 +129,7 @@ class FakeDraft:
 class Gate:
     """Everything, and ``talk``: a conversation whose questions are answered at once."""
 
-    def __init__(self, given: Settings, session: Session = SESSION) -> None:
+    def __init__(self, given: Settings, session: Session = SESSION, lists: Lists = NOBODY) -> None:
         self.settings = given
         self.clock = FakeClock()
         self.chance = FakeChance()
@@ -138,7 +140,7 @@ class Gate:
         self.deliveries = FakeDeliveries()
         self.drafts: list[FakeDraft] = []
         runner = Runner([(one, KINDS[one.kind](one.options)) for one in given.checks], self.clock)
-        plan = Plan(given, runner, {one.name: one for one in given.checks})
+        plan = Plan(given, runner, {one.name: one for one in given.checks}, lists)
         acceptance = Acceptance(
             self.routes, self.courier, self.spool, self.deliveries, self.journal, self.clock, self.chance
         )

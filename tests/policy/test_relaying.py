@@ -6,6 +6,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
+from fakes.lists import lists
 
 from inboundmx.model.session import Session
 from inboundmx.model.settings import RelaySettings
@@ -55,3 +56,13 @@ def test_addresses_are_the_same_however_they_are_written() -> None:
     assert same("::ffff:192.0.2.1", "192.0.2.1")
     assert not same("mx.example", "mx.example")
     assert not same("192.0.2.1", "192.0.2.2")
+
+
+def test_whitelisted_clients_may_where_the_settings_say_so() -> None:
+    white = lists(whitelist_smtp="192.0.2.64/28", whitelist_spam="192.0.2.80", whitelist_greylisting="192.0.2.81")
+    beside = RelaySettings(("whitelisted", ip_network("192.0.2.1")))
+    for peer, may in [("192.0.2.65", True), ("192.0.2.1", True), ("192.0.2.80", False), ("192.0.2.81", False)]:
+        session = replace(CLIENT, peer_ip=peer)
+        assert may_relay(session, beside, white) is may
+        assert may_relay(session, RelaySettings((ip_network("192.0.2.1"),)), white) is (peer == "192.0.2.1")
+        assert not may_relay(session, RelaySettings(), white)
