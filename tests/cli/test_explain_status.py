@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,11 @@ from stopped_gateway import ENTRIES, NOW, StoppedGateway
 from inboundmx.cli import explain
 from inboundmx.cli.main import main
 from inboundmx.cli.status import told
+from inboundmx.model.identity import make_id
 
 
 @pytest.fixture
-def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoppedGateway:
-    monkeypatch.setattr(explain, "_LEDGER_SECONDS", 0.0)
+def gateway(tmp_path: Path) -> StoppedGateway:
     made = StoppedGateway(tmp_path)
     made.keep(*ENTRIES)
     spooled = {"entry": "entry0active", "sender": "ann@sender.example", "reason": "primary is down"}
@@ -54,6 +55,20 @@ def test_an_unknown_id_is_said(gateway: StoppedGateway, capsys: pytest.CaptureFi
     assert main(["--config", str(gateway.config), "explain", "nosuch\x1b[1m"]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("inboundmx: nothing is known of nosuch\N{REPLACEMENT CHARACTER}[1m: ")
+
+
+def test_what_happened_just_now_is_waited_for(
+    gateway: StoppedGateway, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = make_id(time.time(), "abc123")
+
+    def wait(seconds: float) -> None:
+        with gateway.ledger() as add:
+            add(time.time(), id, "refused", json.dumps({"verb": "RCPT", "reply": "550 5.7.1 no"}))
+
+    monkeypatch.setattr(explain.time, "sleep", wait)
+    assert main(["--config", str(gateway.config), "explain", id]) == 0
+    assert "refused at RCPT" in capsys.readouterr().out
 
 
 def test_a_story_is_told_even_when_the_spool_cannot_be_asked(
