@@ -59,6 +59,8 @@ OUTSIDE = {
 }
 # Of ``time``, the two that only convert what they are given.
 PURE_TIME = {"gmtime", "strftime"}
+# Of other such modules, what only looks at what it is given.
+PURE = {"io.IncrementalNewlineDecoder"}
 
 
 def ring(module: str) -> int:
@@ -98,7 +100,8 @@ def wrong_imports(module: str, tree: ast.AST) -> list[str]:
         elif own >= 3:
             continue
         elif top in sys.stdlib_module_names:
-            if top in OUTSIDE and not (own < 2 and top == "time" and name in {"", *PURE_TIME}):
+            pure = own < 2 and (whole in PURE or (top == "time" and name in {"", *PURE_TIME}))
+            if top in OUTSIDE and not pure:
                 wrong.append(f"{whole}: ring {own} reaches the outside through ports")
         elif whole in FUTURES or source in FUTURES:
             if package(module) == "inboundmx.model":
