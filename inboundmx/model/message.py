@@ -20,7 +20,8 @@ class Body:
     """All octets between DATA and the final dot (RFC 5321 calls them mail data), CRLF lines, dot-stuffing undone.
 
     Small: ``path`` is None and ``head`` is everything. Large: ``path`` names the file relative to the data folder and
-    ``head`` is its first SMALL_BODY octets. ``digest`` is the SHA-256 of all of it.
+    ``head`` is its first SMALL_BODY octets. ``digest`` is the SHA-256 of all of it; empty while nobody needs that of a
+    small one: most are handed over, and never kept.
     """
 
     size: int

@@ -156,7 +156,7 @@ class FileDraft:
         self._absolute = absolute
         self._chunks: list[bytes] = []
         self._size = 0
-        # Made when there is a file: what stays in memory is hashed whole at its end.
+        # Made when there is a file: what stays in memory is hashed when it is kept.
         self._hash: Any = None
         self._head = b""
         self._descriptor = -1
@@ -183,7 +183,7 @@ class FileDraft:
             raise self._error
         if self._descriptor < 0 and not self._head:
             whole = b"".join(self._chunks)
-            return Body(self._size, whole, None, hashlib.sha256(whole).digest())
+            return Body(self._size, whole, None, b"")
         self._close()
         return Body(self._size, self._head, self._path, self._hash.digest())
 

@@ -23,7 +23,7 @@ from inboundmx.spool.bodies import BodyFiles
 from inboundmx.spool.parking import JUNK, park
 from inboundmx.spool.recovery import ERRORS, Salvage, open_entries, salvage
 from inboundmx.spool.reserve import Reserve, disk_is_full
-from inboundmx.spool.store import content_sum, facts_of, facts_sum
+from inboundmx.spool.store import content_sum, digest_of, facts_of, facts_sum
 from inboundmx.storage.disk import unavailable
 
 CHECKPOINT_PAGES = 1000
@@ -279,6 +279,7 @@ class SpoolFile:
 
     def _write(self, connection: sqlite3.Connection, changes: Sequence[Change], kept: Mapping[str, str]) -> list[str]:
         bodies: dict[str, tuple[object, ...]] = {}
+        digests: dict[str, bytes] = {}
         added: list[tuple[object, ...]] = []
         updated: list[tuple[object, ...]] = []
         gone: list[str] = []
@@ -287,20 +288,22 @@ class SpoolFile:
             for deposit in change.add:
                 entry, content = deposit.entry, deposit.content
                 body = content.body
-                if entry.body_id not in bodies:
+                digest = digests.get(entry.body_id)
+                if digest is None:
+                    digest = digests[entry.body_id] = digest_of(body)
                     if body.path is None:
-                        bodies[entry.body_id] = (entry.body_id, body.size, body.digest, None, body.head)
+                        bodies[entry.body_id] = (entry.body_id, body.size, digest, None, body.head)
                         octets += body.size
                     else:
                         path = kept.get(body.path, body.path)
-                        bodies[entry.body_id] = (entry.body_id, body.size, body.digest, path, None)
+                        bodies[entry.body_id] = (entry.body_id, body.size, digest, path, None)
                 facts = facts_of(entry)
                 state, due = entry.state.value, entry.next_attempt_at
                 prefix, skip = content.prefix, content.skip
                 octets += len(prefix) + len(facts)
                 added.append((
                     entry.id, entry.body_id, state, due, facts, facts_sum(entry.id, entry.body_id, state, due, facts),
-                    skip, content_sum(entry.id, skip, body.digest, prefix), prefix,
+                    skip, content_sum(entry.id, skip, digest, prefix), prefix,
                 ))  # fmt: skip
             for entry in change.update:
                 facts = facts_of(entry)

@@ -6,6 +6,7 @@ rest of it, its *facts*, as JSON that people can read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
@@ -14,6 +15,7 @@ from zlib import crc32
 
 from inboundmx.model.address import Address
 from inboundmx.model.custody import SpoolEntry, SpoolRecipient, State, Status
+from inboundmx.model.message import Body
 from inboundmx.ports import Damaged
 
 FACTS_VERSION = 1
@@ -53,6 +55,12 @@ def _recipient(recipient: SpoolRecipient) -> str:
     if recipient.notify or recipient.original:
         return f"[{told},{quoted(recipient.notify)},{quoted(recipient.original)}]"
     return f"[{told}]"
+
+
+def digest_of(body: Body) -> bytes:
+    """The SHA-256 of a body, made now if nobody needed it so far: in the writer's thread, which lets others go on
+    meanwhile; 57 us for 100 KB."""
+    return body.digest or hashlib.sha256(body.head).digest()
 
 
 def content_sum(id: str, skip: int, digest: bytes, prefix: bytes) -> int:
