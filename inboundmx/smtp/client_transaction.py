@@ -73,7 +73,9 @@ class Transaction:
         self._dot_seconds = dot_seconds
         self._started_at = connection.clock.now()
         self._phase = Phase.MAIL
-        self._next: Callable[[Reply], object] = self._after_mail
+        # A function of the class: bound to this it would be a cycle with the content in it, which is freed only when
+        # the collector comes by.
+        self._next: Callable[[Transaction, Reply], object] = Transaction._after_mail
         # What each recipient finally hears; None until that is certain.
         self._answers: list[Reply | None] = [None] * len(parcel.recipients)
         self._accepted: list[tuple[int, Reply]] = []
@@ -113,7 +115,7 @@ class Transaction:
             self._goodbye(reply)
             return
         self._connection.wait(self._answer_seconds)
-        self._next(reply)
+        self._next(self, reply)
 
     def failed(self, trouble: str) -> None:
         """The connection is of no more use."""
@@ -160,7 +162,7 @@ class Transaction:
                 self._before.append(told)
         if self._before:
             self._commands[:0] = self._before
-            self._next = self._after_before
+            self._next = Transaction._after_before
 
     def _send(self, command: str) -> None:
         self._connection.send(command.encode() + b"\r\n", self._answer_seconds)
@@ -182,7 +184,7 @@ class Transaction:
         if said == "RSET":
             connection.transaction_open = False
         if not self._before:
-            self._next = self._after_mail
+            self._next = Transaction._after_mail
         self._send_next()
 
     def _after_mail(self, reply: Reply) -> None:
@@ -200,11 +202,11 @@ class Transaction:
                 return
             self._answer_all(doubted or reply)
         if self._connection.pipelining:
-            self._next = self._after_recipient
+            self._next = Transaction._after_recipient
         elif self._certain:
             self._finish()
         else:
-            self._next = self._after_recipient
+            self._next = Transaction._after_recipient
             self._send_next()
 
     def _after_recipient(self, reply: Reply) -> None:
@@ -223,7 +225,7 @@ class Transaction:
         if self._asked < len(self._answers):
             self._send_next()
         elif self._data_asked:
-            self._next = self._after_data
+            self._next = Transaction._after_data
             if not self._certain:
                 self._phase = Phase.DATA
         elif self._certain or (self._parcel.all_or_nothing and len(self._accepted) < len(self._answers)):
@@ -232,7 +234,7 @@ class Transaction:
                 self._answers[at] = acceptance
             self._finish()
         else:
-            self._next = self._after_data
+            self._next = Transaction._after_data
             self._phase = Phase.DATA
             self._send("DATA")
 
@@ -242,13 +244,13 @@ class Transaction:
         if self._certain:
             if reply.code == 354:
                 # Nobody to give the content to: an empty message, whose answer does not matter.
-                self._next = self._after_lone_dot
+                self._next = Transaction._after_lone_dot
                 self._connection.send(b".\r\n", self._answer_seconds)
             else:
                 self._finish()
             return
         if reply.code == 354:
-            self._next = self._after_dot
+            self._next = Transaction._after_dot
             self._send_content()
         elif reply.code < 400:
             self._connection.fail("garbage")
@@ -329,6 +331,8 @@ class Transaction:
 
     def _finish(self, trouble: str = "", *, keep: bool = True) -> None:
         self._finished = True
+        # It would call us, which is a cycle as well.
+        self._large = None
         connection = self._connection
         if connection.facts == "refused" and self._phase is not Phase.DOT:
             # It may be the client who was refused and not the command: nobody else is sent over this connection.

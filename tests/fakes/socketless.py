@@ -139,17 +139,19 @@ class Primary(Wire):
         self.last = b""
 
     def write(self, octets: bytes) -> None:
+        if answer := self.answer(octets):
+            self._waiting.append((self.protocol, answer))
+
+    def answer(self, octets: bytes) -> bytes:
         if octets.startswith(b"EHLO"):
-            answer = b"250-mx.primary.example\r\n250-PIPELINING\r\n250-SIZE 10000000\r\n250 8BITMIME\r\n"
-        elif octets.startswith(b"MAIL"):
-            answer = b"250 2.1.0 ok\r\n250 2.1.5 ok\r\n354 go on\r\n"
-        elif octets.endswith(b"\r\n.\r\n"):
-            answer = b"250 2.0.0 queued\r\n"
+            return b"250-mx.primary.example\r\n250-PIPELINING\r\n250-SIZE 10000000\r\n250 8BITMIME\r\n"
+        if octets.startswith(b"MAIL"):
+            return b"250 2.1.0 ok\r\n250 2.1.5 ok\r\n354 go on\r\n"
+        if octets.endswith(b"\r\n.\r\n") or octets == b".\r\n":
             self.messages += 1
             self.last = octets
-        else:
-            return
-        self._waiting.append((self.protocol, answer))
+            return b"250 2.0.0 queued\r\n"
+        return b""
 
 
 class Connector:
