@@ -25,6 +25,7 @@ from inboundmx.app.descriptors import room_for_strangers
 from inboundmx.app.greylist_operations import GreylistOperations
 from inboundmx.app.health import ServicesHealth
 from inboundmx.app.inside import Inside, Outside
+from inboundmx.app.list_operations import ListOperations
 from inboundmx.app.listening import CurrentCertificate, bound, stopped
 from inboundmx.app.maillog import FaultObserver, LineWriter, MailLog, line_writer
 from inboundmx.app.operations import Operations
@@ -46,6 +47,7 @@ from inboundmx.console.routes import Facts
 from inboundmx.console.server import ConsoleService
 from inboundmx.delivery.pausing import Pauses
 from inboundmx.intake.conversation import DISK_RESERVE
+from inboundmx.intake.live_lists import LiveLists
 from inboundmx.model.settings import Settings
 from inboundmx.net.chance import SystemChance
 from inboundmx.net.clock import ReactorClock
@@ -64,6 +66,7 @@ from inboundmx.spool.bodies import BodyContents, SpoolBodies
 from inboundmx.spool.sqlite import SqliteSpool
 from inboundmx.storage.archive import FileArchive
 from inboundmx.storage.ledger import Ledger
+from inboundmx.storage.lists_file import ListsFile
 from inboundmx.storage.pause_file import PauseFile
 from inboundmx.storage.state import SqliteStateStore
 
@@ -216,6 +219,7 @@ class GatewayService(Service):
             {
                 "greylist": GreylistOperations(self._state, journal, clock, lambda: self.settings),
                 "spool": self._pausing,
+                "lists": ListOperations(self._lists, journal, clock, lambda: self.settings),
             },
             self._inside.is_paused,
             notices=self._inside.deliveries.notices,
@@ -228,6 +232,7 @@ class GatewayService(Service):
         self._inside.deliveries.park(self.guilty)
         self._begin_inside()
         self._peers.start()
+        self._lists.start()
         # What was read at the start mostly stays. Were the collector to go through it again and again, a spool of
         # 100,000 entries would hold up everybody for 0.1 s and more each time.
         gc.collect()
@@ -252,7 +257,19 @@ class GatewayService(Service):
         self._offload = ThreadOffload(reactor.callFromThread)
         contents = BodyContents(str(self._data))
         scanners = ScanningServices(reactor, clock, self._offload, contents, self._health)
-        return Tools(settings, clock, self._resolver, self._state, scanners, self._offload, contents, self._health)
+        self._lists = LiveLists(clock, journal, ListsFile(str(self._data)), self._offload.run)
+        self._lists.begin()
+        return Tools(
+            settings,
+            clock,
+            self._resolver,
+            self._state,
+            scanners,
+            self._offload,
+            contents,
+            self._health,
+            lists=self._lists,
+        )
 
     def _make_room(self, settings: Settings) -> None:
         self._factory.room = room = room_for_strangers(settings)
@@ -338,6 +355,7 @@ class GatewayService(Service):
         await stopping.ended("ports", self._close_ports())
         await stopping.ended("console", self._console.stop())
         self._peers.stop()
+        self._lists.stop()
         self._inside.hurry()
         await stopping.ended("strangers", self._factory.drain(DRAIN_SECONDS))
         await stopping.ended("control", self._control.stopService())

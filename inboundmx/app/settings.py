@@ -110,6 +110,17 @@ def open_passwords(path: str) -> list[str]:
     return found
 
 
+def place_of(path: str, section: str, key: str) -> str:
+    """``FILE:LINE, [section] key``, as far as it is to be found; ``path`` as for ``load``."""
+    path = os.path.abspath(path)
+    sections, _ = _read(path)
+    for each in (*sections, *_included(path, sections)[0]):
+        entry = each.entries.get(key) if each.name == section else None
+        if entry is not None:
+            return f"{entry.file}:{entry.line}, [{section}] {key}"
+    return f"[{section}] {key}"
+
+
 def _readable_by_all(path: str) -> bool:
     try:
         return bool(os.stat(path).st_mode & stat.S_IROTH)

@@ -27,12 +27,16 @@ CHANGE_SECONDS = 100.0
 # A view as old as that is good enough for programs that ask again and again.
 FRESH_SECONDS = 1.0
 
-_READING = frozenset({"status", "spool.list", "spool.show", "spool.pauses", "quarantine.list", "quarantine.show"})
+_READING = frozenset(
+    {"status", "spool.list", "spool.show", "spool.pauses", "quarantine.list", "quarantine.show", "lists.list"}
+)
 _IN_ORDER = frozenset({"spool.list", "quarantine.list"})
 # What all workers share: any of them can tell.
-_OF_ONE = frozenset({"greylist.list", "spool.pauses"})
+_OF_ONE = frozenset({"greylist.list", "spool.pauses", "lists.list"})
 # And what each must hear of nevertheless, one after the other, for they write to the same file; a dry run needs one.
-_BY_TURNS = frozenset({"spool.pause", "spool.resume", "greylist.forget"})
+_BY_TURNS = frozenset({"spool.pause", "spool.resume", "greylist.forget", "lists.add", "lists.remove"})
+# Where one does it for all, and the others need but look at what it wrote.
+_THEN = {"lists.add": "lists.look", "lists.remove": "lists.look"}
 _log = Logger()
 
 
@@ -158,6 +162,8 @@ class View:
                 raise NotUnderstood(question.wrong)
             if question.trouble:
                 troubles.append(f"worker {name}: {question.trouble}")
+            elif operation in _THEN:
+                request = _request(_THEN[operation], {}, asked_by)
             rows = list(question.rows)
             forgotten += sum(json.loads(row).get("forgotten", 0) for row in rows)
             first = first or rows

@@ -40,6 +40,12 @@ class Configuration:
         except BadSettings as bad:
             raise CannotAsk("\n".join(map(str, bad.problems)), usage=True) from None
 
+    def place_of(self, section: str, key: str) -> str:
+        """Where a key stands, as a person looks for it."""
+        from inboundmx.app.settings import place_of
+
+        return place_of(self._path, section, key)
+
 
 def _data_alone(path: str) -> str:
     """``[gateway] data`` where it stands in this file for all to see, else nothing."""

@@ -15,18 +15,21 @@ from typing import Any
 
 from inboundmx.app.answers import NotUnderstood, Told
 from inboundmx.app.greylist_operations import GreylistOperations
+from inboundmx.app.list_operations import ListOperations
 from inboundmx.app.maillog import LineWriter, MailLog, line_writer
 from inboundmx.app.operations import Operations
 from inboundmx.app.pause_operations import PauseOperations
 from inboundmx.cli.asking import SOCKET_NAME, CannotAsk
 from inboundmx.cli.printing import complain
 from inboundmx.delivery.pausing import Pause, Pauses
+from inboundmx.intake.live_lists import LiveLists
 from inboundmx.model.settings import LogSettings, Settings
 from inboundmx.ports import Unavailable
 from inboundmx.prompt import promptly
 from inboundmx.spool.locking import Locked
 from inboundmx.spool.sqlite import SqliteSpool
 from inboundmx.storage.ledger import Ledger
+from inboundmx.storage.lists_file import ListsFile
 from inboundmx.storage.pause_file import PauseFile
 from inboundmx.storage.state import SqliteStateStore
 from inboundmx.storage.writer import InlineLane, at_once
@@ -72,7 +75,7 @@ def perform(
     clock = CommandClock()
     rows: list[bytes] = []
     try:
-        if operation.startswith("greylist."):
+        if operation.startswith(("greylist.", "lists.")):
             return _shared(settings, operation, arguments, asked_by, clock, writer)
         for folder in sorted(path for path in (data / "spool").glob("*") if path.is_dir()):
             with (
@@ -124,8 +127,13 @@ def _shared(
     clock: CommandClock,
     writer: LineWriter,
 ) -> list[bytes]:
-    """On the state store, which needs no lock: any process may have it open."""
+    """On the state store or the lists, which need no lock of ours: any process may have them open."""
+    noun, _, verb = operation.partition(".")
     with _journal(settings, FIRST_WORKER, clock, writer) as journal:
+        if noun == "lists":
+            lists = LiveLists(clock, _Aloud(journal), ListsFile(settings.gateway.data), _at_once)
+            lists.begin()
+            return _finished(ListOperations(lists, journal, clock, lambda: settings).perform(verb, arguments, asked_by))
         state = SqliteStateStore(
             settings.gateway.data,
             clock,
@@ -135,13 +143,15 @@ def _shared(
         )
         try:
             rows = _finished(
-                GreylistOperations(state, journal, clock, lambda: settings).perform(
-                    operation.partition(".")[2], arguments, asked_by
-                )
+                GreylistOperations(state, journal, clock, lambda: settings).perform(verb, arguments, asked_by)
             )
         finally:
             state.close()
     return rows
+
+
+async def _at_once(work: Callable[..., Any], *arguments: object) -> Any:
+    return work(*arguments)
 
 
 def _finished(coroutine: Any) -> list[bytes]:

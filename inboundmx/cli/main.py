@@ -26,6 +26,7 @@ COMMANDS = (
     "spool",
     "quarantine",
     "greylist",
+    "lists",
     "explain",
     "status",
     "selftest",

@@ -6,7 +6,7 @@ kept.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from inboundmx.model.record import record
 
@@ -17,6 +17,10 @@ Tick = Literal["smtp", "spam", "greylisting"]
 TICKS: tuple[Tick, ...] = get_args(Tick)
 # Kinds whose entries are patterns of senders; those of all others are addresses of clients.
 OF_SENDERS = frozenset({"blocked-sender", "trusted-sender"})
+
+
+# Kind and value.
+Key = tuple[str, str]
 
 
 @record(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Listed:
     until_at: float | None = None
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> Key:
         """What an entry is found by: an entry with the same key takes its place."""
         return self.kind, self.value
 
@@ -44,3 +48,19 @@ class Listed:
     def __str__(self) -> str:
         said = ", ".join(filter(None, (self.reason, self.author and f"by {self.author}")))
         return f"{self.value} ({said})" if said else self.value
+
+
+class Difference(NamedTuple):
+    """An entry that is there no more, one that has come, or one in the other's place."""
+
+    gone: Listed | None
+    come: Listed | None
+
+
+class News(NamedTuple):
+    """What has changed in what is kept since somebody looked last. ``damage`` and ``done``: what was found wrong
+    with it, if anything, and what was done about that."""
+
+    differences: list[Difference]
+    damage: str = ""
+    done: str = ""

@@ -10,7 +10,7 @@ A look-up costs a dictionary access for each length of prefix that is in use, an
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from ipaddress import IPv6Network, ip_address, ip_network, summarize_address_range
 
@@ -97,17 +97,18 @@ class _Clients:
 
     def find(self, ip: str, now: float) -> Listed | None:
         """The entry for the smallest network that the address is in."""
-        if not (self._tables[4] or self._tables[6]):
-            return None
+        return next(self.all(ip, now), None) if self._tables[4] or self._tables[6] else None
+
+    def all(self, ip: str, now: float) -> Iterator[Listed]:
+        """Every entry that the address falls under, the smallest network first."""
         address = ip_of(ip)
         if address is None:
-            return None
+            return
         number = int(address)
         for host, table in self._tables[address.version]:
             for entry in table.get(number >> host, ()):
                 if not entry.over(now):
-                    return entry
-        return None
+                    yield entry
 
     def _table(self, network: Network) -> dict[int, list[Listed]]:
         host = network.max_prefixlen - network.prefixlen
@@ -148,34 +149,32 @@ class _Senders:
         self._loose.pop(entry.value, None)
 
     def find(self, address: Address, now: float) -> Listed | None:
-        if not self._patterns and not self._loose:
-            return None
+        return next(self.all(address, now), None) if self._patterns or self._loose else None
+
+    def all(self, address: Address, now: float) -> Iterator[Listed]:
+        """Every entry that the sender falls under, those that say more of him first."""
         local = address.local.lower()
         whole = f"{local}@{address.domain}"
         for pattern in (whole, f"{local}@*"):
             entry = self._patterns.get(pattern)
             if entry is not None and not entry.over(now):
-                return entry
-        entry = self.find_domain(address.domain, now)
-        if entry is not None:
-            return entry
+                yield entry
+        yield from self.all_of_domain(address.domain, now)
         for pattern, entry in self._loose.items():
             if fits(pattern, whole) and not entry.over(now):
-                return entry
-        return None
+                yield entry
 
     def find_domain(self, domain: str, now: float) -> Listed | None:
-        """An entry for everybody at ``domain``."""
-        if not self._patterns:
-            return None
-        pattern, above = f"*@{domain}", domain
-        while True:
+        return next(self.all_of_domain(domain, now), None) if self._patterns else None
+
+    def all_of_domain(self, domain: str, now: float) -> Iterator[Listed]:
+        """Every entry for all senders at ``domain``."""
+        pattern, above, dot = f"*@{domain}", domain, "."
+        while dot:
             entry = self._patterns.get(pattern)
             if entry is not None and not entry.over(now):
-                return entry
+                yield entry
             _, dot, above = above.partition(".")
-            if not dot:
-                return None
             pattern = f"*@*.{above}"
 
 
@@ -225,6 +224,15 @@ class Listing:
         if address is None or address.domain not in authenticated:
             return None
         return self._trusted.find(address, now)
+
+    def concerning(self, text: str, now: float = 0.0) -> list[Listed]:
+        """Every entry that an address of a client, or of a sender, falls under; a domain is that of a sender."""
+        clients = (*self._white.values(), self._black, self._gateways)
+        found = [entry for table in clients for entry in table.all(text, now)]
+        local, _, domain = text.rpartition("@")
+        for senders in (self._blocked, self._trusted):
+            found += senders.all(Address(local, domain.lower()), now) if local else senders.all_of_domain(domain, now)
+        return list(dict.fromkeys(found))
 
     def _tables(self, entry: Listed) -> list[_Clients | _Senders]:
         if entry.kind == "whitelist":

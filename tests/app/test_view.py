@@ -187,6 +187,32 @@ def test_a_dry_run_of_it_asks_one(workers: Workers) -> None:
     assert told(got[0]) == [{"network": "x"}]
 
 
+def test_one_changes_the_lists_and_the_others_look(workers: Workers) -> None:
+    got = workers.ask("lists.add", kind="blacklist", values=["192.0.2.1"])
+    assert list(workers.asked) == ["0"], "one after the other"
+    assert workers.request("0")["operation"] == "lists.add"
+    workers.say("0", {"outcome": "added"}, end=END)
+    assert workers.request("1") == {"operation": "lists.look", "arguments": {}, "on_behalf_of": "ann"}
+    workers.say("1", end=END)
+    assert told(got[0]) == [{"outcome": "added"}]
+
+
+def test_when_the_first_cannot_change_the_lists_the_next_one_does(workers: Workers) -> None:
+    workers.away.add("0")
+    got = workers.ask("lists.remove", kind="blacklist", values=["192.0.2.1"])
+    assert workers.request("1")["operation"] == "lists.remove"
+    workers.say("1", {"outcome": "removed"}, end=END)
+    assert isinstance(got[0].value, Unavailable), "one has not heard of it yet"
+
+
+def test_the_lists_are_told_by_one(workers: Workers) -> None:
+    workers.states["1"] = "starting"
+    got = workers.ask("lists.list")
+    workers.say("0", {"value": "192.0.2.1"}, end=END)
+    assert told(got[0]) == [{"value": "192.0.2.1"}]
+    assert "1" not in workers.asked
+
+
 def test_a_pause_that_one_did_not_hear_of_is_not_done(workers: Workers) -> None:
     got = workers.ask("spool.pause")
     workers.say("0", {"outcome": "paused"}, end=END)

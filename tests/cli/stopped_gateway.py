@@ -145,13 +145,16 @@ SERVER = """
     from twisted.internet import reactor
     from inboundmx.app.control import ControlSocket
     from inboundmx.app.greylist_operations import GreylistOperations
+    from inboundmx.app.list_operations import ListOperations
     from inboundmx.app.health import ServicesHealth
     from inboundmx.app.operations import Operations
     from inboundmx.app.pause_operations import PauseOperations
     from inboundmx.app.settings import load
     from inboundmx.delivery.pausing import Pauses
+    from inboundmx.intake.live_lists import LiveLists
     from inboundmx.net.clock import ReactorClock
     from inboundmx.spool.sqlite import SqliteSpool
+    from inboundmx.storage.lists_file import ListsFile
     from inboundmx.storage.pause_file import PauseFile
     from inboundmx.storage.state import SqliteStateStore
 
@@ -185,7 +188,12 @@ SERVER = """
         file.write(pauses)
     pauses = Pauses(clock, journal, keep, file.read())
     pausing = PauseOperations(pauses, clock, lambda: settings)
-    nouns = {"greylist": GreylistOperations(state, journal, clock, lambda: settings), "spool": pausing}
+    async def at_once(work, *arguments):
+        return work(*arguments)
+    lists = LiveLists(clock, journal, ListsFile(data), at_once)
+    lists.begin()
+    nouns = {"greylist": GreylistOperations(state, journal, clock, lambda: settings), "spool": pausing,
+             "lists": ListOperations(lists, journal, clock, lambda: settings)}
     paused = lambda domain: pauses.of(domain) is not None
     operations = Operations(spool, Deliveries(), journal, clock, settings, facts, nouns, paused)
     control = ControlSocket(Path(data), operations, reactor)

@@ -1,0 +1,217 @@
+"""What an operator may ask of the lists, live and on the file of a stopped gateway alike.
+
+Knows how an entry is asked for and told, and that each change is recorded with who asked for it. Does not know a
+socket, a file or a terminal: arguments and answers are values that JSON can write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from inboundmx.app import addresses
+from inboundmx.app.answers import NotUnderstood, Row
+from inboundmx.app.words import Wrong, nearest
+from inboundmx.intake.live_lists import MOST_ENTRIES, LiveLists
+from inboundmx.model.listing import KINDS, OF_SENDERS, TICKS, Listed
+from inboundmx.model.settings import ListsSettings, Settings
+from inboundmx.policy.listing import MOST_LOOSE, Listing, is_loose, written_entries
+from inboundmx.ports import Clock, Journal
+
+# Rows told when nobody says how many, and at most.
+USUAL_LIMIT = 1000
+LARGEST_LIMIT = 10_000
+# Values in one request.
+MOST_VALUES = 1000
+# A reason is a line for whoever comes next, not a letter.
+REASON_LIMIT = 200
+
+
+class ListOperations:
+    """The noun ``lists`` of ``app.operations``."""
+
+    def __init__(self, lists: LiveLists, journal: Journal, clock: Clock, settings: Callable[[], Settings]) -> None:
+        """``settings`` gives those in force: a reload may change what stands in the INI."""
+        self._lists = lists
+        self._journal = journal
+        self._clock = clock
+        self._settings = settings
+        self._read = ListsSettings()
+        self._written: list[tuple[str, Listed]] = []
+
+    async def perform(self, verb: str, arguments: Mapping[str, Any], asked_by: str) -> list[Row] | None:
+        """The rows of the answer, None when there is no such verb. ``look`` learns what another worker changed. Raises
+        NotUnderstood and Unavailable."""
+        if verb == "list":
+            _known(arguments, {"kind", "matching", "limit"})
+            return self._list(arguments)
+        if verb == "add":
+            _known(arguments, {"kind", "values", "ticks", "reason", "for"})
+            return await self._add(arguments, asked_by)
+        if verb == "remove":
+            _known(arguments, {"kind", "values", "dry_run"})
+            return await self._remove(arguments, asked_by)
+        if verb == "look":
+            await self._lists.look()
+            return []
+        return None
+
+    def _list(self, arguments: Mapping[str, Any]) -> list[Row]:
+        kind, matching, limit = _text(arguments, "kind"), _text(arguments, "matching"), arguments.get("limit")
+        if kind:
+            _kind(kind)
+        if limit is None:
+            limit = USUAL_LIMIT
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= LARGEST_LIMIT:
+            raise NotUnderstood(f"limit must be a whole number from 1 to {LARGEST_LIMIT}")
+        written = self._in_ini()
+        found = sorted(self._lists.entries(), key=lambda entry: (-entry.since_at, entry.kind, entry.value))
+        rows = [(entry, "") for entry in found] + [(entry, key) for key, entry in written]
+        if matching:
+            falls_under = set(self._lists.concerning(matching))
+            falls_under |= set(Listing(entry for _, entry in written).concerning(matching))
+            text = matching.lower()
+            rows = [(entry, key) for entry, key in rows if entry in falls_under or _holds(entry, text)]
+        return [_row(entry, key) for entry, key in rows if kind in ("", entry.kind)][:limit]
+
+    async def _add(self, arguments: Mapping[str, Any], asked_by: str) -> list[Row]:
+        kind = _kind(_text(arguments, "kind"))
+        ticks = _ticks(kind, arguments.get("ticks") or [])
+        reason, seconds = _text(arguments, "reason"), arguments.get("for")
+        if len(reason) > REASON_LIMIT or not reason.isprintable():
+            raise NotUnderstood(f"a reason is one line of at most {REASON_LIMIT} characters; nothing was added")
+        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0):
+            raise NotUnderstood("for must be more than no time; nothing was added")
+        now = self._clock.now()
+        until = None if seconds is None else now + seconds
+        entries = [
+            Listed(kind, value, ticks, reason, asked_by, now, until)  # type: ignore[arg-type]
+            for value in _values(kind, arguments, "nothing was added")
+        ]
+        self._must_have_room(entries)
+        outcomes = ["added" if self._lists.entry(entry.key) is None else "replaced" for entry in entries]
+        await self._lists.change(come=entries)
+        for entry in entries:
+            self._record("list_entry_added", entry, asked_by)
+        return [_row(entry) | {"outcome": outcome} for entry, outcome in zip(entries, outcomes, strict=True)]
+
+    async def _remove(self, arguments: Mapping[str, Any], asked_by: str) -> list[Row]:
+        """The outcome is removed, absent, or ``written``: it stands in the INI, under ``key``, and only there."""
+        kind = _kind(_text(arguments, "kind"))
+        keys = [(kind, value) for value in _values(kind, arguments, "nothing was removed")]
+        found = {key: entry for key in keys if (entry := self._lists.entry(key)) is not None}
+        if found and not arguments.get("dry_run"):
+            await self._lists.change(gone=list(found))
+            for entry in found.values():
+                self._record("list_entry_removed", entry, asked_by)
+        rows = []
+        in_ini = {entry.key: (entry, key) for key, entry in reversed(self._in_ini())}
+        for key in keys:
+            if key in found:
+                rows.append(_row(found[key]) | {"outcome": "removed"})
+            elif key in in_ini:
+                rows.append(_row(*in_ini[key]) | {"outcome": "written"})
+            else:
+                rows.append(_row(Listed(*key)) | {"outcome": "absent"})  # type: ignore[arg-type]
+        return rows
+
+    def _must_have_room(self, entries: Sequence[Listed]) -> None:
+        fresh = [entry for entry in entries if self._lists.entry(entry.key) is None]
+        if len(self._lists) + len(fresh) > MOST_ENTRIES:
+            raise NotUnderstood(f"the lists hold at most {MOST_ENTRIES} entries; nothing was added")
+        loose = sum(entry.kind in OF_SENDERS and is_loose(entry.value) for entry in fresh)
+        if loose and self._lists.loose + loose > MOST_LOOSE:
+            raise NotUnderstood(
+                f"patterns with a * inside a name are tried one by one, and there are at most {MOST_LOOSE}; "
+                "nothing was added"
+            )
+
+    def _in_ini(self) -> list[tuple[str, Listed]]:
+        """Entries with their keys; made once for each reading of the file, for they may be many."""
+        settings = self._settings().lists
+        if settings is not self._read:
+            self._read, self._written = settings, written_entries(settings)
+        return self._written
+
+    def _record(self, event: str, entry: Listed, asked_by: str) -> None:
+        fields = {
+            "kind": entry.kind,
+            "value": entry.value,
+            "ticks": list(entry.ticks),
+            "reason": entry.reason,
+            "until_at": entry.until_at,
+            "asked_by": asked_by,
+        }
+        self._journal.record(event, "", fields)
+
+
+def _row(entry: Listed, key: str = "") -> Row:
+    """Every key always: ``key`` is that of the INI the entry stands under, None for what operators added; instants are
+    seconds since the epoch, ``since_at`` and ``author`` None for what stands in the INI."""
+    return {
+        "kind": entry.kind,
+        "value": entry.value,
+        "ticks": list(entry.ticks),
+        "reason": entry.reason or None,
+        "author": entry.author or None,
+        "since_at": entry.since_at or None,
+        "until_at": entry.until_at,
+        "key": key or None,
+    }
+
+
+def _holds(entry: Listed, text: str) -> bool:
+    return text in entry.value or text in entry.reason.lower() or text in entry.author.lower()
+
+
+def _known(arguments: Mapping[str, Any], known: set[str]) -> None:
+    if unknown := sorted(set(arguments) - known):
+        raise NotUnderstood(f"this takes no {unknown[0]!r}")
+
+
+def _text(arguments: Mapping[str, Any], name: str) -> str:
+    text = arguments.get(name) or ""
+    if not isinstance(text, str):
+        raise NotUnderstood(f"{name} must be text")
+    return text
+
+
+def _kind(text: str) -> str:
+    if text not in KINDS:
+        raise NotUnderstood(f"there is no list {text or 'without a name'}{nearest(text, KINDS)}")
+    return text
+
+
+def _ticks(kind: str, given: Any) -> tuple[Any, ...]:
+    if not isinstance(given, list) or not set(given) <= set(TICKS):
+        raise NotUnderstood(f"ticks are of {', '.join(TICKS)}; nothing was added")
+    if kind == "whitelist" and not given:
+        raise NotUnderstood("a whitelist spares something: say --smtp, --spam, --greylisting; nothing was added")
+    if kind != "whitelist" and given:
+        raise NotUnderstood(f"only a whitelist spares something, no {kind}; nothing was added")
+    return tuple(tick for tick in TICKS if tick in given)
+
+
+def _values(kind: str, arguments: Mapping[str, Any], nothing: str) -> list[str]:
+    """In their normal form, each once."""
+    given = arguments.get("values")
+    if not isinstance(given, list) or not given or not all(isinstance(each, str) for each in given):
+        raise NotUnderstood(f"values must be at least one text; {nothing}")
+    if len(given) > MOST_VALUES:
+        raise NotUnderstood(f"at most {MOST_VALUES} values at once; {nothing}")
+    try:
+        return list(dict.fromkeys(addresses.sender(each) if kind in OF_SENDERS else _clients(each) for each in given))
+    except Wrong as wrong:
+        raise NotUnderstood(f"{wrong}; {nothing}") from wrong
+
+
+def _clients(text: str) -> str:
+    """One address, range or block, as short as it is read back."""
+    if len(text.split()) != 1:
+        raise Wrong(f"{text or 'nothing'} is no IP address")
+    blocks = addresses.networks(text)
+    if any(not block.prefixlen for block in blocks):
+        raise Wrong(f"{text} would be everybody")
+    if "-" in text:
+        return f"{blocks[0][0]}-{blocks[-1][-1]}"
+    return str(blocks[0][0] if blocks[0].num_addresses == 1 else blocks[0])
