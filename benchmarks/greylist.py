@@ -96,7 +96,7 @@ def fill(folder: str, triplets: int) -> float:
         for number in range(start, min(triplets, start + BATCH_FACTS)):
             key = triplet(*person(number), SETTINGS.greylisting)
             facts[SPACE, key] = Fact((now, now), now, now + expire - number / 1e6)
-        file.write(facts, now)
+        file.write(facts, {}, now)
     file.close()
     return time.monotonic() - started
 

@@ -270,6 +270,11 @@ class StateStore(Protocol):
     def put(self, space: str, key: str, fact: Fact) -> None:
         """Read back at once by this process; on the disk, and so for others, within a fraction of a second."""
 
+    def add(self, space: str, key: str, amount: float, window_seconds: float) -> float:
+        """Counts: adds to what was counted in the window under way, which begins with the first addition and lasts so
+        long; the total in it. What other processes add is in it within a fraction of a second. Read as a fact, a
+        counter is its total, the beginning and the end of its window. Raises Unavailable when it cannot be counted."""
+
     def forget(self, space: str, matching: str) -> Deferred[int]:
         """Forgets keys that contain ``matching`` literally; fires with how many."""
 

@@ -11,12 +11,14 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from inboundmx.ports import Clock, Fact, Timer, Unavailable
-from inboundmx.storage.state_file import BATCH_FACTS, Damage, Name, StateFile, fact_of, is_broken, lenient, number_of
+from inboundmx.storage.counting import Addition, Additions, Name, added, under_way
+from inboundmx.storage.state_file import BATCH_FACTS, Damage, StateFile, fact_of, is_broken, lenient, number_of
 from inboundmx.storage.writer import FromThread, Lane, ThreadLane, Writer
 
 FILE_NAME = "state.sqlite"
@@ -29,15 +31,16 @@ REMEMBERED = 10_000
 # How old a remembered answer may be; other processes write too.
 FRESH_SECONDS = 30.0
 FRESH_ABSENT_SECONDS = 1.0
+FRESH_COUNTER_SECONDS = 1.0
 _SELECT = "SELECT space, key, data, written_at, expires_at FROM fact WHERE number = ?"
 
 # Says what happened to the store itself: an event's name and its fields.
 Report = Callable[[str, Mapping[str, object]], object]
 # What the lane does beside writing: the work, and who waits for it.
 _Errand = tuple[Callable[[], Any], "Deferred[Any]"]
-_Batch = tuple[dict[Name, Fact], list[_Errand]]
-# What came of it: damages found, and for each errand its result or what it raised.
-_Done = tuple[list[Damage], list[Any]]
+_Batch = tuple[dict[Name, Fact], Mapping[Name, Addition], list[_Errand]]
+# What came of it: the counters as they are now, damages found, and for each errand its result or what it raised.
+_Done = tuple[dict[Name, Fact], list[Damage], list[Any]]
 
 
 class SqliteStateStore:
@@ -61,6 +64,7 @@ class SqliteStateStore:
         self._reading = 0
         self._waiting: dict[Name, Fact] = {}
         self._writing: dict[Name, Fact] = {}
+        self._additions = Additions()
         self._errands: list[_Errand] = []
         self._known: OrderedDict[Name, tuple[float, Fact | None]] = OrderedDict()
         self._timer: Timer | None = None
@@ -104,10 +108,23 @@ class SqliteStateStore:
             del waiting[next(iter(waiting))]
             self.dropped += 1
         self._remember(name, fact)
-        if len(waiting) >= BATCH_FACTS and not self._failing:
-            self._flush()
-        elif self._timer is None:
-            self._set_timer(FLUSH_SECONDS)
+        self._write_soon(len(waiting))
+
+    def add(self, space: str, key: str, amount: float, window_seconds: float) -> float:
+        if self._failing or self._closing:
+            raise Unavailable(f"nothing can be counted: {self._failing or 'the state store is closed'}")
+        name, now, additions = (space, key), self._clock.now(), self._additions
+        remembered = self._known.get(name)
+        if remembered is not None and (remembered[0] > self._clock.monotonic() or name in additions):
+            fact = remembered[1]
+        else:
+            fact = self._look_up(name)
+        began = fact is None or not under_way(fact, window_seconds, now)
+        fact = added(fact, Addition(amount, window_seconds, now))
+        additions.add(name, amount, window_seconds, now, began)
+        self._remember(name, fact, FRESH_COUNTER_SECONDS)
+        self._write_soon(len(additions))
+        return fact.values[0]
 
     def forget(self, space: str, matching: str) -> Deferred[int]:
         # What waits is written first, and so is among what is counted; what is on its way is before it in the lane.
@@ -144,9 +161,10 @@ class SqliteStateStore:
         # Another name with the same number is none of ours.
         return fact_of(*row[2:]) if row is not None and row[:2] == name else None
 
-    def _remember(self, name: Name, fact: Fact | None) -> None:
+    def _remember(self, name: Name, fact: Fact | None, fresh: float = FRESH_SECONDS) -> None:
         known = self._known
-        fresh = FRESH_ABSENT_SECONDS if fact is None else FRESH_SECONDS
+        if fact is None:
+            fresh = FRESH_ABSENT_SECONDS
         known[name] = (self._clock.monotonic() + fresh, fact)
         known.move_to_end(name)
         if len(known) > REMEMBERED:
@@ -180,6 +198,12 @@ class SqliteStateStore:
         self._flush()
         return done
 
+    def _write_soon(self, waiting: int) -> None:
+        if waiting >= BATCH_FACTS and not self._failing:
+            self._flush()
+        elif self._timer is None:
+            self._set_timer(FLUSH_SECONDS)
+
     def _set_timer(self, seconds: float) -> None:
         self._timer = self._clock.call_later(seconds, self._flush_later)
 
@@ -193,42 +217,45 @@ class SqliteStateStore:
 
     def _take(self) -> _Batch | None:
         """Errands go with the batch after which nothing waits that was put before them."""
-        waiting = self._waiting
-        if not (self._due or (len(waiting) >= BATCH_FACTS and not self._failing)):
+        waiting, additions = self._waiting, self._additions
+        many = max(len(waiting), len(additions)) >= BATCH_FACTS
+        if not (self._due or (many and not self._failing)):
             return None
-        names = list(waiting)[:BATCH_FACTS]
+        names = list(islice(waiting, BATCH_FACTS))
         self._writing = {name: waiting.pop(name) for name in names}
+        adding = additions.take(BATCH_FACTS)
         errands: list[_Errand] = []
-        if not waiting:
+        if not (waiting or additions):
             errands, self._errands = self._errands, []
             self._due = False
-        if not (self._writing or errands or self._failing or self._file.condemned):
+        if not (self._writing or adding or errands or self._failing or self._file.condemned):
             return None
-        return self._writing, errands
+        return self._writing, adding, errands
 
     def _execute(self, batch: _Batch) -> _Done:
-        facts, errands = batch
-        damages = self._file.write(facts, self._clock.now())
+        facts, adding, errands = batch
+        counters, damages = self._file.write(facts, adding, self._clock.now())
         results: list[Any] = []
         for work, _ in errands:
             try:
                 results.append(work())
             except (sqlite3.Error, OSError) as error:
                 results.append(Unavailable(f"the state store cannot be used: {error}"))
-        return damages, results
+        return counters, damages, results
 
     def _settled(self, batch: _Batch, done: _Done | Exception) -> None:
-        facts, errands = batch
+        facts, _, errands = batch
         self._writing = {}
         if isinstance(done, Exception):
             # What was put since is newer.
             self._waiting = facts | self._waiting
+            self._additions.came_back()
             self._failed(done)
             errands, self._errands = errands + self._errands, []
             for _, waiter in errands:
                 waiter.errback(Unavailable(f"the state store cannot be used: {done}"))
             return
-        damages, results = done
+        counters, damages, results = done
         self._tell(damages)
         if self._failing and not damages:
             self._report("state_recovered", {"what": "the state store works again", "done": "facts are kept"})
@@ -238,6 +265,11 @@ class SqliteStateStore:
             self._known.clear()
             if not self._closing:
                 self._read_anew()
+        self._additions.arrived()
+        for name, fact in counters.items():
+            # Others have added to it as well.
+            total = fact.values[0] + self._additions.since(name, fact)
+            self._remember(name, Fact((total,), fact.written_at, fact.expires_at), FRESH_COUNTER_SECONDS)
         for (_, waiter), result in zip(errands, results, strict=True):
             if isinstance(result, Exception):
                 waiter.errback(result)

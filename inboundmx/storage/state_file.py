@@ -16,6 +16,7 @@ from typing import NamedTuple
 import sqlite_utils
 
 from inboundmx.ports import Fact
+from inboundmx.storage.counting import Addition, Name, added
 from inboundmx.storage.disk import refuse_odd
 from inboundmx.storage.owner import give_to_owner_of
 
@@ -31,9 +32,6 @@ _COUNTED_EVERY = 3000
 _NAMED_AT_ONCE = 500
 _BUSY_SECONDS = 1.0
 _BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
-
-# A space and a key.
-Name = tuple[str, str]
 
 
 class Damage(NamedTuple):
@@ -94,9 +92,14 @@ class StateFile:
         """Opens the file, made or migrated. Returns what was found damaged; raises sqlite3.Error or OSError."""
         return self._repaired(lambda: None, now)
 
-    def write(self, facts: Mapping[Name, Fact], now: float) -> list[Damage]:
-        """Keeps the facts and forgets some of the expired or surplus ones, in one transaction."""
-        return self._repaired(lambda: self._keep(facts, now), now)
+    def write(
+        self, facts: Mapping[Name, Fact], additions: Mapping[Name, Addition], now: float
+    ) -> tuple[dict[Name, Fact], list[Damage]]:
+        """Keeps the facts, adds to the counters, and forgets some of the expired or surplus ones, in one transaction.
+        The counters as they are now, and the damages."""
+        counters: dict[Name, Fact] = {}
+        damages = self._repaired(lambda: counters.update(self._keep(facts, additions, now)), now)
+        return counters, damages
 
     def forget(self, space: str, matching: str) -> int:
         """In steps: other processes must not wait for one huge transaction."""
@@ -170,10 +173,13 @@ class StateFile:
                 os.replace(self.path + suffix, aside + suffix)
         return f"set aside as {aside}, a new one begun"
 
-    def _keep(self, facts: Mapping[Name, Fact], now: float) -> None:
+    def _keep(
+        self, facts: Mapping[Name, Fact], additions: Mapping[Name, Addition], now: float
+    ) -> dict[Name, Fact]:
         connection = self._opened()
-        numbered = {number_of(name): (name, fact) for name, fact in facts.items()}
         with _transaction(connection):
+            counters = _counted(connection, additions, now) if additions else {}
+            numbered = {number_of(name): (name, fact) for name, fact in (*facts.items(), *counters.items())}
             self._rows += len(numbered) - _present(connection, list(numbered))
             connection.executemany(
                 "INSERT OR REPLACE INTO fact (number, space, key, data, written_at, expires_at) VALUES (?,?,?,?,?,?)",
@@ -186,6 +192,7 @@ class StateFile:
         self._uncounted += 1
         if self._uncounted >= _COUNTED_EVERY:
             self._count(connection)
+        return counters
 
     def _prune(self, connection: sqlite3.Connection, now: float) -> None:
         """One small step."""
@@ -228,11 +235,35 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 def _present(connection: sqlite3.Connection, numbers: Sequence[int]) -> int:
     found = 0
-    for start in range(0, len(numbers), _NAMED_AT_ONCE):
-        some = numbers[start : start + _NAMED_AT_ONCE]
+    for some in _few_at_once(numbers):
         marks = ",".join("?" * len(some))
         found += connection.execute(f"SELECT count(*) FROM fact WHERE number IN ({marks})", some).fetchone()[0]
     return found
+
+
+def _few_at_once(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(numbers), _NAMED_AT_ONCE):
+        yield numbers[start : start + _NAMED_AT_ONCE]
+
+
+def _counted(connection: sqlite3.Connection, additions: Mapping[Name, Addition], now: float) -> dict[Name, Fact]:
+    """Counters with what is added to them: inside a transaction, so that nobody else adds meanwhile. What was added in
+    a window that is over adds to nothing."""
+    numbered = {
+        number_of(name): (name, addition)
+        for name, addition in additions.items()
+        if addition.at + addition.window_seconds > now
+    }
+    stored: dict[int, Fact | None] = {}
+    for some in _few_at_once(list(numbered)):
+        marks = ",".join("?" * len(some))
+        rows = connection.execute(
+            f"SELECT number, space, key, data, written_at, expires_at FROM fact WHERE number IN ({marks})", some
+        )
+        for number, space, key, *columns in rows:
+            if (space, key) == numbered[number][0]:
+                stored[number] = fact_of(*columns)
+    return {name: added(stored.get(number), addition) for number, (name, addition) in numbered.items()}
 
 
 def _inode(path: str) -> int:

@@ -201,8 +201,70 @@ def test_many_are_kept_and_forgotten(kept: Any) -> None:
     assert listed(kept) == []
 
 
+def test_what_is_added_in_a_window_is_counted_together(kept: Any) -> None:
+    assert [kept.store.add("rate", "a", 1, 60) for _ in range(3)] == [1, 2, 3]
+    assert kept.store.add("rate", "b", 2.5, 60) == 2.5 and kept.store.add("grey", "a", 1, 60) == 1
+    kept.clock.task.advance(30)
+    kept.settle()
+    assert kept.store.add("rate", "a", 2, 60) == 5
+    assert kept.store.add("rate", "a", -1, 60) == 4
+
+
+def test_a_window_begins_with_the_first_addition_and_ends_by_itself(kept: Any) -> None:
+    kept.store.add("rate", "a", 5, 60)
+    kept.clock.task.advance(59)
+    assert kept.store.add("rate", "a", 1, 60) == 6
+    kept.clock.task.advance(1)
+    assert kept.store.add("rate", "a", 1, 60) == 1
+    kept.settle()
+    assert kept.store.add("rate", "a", 1, 60) == 2
+    kept.clock.task.advance(59)
+    assert kept.store.add("rate", "a", 1, 60) == 3
+
+
+def test_a_counter_goes_on_after_a_restart(kept: Any) -> None:
+    for _ in range(4):
+        kept.store.add("rate", "a", 1, 60)
+    kept.settle()
+    kept.store.add("rate", "a", 1, 60)
+    kept.reopen()
+    assert kept.store.add("rate", "a", 1, 60) == 6
+    kept.clock.task.advance(60)
+    kept.reopen()
+    assert kept.store.add("rate", "a", 1, 60) == 1
+
+
+def test_a_counter_is_a_fact_that_is_listed_and_forgotten(kept: Any) -> None:
+    kept.store.add("rate", "a", 3, 60)
+    assert get(kept, "a", "rate") == Fact((3,), NOW, NOW + 60)
+    kept.settle()
+    assert get(kept, "a", "rate") == Fact((3,), NOW, NOW + 60) and listed(kept, space="rate") == ["a"]
+    kept.store.add("rate", "a", 1, 60)
+    assert asked(kept, kept.store.forget("rate", "a")) == 1
+    assert kept.store.add("rate", "a", 1, 60) == 1
+
+
+def test_a_clock_that_is_put_back_does_not_make_a_window_longer(kept: Any) -> None:
+    kept.store.add("rate", "a", 9, 60)
+    kept.settle()
+    kept.clock.jump(-3600)
+    assert kept.store.add("rate", "a", 1, 60) == 1
+    kept.settle()
+    kept.clock.task.advance(59)
+    assert kept.store.add("rate", "a", 1, 60) == 2
+
+
+def test_many_counters_are_kept(kept: Any) -> None:
+    for _ in range(2):
+        assert {kept.store.add("rate", f"{number:04}", 1, 600) for number in range(2500)} <= {1.0, 2.0}
+    kept.settle()
+    kept.reopen()
+    assert {kept.store.add("rate", f"{number:04}", 1, 600) for number in range(2500)} == {3.0}
+
+
 STEPS = st.lists(
     st.one_of(
+        st.tuples(st.just("add"), st.sampled_from("abc"), st.sampled_from([20, 50])),
         st.tuples(st.just("put"), st.sampled_from("abc"), st.integers(0, 50)),
         st.tuples(st.just("forget"), st.sampled_from(["a", "b", ""]), st.just(0)),
         st.tuples(st.just("pass"), st.just(""), st.integers(0, 40)),
@@ -221,14 +283,16 @@ def test_the_real_one_is_as_the_fake(steps: list[tuple[str, str, int]], tmp_path
         for each in (real, fake):
             if verb == "put":
                 each.store.put("grey", key, fact(number, at=each.clock.now(), lives=length))
+            elif verb == "add":
+                seen.append(each.store.add("rate", key, 1, length))
             elif verb == "forget":
                 asked(each, each.store.forget("grey", key))
             elif verb == "pass":
                 each.clock.task.advance(length)
             else:
                 each.reopen()
-            seen.append([get(each, name) for name in "abc"])
-        assert seen[0] == seen[1]
+            seen.append([get(each, name, space) for name in "abc" for space in ("grey", "rate")])
+        assert seen[: len(seen) // 2] == seen[len(seen) // 2 :]
     real.close()
 
 
@@ -236,6 +300,8 @@ def test_nothing_is_read_from_a_closed_store(tmp_path: Path) -> None:
     real = Sqlite(tmp_path, threads=False)
     real.close()
     real.store.put("grey", "a", fact(1))
+    with pytest.raises(Unavailable):
+        real.store.add("rate", "a", 1, 60)
     with pytest.raises(Unavailable):
         now_of(real.store.get("grey", "a"))
     assert isinstance(result(real.store.forget("grey", "")), Unavailable)

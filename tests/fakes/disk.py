@@ -63,15 +63,19 @@ class _Timer:
 
 
 class TestClock:
-    """ports.Clock over Twisted's test clock."""
+    """ports.Clock over Twisted's test clock. ``jump`` moves the wall clock alone."""
 
     __test__ = False
 
     def __init__(self) -> None:
         self.task = TaskClock()
+        self._jumped = 0.0
 
     def now(self) -> float:
-        return NOW + self.monotonic()
+        return NOW + self._jumped + self.monotonic()
+
+    def jump(self, seconds: float) -> None:
+        self._jumped += seconds
 
     def monotonic(self) -> float:
         return float(self.task.seconds())

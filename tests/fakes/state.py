@@ -28,6 +28,15 @@ class FakeStateStore:
         self.puts += 1
         self._facts[space, key] = fact
 
+    def add(self, space: str, key: str, amount: float, window_seconds: float) -> float:
+        if self.failure is not None:
+            raise self.failure
+        now, fact = self._clock.now(), self._facts.get((space, key))
+        if fact is None or not now < fact.expires_at <= now + window_seconds + 1.0:
+            fact = Fact((0.0,), now, now + window_seconds)
+        self._facts[space, key] = fact = fact._replace(values=(fact.values[0] + amount,))
+        return fact.values[0]
+
     def forget(self, space: str, matching: str) -> Deferred[int]:
         if self.failure is not None:
             return fail(self.failure)

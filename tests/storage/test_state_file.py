@@ -14,8 +14,8 @@ import pytest
 from fakes.disk import NOW, TestClock, result
 
 from inboundmx.ports import Fact, Unavailable
+from inboundmx.storage import counting, state_file
 from inboundmx.storage import state as module
-from inboundmx.storage import state_file
 from inboundmx.storage.state import SqliteStateStore
 from inboundmx.storage.writer import InlineLane, at_once
 
@@ -414,3 +414,101 @@ def test_the_clock_put_back_keeps_facts(one: Process) -> None:
     one.flush()
     one.store._known.clear()
     assert one.value("a") == 1 and one.clock.now() < NOW
+
+
+def count(process: Process, key: str, amount: float = 1) -> float:
+    return process.store.add("rate", key, amount, 600)
+
+
+def test_processes_count_together(one: Process, tmp_path: Path, clock: TestClock) -> None:
+    two = Process(tmp_path, clock)
+    assert [count(each, "a") for each in (one, two, one)] == [1, 1, 2]
+    one.flush()
+    two.flush()
+    # Each knows what the other had added when it last wrote.
+    assert sorted(count(each, "a") for each in (one, two)) == [3, 4]
+    one.flush()
+    clock.task.advance(module.FRESH_COUNTER_SECONDS)
+    assert count(one, "a", 0) == count(two, "a", 0) == 5
+    two.close()
+
+
+def test_a_process_that_counts_late_joins_the_window_under_way(one: Process, tmp_path: Path, clock: TestClock) -> None:
+    two = Process(tmp_path, clock)
+    count(one, "a", 7)
+    one.flush()
+    clock.task.advance(590)
+    assert count(two, "a") == 8
+    two.flush()
+    clock.task.advance(10)
+    assert count(one, "a") == 1
+    two.close()
+
+
+def test_what_is_added_while_a_batch_is_written_is_counted_once(tmp_path: Path, clock: TestClock) -> None:
+    lane = Held()
+    process = Process(tmp_path, clock, lane)
+    assert count(process, "a") == 1
+    process.flush()
+    assert len(lane.jobs) == 1 and count(process, "a") == 2
+    lane.run()
+    assert count(process, "a") == 3
+    process.flush()
+    lane.run()
+    clock.task.advance(module.FRESH_COUNTER_SECONDS)
+    assert count(process, "a", 0) == 3
+    other = Process(tmp_path, clock)
+    assert count(other, "a", 0) == 3
+
+
+def test_nothing_is_counted_while_the_file_is_locked_and_what_was_is_kept(
+    one: Process, clock: TestClock, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(state_file, "_BUSY_SECONDS", 0.0)
+    count(one, "before", 3)
+    one.flush()
+    with contextlib.closing(sqlite3.connect(one.path, isolation_level=None)) as holder:
+        one.store._file._connection.execute("PRAGMA busy_timeout=0")
+        holder.execute("BEGIN IMMEDIATE")
+        assert count(one, "a", 2) == 2
+        one.flush()
+        assert one.reports == ["state_failing"]
+        with pytest.raises(Unavailable):
+            count(one, "a")
+        holder.execute("ROLLBACK")
+    clock.task.advance(module.RETRY_SECONDS)
+    assert one.reports == ["state_failing", "state_recovered"]
+    assert count(one, "a") == 3 and count(one, "before") == 4
+
+
+def test_a_million_counters_take_no_more_room_than_thousands(one: Process, monkeypatch: Any) -> None:
+    monkeypatch.setattr(state_file, "ROWS", 500)
+    monkeypatch.setattr(module, "REMEMBERED", 100)
+    monkeypatch.setattr(state_file, "_COUNTED_EVERY", 1)
+    for number in range(20_000):
+        count(one, str(number))
+    one.flush()
+    assert len(one.rows()) <= 500 + state_file.BATCH_FACTS
+    assert len(one.store._known) <= 100 and len(one.store._additions) < state_file.BATCH_FACTS
+
+
+def test_additions_that_cannot_be_written_are_bounded(tmp_path: Path, clock: TestClock, monkeypatch: Any) -> None:
+    monkeypatch.setattr(counting, "WAITING_COUNTERS", 100)
+    monkeypatch.setattr(module, "BATCH_FACTS", 10)
+    process = Process(tmp_path, clock, Held())
+    for number in range(1000):
+        count(process, str(number))
+    assert len(process.store._additions) == 100 and process.store._additions.dropped == 1000 - 110
+
+
+def test_a_file_that_was_set_aside_counts_from_nothing(one: Process) -> None:
+    count(one, "a", 5)
+    one.flush()
+    one.path.write_bytes(b"no database " * 1000)
+    one.store._file.condemned = "broken"
+    one.clock.task.advance(2)
+    with contextlib.suppress(Unavailable):
+        count(one, "b")
+    one.flush()
+    one.clock.task.advance(module.RETRY_SECONDS)
+    assert count(one, "a") == 1
