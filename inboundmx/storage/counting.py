@@ -29,8 +29,8 @@ class Addition(NamedTuple):
 
 
 def under_way(fact: Fact, window_seconds: float, now: float) -> bool:
-    """Whether a counter's window is not over at ``now``. One that would last longer than a window began before the clock
-    was put back, or when the windows were longer."""
+    """Whether a counter's window is not over at ``now``. One that would last longer than a window does began before the
+    clock was put back, or when windows were longer."""
     return bool(fact.values) and now < fact.expires_at <= now + window_seconds + CLOCK_SECONDS
 
 
