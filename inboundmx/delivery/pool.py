@@ -5,7 +5,7 @@ is, nor what an answer to it means.
 
 A free connection is taken at once, the most recently used first. Below the cap one more is opened for the message that
 found none. Else a live message joins the line only when it would probably be served within LINE_SECONDS, and leaves it
-after that; what the spool holds waits behind it and never takes the last two connections.
+after that; what the spool holds waits behind it, and leaves it the last two connections while strangers come.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ KEPT_MESSAGES = 500
 # How long a cap learned from a host's "too many connections" holds.
 LEARNED_SECONDS = 600.0
 UNTOLD_SECONDS = 5.0
-# Connections that only live mail may use.
+# Connections that only live mail may use, for so long after the last of it: with nobody there they would be idle.
 RESERVED = 2
+RESERVED_SECONDS = 1.0
 # What one measurement of the service time is worth in the moving average.
 WEIGHT = 0.1
 
@@ -88,6 +89,7 @@ class Pool:
         self._budget = budget
         self._cap = cap
         self._learned = (0, 0.0)
+        self._reserved_until = float("-inf")
         self._came_back = came_back
         self._greeted = greeted
         self._standing = Standing.NEW
@@ -136,6 +138,7 @@ class Pool:
 
     def take(self) -> Kept | None:
         """A free connection for live mail, at once or not at all."""
+        self._reserved_until = self._clock.monotonic() + RESERVED_SECONDS
         kept = self._free()
         if kept is not None:
             self._busy += 1
@@ -279,7 +282,8 @@ class Pool:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _backlog_limit(self) -> int:
-        room = max(1, self.cap - RESERVED)
+        reserved = RESERVED if self._clock.monotonic() < self._reserved_until else 0
+        room = max(1, self.cap - reserved)
         return room if self._allowance is None else min(room, self._allowance)
 
     def _backlog_may(self) -> bool:

@@ -5,7 +5,7 @@ from delivery_fakes import FIRST, REFUSED, SECOND, FakeChance, FakeClock, FakeTr
 from twisted.internet.defer import CancelledError, DeferredSemaphore
 
 from inboundmx.delivery.budget import Budget
-from inboundmx.delivery.pool import KEPT_MESSAGES, Kept, Pool
+from inboundmx.delivery.pool import KEPT_MESSAGES, RESERVED_SECONDS, Kept, Pool
 from inboundmx.model.custody import Host, Terms
 from inboundmx.model.reply import Reply
 from inboundmx.ports import Refused
@@ -135,8 +135,9 @@ def test_the_live_go_before_the_backlog(world):
     assert behind == [kept[1]]
 
 
-def test_the_backlog_never_takes_the_last_two():
+def test_the_backlog_leaves_the_last_two_while_live_mail_comes():
     world = World(cap=6)
+    world.measured(0.1)
     (first,) = world.wait()
     world.pool.give_back(first, 0.1)  # nothing waits any more: the slow start is over
     got = [world.wait() for _ in range(9)]
@@ -144,6 +145,26 @@ def test_the_backlog_never_takes_the_last_two():
     assert world.pool.take() is None
     assert isinstance(world.join()[0], Kept)
     assert isinstance(world.join()[0], Kept)
+
+
+def test_the_backlog_takes_all_once_no_live_mail_has_come_for_a_while():
+    world = World(cap=6)
+    world.measured(0.1)
+    world.clock.advance(RESERVED_SECONDS)
+    (first,) = world.wait()
+    world.pool.give_back(first, 0.1)
+    behind = [world.wait() for _ in range(9)]
+    assert sum(bool(one) for one in behind) == 6
+    # What comes live is served before the others, and then has its two again.
+    assert world.pool.take() is None
+    live = world.join()
+    busy = [one[0] for one in behind if one]
+    world.pool.give_back(busy.pop(), 0.01)
+    world.pool.give_back(live.pop(), 0.01)
+    world.pool.give_back(busy.pop(), 0.01)
+    assert isinstance(world.pool.take(), Kept)
+    assert isinstance(world.pool.take(), Kept)
+    assert sum(bool(one) for one in behind) == 6
 
 
 def test_the_backlog_begins_slowly_after_the_host_was_down():
