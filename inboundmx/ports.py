@@ -97,6 +97,16 @@ class Draft(Protocol):
         """Removes a file that nobody took over. Harmless after ``finish``d bodies were moved into the spool."""
 
 
+class Welcome(NamedTuple):
+    """What is known of a client before anything was said. ``refusal``: said in place of a greeting, recorded and with
+    its id already. ``strange``: it has not shown yet that it is a mail server. ``spared``: no limit on connections from
+    one address, bad commands or bad recipients holds for it."""
+
+    refusal: Reply | None
+    strange: bool = True
+    spared: bool = False
+
+
 class Conversation(Protocol):
     """What one connection means to us; ``smtp`` calls in protocol order, one question at a time.
 
@@ -104,6 +114,9 @@ class Conversation(Protocol):
     must know: a fault is answered 451 by the caller. ``smtp`` has settled syntax, order and its own limits before it
     asks.
     """
+
+    def arriving(self) -> Welcome:
+        """Asked first, and answered at once. After a refusal nothing but ``closed`` is called."""
 
     def connected(self) -> Awaitable[Reply]:
         """The greeting (220) or a refusal (421, 554: closes)."""

@@ -34,7 +34,7 @@ from inboundmx.model.session import Session
 from inboundmx.model.settings import MB, GatewaySettings, Settings, SmtpSettings
 from inboundmx.net.chance import SystemChance
 from inboundmx.net.clock import ReactorClock
-from inboundmx.ports import StorageFull
+from inboundmx.ports import StorageFull, Welcome
 from inboundmx.smtp.server import SmtpServerFactory
 
 STOP_SECONDS = 2.0
@@ -112,6 +112,9 @@ class SavingConversation:
         self._sender: Address | None = None
         self._recipients: list[Address] = []
         self._count = 0
+
+    def arriving(self) -> Welcome:
+        return Welcome(None, strange=False)
 
     def connected(self) -> Awaitable[Reply]:
         return succeed(Reply(220, "", "primary.example.test the demonstration primary"))

@@ -91,6 +91,7 @@ class Inside:
             journal,
             clock,
             chance,
+            outside.tools.state,
             outside.hand,
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -19,6 +19,7 @@ from inboundmx.model.custody import Change, Client, Content, DeliveryAttempt, De
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import DomainSettings
+from inboundmx.model.verdict import Level
 from inboundmx.policy.archiving import archives_for
 from inboundmx.policy.prioritising import after_attempt
 from inboundmx.policy.retrying import UNANSWERED, UNANSWERED_SECONDS, settle
@@ -35,6 +36,15 @@ from inboundmx.ports import (
     Unavailable,
     Unheard,
 )
+
+
+class Taken(NamedTuple):
+    """The reply to the final dot, its last word the message's id; whether the spool took the body over; and whether the
+    mail is good: taken, and nothing speaks against it."""
+
+    reply: Reply
+    keeps_body: bool
+    good: bool
 
 
 class Acceptance:
@@ -56,11 +66,14 @@ class Acceptance:
         self._clock = clock
         self._chance = chance
 
-    async def accept(self, arrival: Arrival) -> tuple[Reply, bool]:
-        """The reply to the final dot, its last word the message's id, and whether the spool took the body over."""
+    async def accept(self, arrival: Arrival) -> Taken:
+        lots = lots_of(arrival)
+        reply, keeps_body = await self._accepted(arrival, lots)
+        return Taken(reply, keeps_body, reply.positive and all(lot.verdict.level is Level.NONE for lot in lots))
+
+    async def _accepted(self, arrival: Arrival, lots: Sequence[Lot]) -> tuple[Reply, bool]:
         started = self._clock.monotonic()
         message = arrival.message
-        lots = lots_of(arrival)
         facts = facts_of(arrival, lots)
         refused = refusal(lots)
         if refused is not None:

@@ -14,8 +14,10 @@ from inboundmx.checks.api import Case
 from inboundmx.checks.rdns import confirmed_name
 from inboundmx.checks.runner import Runner
 from inboundmx.intake.acceptance import Acceptance
+from inboundmx.intake.acquaintances import Acquaintances
 from inboundmx.intake.admission import Admission, Way
 from inboundmx.intake.arrival import Arrival
+from inboundmx.intake.turning_away import TurningAway
 from inboundmx.model.address import Address, written
 from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import CheckResult, Stage
@@ -25,6 +27,7 @@ from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
 from inboundmx.policy.judging import blocking_threshold, judge_early
+from inboundmx.policy.limiting import subject
 from inboundmx.policy.listing import NOBODY
 from inboundmx.policy.looping import goes_in_circles
 from inboundmx.policy.relaying import may_relay
@@ -32,7 +35,7 @@ from inboundmx.policy.routing import bare_postmaster, postmaster
 from inboundmx.policy.scoring import score
 from inboundmx.policy.sparing import Unasked, settled
 from inboundmx.policy.stamping import host_name
-from inboundmx.ports import Bodies, Chance, Clock, Draft, Hand, Journal, Lists, Spool
+from inboundmx.ports import Bodies, Chance, Clock, Draft, Hand, Journal, Lists, Spool, StateStore, Welcome
 
 # Below this much room on the disk (and twice the declared size) no transaction begins: 452 4.3.1.
 DISK_RESERVE = 2**20
@@ -43,6 +46,8 @@ _HELLO = Reply(250, "", "hello")
 _OK = Reply(250, "2.1.0", "sender ok")
 _RECIPIENT_OK = Reply(250, "2.1.5", "recipient ok")
 _BLACKLISTED = Reply(554, "5.7.1", "your address is on the blacklist here", then_close=True)
+_STRANGER = Welcome(None)
+_AT_HOME = Welcome(None, strange=False)
 _GO_ON = Reply(354, "", "end with a line that holds only a dot")
 
 
@@ -69,10 +74,13 @@ class GatewayReception:
         journal: Journal,
         clock: Clock,
         chance: Chance,
+        state: StateStore,
         hand: Hand | None = None,
     ) -> None:
         """``hand`` is told which message is being checked and judged."""
         self.hand = hand
+        self.turning_away = TurningAway(journal, clock)
+        self.acquaintances = Acquaintances(state, clock)
         self.plan = plan
         self.admission = admission
         self.acceptance = acceptance
@@ -121,14 +129,22 @@ class GatewayConversation:
 
     # --- stages -------------------------------------------------------------------------------------------------------
 
+    def arriving(self) -> Welcome:
+        gate, lists, ip = self._gate, self._plan.lists, self._session.peer_ip
+        if lists.whitelisted(ip, "smtp"):
+            return Welcome(None, strange=False, spared=True)
+        entry = lists.blacklisted(ip)
+        if entry:
+            return self._turned_away(_BLACKLISTED, "blacklist", entry)
+        if self._relays:
+            return _AT_HOME
+        strange = self._plan.settings.smtp.banner_delay > 0 and not gate.acquaintances.knows(ip)
+        return _STRANGER if strange else _AT_HOME
+
     async def connected(self) -> Reply:
         self._gate.journal.record(
             "connected", self._id, {"ip": self._session.peer_ip, "port": self._session.peer_port}, level="debug"
         )
-        lists, ip = self._plan.lists, self._session.peer_ip
-        entry = lists.blacklisted(ip)
-        if entry and not lists.whitelisted(ip, "smtp"):
-            return self._refuse("connect", _BLACKLISTED, more={"blacklist": entry})
         self._session_results = await self._run(Stage.CONNECT, _NOBODY)
         if name := confirmed_name(self._session_results):
             self._session = replace(self._session, reverse_name=name)
@@ -224,7 +240,7 @@ class GatewayConversation:
         if goes_in_circles(message, settings.gateway, settings.smtp.max_hop_count):
             return self._refuse("data", Reply(554, "5.4.6", "too many hops, this mail goes in circles"), envelope)
         results = self._results + await self._run(Stage.MESSAGE, envelope, message=message)
-        reply, keeps_body = await self._gate.acceptance.accept(
+        taken = await self._gate.acceptance.accept(
             Arrival(
                 settings,
                 self._plan.checks,
@@ -237,10 +253,12 @@ class GatewayConversation:
                 results,
             )
         )
-        if keeps_body:
+        if taken.keeps_body:
             # The spool took the body's file over; it is not ours to discard any more.
             self._draft = None
-        return reply
+        if taken.good and settings.smtp.banner_delay:
+            self._gate.acquaintances.sent_good_mail(self._session.peer_ip)
+        return taken.reply
 
     # --- what the dialogue tells --------------------------------------------------------------------------------------
 
@@ -317,6 +335,11 @@ class GatewayConversation:
         ]
         return self._refuse(verb, verdict.reply, envelope, recipient, {"checks": checks, "score": total.filtering,
                                                                        "blocking": total.blocking})  # fmt: skip
+
+    def _turned_away(self, reply: Reply, because: str, of: str) -> Welcome:
+        ip = self._session.peer_ip
+        fields = {"verb": "connect", "reply": str(reply), "ip": ip, because: of}
+        return Welcome(self._gate.turning_away.refused(subject(ip), self._session.id, reply, fields))
 
     def _refuse(
         self,

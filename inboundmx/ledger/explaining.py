@@ -27,6 +27,7 @@ class Event(NamedTuple):
 
 _HEADLINES = {
     "refused": "refused at {verb}",
+    "refused_again": "the same client was refused again, and told this id",
     "handed_over": "handed over to {host}",
     "spooled": "taken into the spool",
     "quarantined": "put into quarantine",

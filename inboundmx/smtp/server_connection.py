@@ -241,14 +241,19 @@ class SmtpServer(Protocol):
             tls=self._tls() if isinstance(transport, TLSMemoryBIOProtocol) else "",
         )
         try:
-            self._conversation = factory.reception.conversation(session)
+            conversation = self._conversation = factory.reception.conversation(session)
+            welcome = conversation.arriving()
         except Exception as error:  # noqa: BLE001 - a fault of ours is never a silent hang-up
             self._report("CONNECT", error)
             self._close(written(_BROKEN))
             return
+        if welcome.refusal is not None:
+            # Most of what comes in a flood: nothing more is made for it.
+            self._close(written(welcome.refusal))
+            return
         gateway = self._settings.gateway
         dialogue = self._dialogue = Dialogue(
-            self._conversation,
+            conversation,
             session,
             self._settings.smtp,
             gateway.hostnames.get(session.local_ip, gateway.hostname),

@@ -8,6 +8,7 @@ from typing import Any
 from fakes.chance import FakeChance
 from fakes.routes import FakeRoutes
 from fakes.spool import FakeSpool
+from fakes.state import FakeStateStore
 from twisted.internet.defer import Deferred
 
 from inboundmx.checks.registry import KINDS
@@ -59,7 +60,7 @@ class FakeClock:
         return self.at
 
     def call_later(self, seconds: float, call: Any, *arguments: Any) -> Any:
-        raise AssertionError("nothing here waits")
+        """Nothing waits for it here."""
 
 
 class FakeJournal:
@@ -132,6 +133,7 @@ class Gate:
     def __init__(self, given: Settings, session: Session = SESSION, lists: Lists = NOBODY) -> None:
         self.settings = given
         self.clock = FakeClock()
+        self.state = FakeStateStore(self.clock)
         self.chance = FakeChance()
         self.journal = FakeJournal()
         self.spool = FakeSpool()
@@ -153,6 +155,7 @@ class Gate:
             self.journal,
             self.clock,
             self.chance,
+            self.state,
         )
         self.conversation = self.reception.conversation(session)
 

@@ -15,7 +15,7 @@ from inboundmx.model.settings import RelaySettings
 def test_who_is_blacklisted_hears_554_and_an_id_and_why_is_recorded() -> None:
     gate = Gate(settings(), lists=lists(blacklist="192.0.2.99"))
     text = f"your address is on the blacklist here {SESSION.id}"
-    assert gate.ask(gate.conversation.connected()) == Reply(554, "5.7.1", text, then_close=True)
+    assert gate.conversation.arriving().refusal == Reply(554, "5.7.1", text, then_close=True)
     [(event, id, fields)] = gate.journal.events
     assert (event, id) == ("refused", SESSION.id)
     assert (fields["verb"], fields["ip"], fields["blacklist"]) == ("connect", "192.0.2.99", "192.0.2.99")
@@ -26,7 +26,9 @@ def test_who_is_blacklisted_hears_554_and_an_id_and_why_is_recorded() -> None:
 )
 def test_only_a_whitelist_for_smtp_outweighs_the_blacklist(white: dict[str, str], code: int) -> None:
     gate = Gate(settings(), lists=lists(blacklist="192.0.2.0/24", **white))
-    assert gate.ask(gate.conversation.connected()).code == code
+    welcome = gate.conversation.arriving()
+    assert (welcome.refusal is not None) is (code == 554)
+    assert welcome.spared is ("whitelist_smtp" in white)
 
 
 def test_who_is_authenticated_is_not_asked_for_its_address_again() -> None:

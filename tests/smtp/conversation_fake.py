@@ -18,6 +18,7 @@ from inboundmx.model.message import Body
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import GatewaySettings, Settings, SmtpSettings
+from inboundmx.ports import Welcome
 from inboundmx.smtp.server import SmtpServerFactory
 
 HOSTNAME = "mx.example.net"
@@ -67,6 +68,7 @@ class FakeConversation:
         self.draft_trouble: Exception | None = None
         self.write_trouble: Exception | None = None
         self.cancelled = 0
+        self.welcome = Welcome(None)
 
     def _answer(self, question: str, *arguments: Any) -> Any:
         self.asked.append((question, *arguments))
@@ -97,6 +99,9 @@ class FakeConversation:
             waiting.callback(answer)
         else:
             waiting.errback(answer)
+
+    def arriving(self) -> Welcome:
+        return self.welcome
 
     def connected(self) -> Any:
         return self._answer("connected")
