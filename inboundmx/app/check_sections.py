@@ -17,7 +17,7 @@ Kinds = Mapping[str, type[Check]]
 
 CHECKS_TO_COME = frozenset(
     (
-        *("early_talker", "blocked", "ratelimit", "recipient"),
+        *("early_talker", "ratelimit", "recipient"),
         *("dmarc", "arc", "attachments", "uribl", "bayes", "command", "rspamd"),
     )
 )

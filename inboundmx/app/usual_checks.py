@@ -51,6 +51,12 @@ USUAL: tuple[tuple[str, str, str], ...] = (
         "use = spf\nidentity = mailfrom helo\nweight.fail = 15\nweight.softfail = 5",
     ),
     (
+        "blocked",
+        "Senders on the lists: those that are blocked are refused, those that are trusted and show that they are who\n"
+        "they say are neither greylisted nor weighed as spam. [lists], and inboundmx lists while the gateway runs.",
+        "use = blocked",
+    ),
+    (
         "greylist",
         "Who was never seen before is put off once; what sends spam seldom comes back. Periods stand in [greylisting].",
         "use = greylist",

@@ -6,7 +6,7 @@ Knows what a check is given and what it gives back. Does not know any check; ``r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from inboundmx.model.address import Address
 from inboundmx.model.envelope import Envelope
@@ -67,7 +67,10 @@ class Check(Protocol):
     """``outcomes`` leaves out ``error`` and ``timeout``, which are always added. ``weights``: what outcomes that decide
     are worth when the INI is silent; every other weighs 0. ``after``: kinds whose results it reads. ``dear``: asked
     last, and not at all when nothing it says could change the verdict. ``most_points``: how far from 0 ``points`` of
-    its findings may be.
+    its findings may be. ``again``: a later stage at which it is asked once more, for more is known then; what it says
+    then takes the place of what it said. ``about``: whether mail is ``spam`` (not asked of clients that are whitelisted
+    for that), what the ``origin`` of mail is (asked of them as well, weighs nothing), or something ``other`` (counts
+    for everybody).
 
     There is no ``try`` in a check: ``Unavailable`` (and any fault) becomes ``error`` in the runner, once, for all.
     Made with options alone it only says whether they can be used (raising ValueError); ``tools`` are there whenever it
@@ -76,6 +79,8 @@ class Check(Protocol):
 
     kind: ClassVar[str]
     stage: ClassVar[Stage]
+    again: ClassVar[Stage | None] = None
+    about: ClassVar[Literal["spam", "origin", "other"]] = "other"
     outcomes: ClassVar[frozenset[str]]
     after: ClassVar[frozenset[str]] = frozenset()
     options: ClassVar[tuple[Option, ...]] = ()

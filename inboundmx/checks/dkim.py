@@ -7,7 +7,7 @@ key (``dkim_key``) and the content (``dkim_content``). Does not know what a verd
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from inboundmx.checks.api import Case, Check, Option, Tools
 from inboundmx.checks.authentication import clause, joined
@@ -57,6 +57,7 @@ class Dkim(Check):
 
     kind: ClassVar[str] = "dkim"
     stage: ClassVar[Stage] = Stage.MESSAGE
+    about: ClassVar[Literal["spam", "origin", "other"]] = "origin"
     outcomes: ClassVar[frozenset[str]] = frozenset(
         {"pass", "fail", "neutral", "none", "policy", "permerror", "temperror"}
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from twisted.internet.defer import CancelledError
 
@@ -45,6 +45,7 @@ class DnsList(Check):
 
     kind: ClassVar[str] = "dnsbl"
     stage: ClassVar[Stage] = Stage.CONNECT
+    about: ClassVar[Literal["spam", "origin", "other"]] = "spam"
     outcomes: ClassVar[frozenset[str]] = frozenset({"listed", "absent"})
     after: ClassVar[frozenset[str]] = frozenset()
     weights: ClassVar[Mapping[str, Weight]] = {}

@@ -9,7 +9,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from inboundmx.checks.api import Case, Check, Option, Tools
 from inboundmx.checks.patterns import BoundedPattern
@@ -64,6 +64,7 @@ class Headers(Check):
 
     kind: ClassVar[str] = "headers"
     stage: ClassVar[Stage] = Stage.MESSAGE
+    about: ClassVar[Literal["spam", "origin", "other"]] = "spam"
     outcomes: ClassVar[frozenset[str]] = frozenset({"match", "absent"})
     after: ClassVar[frozenset[str]] = frozenset()
     weights: ClassVar[Mapping[str, Weight]] = {}

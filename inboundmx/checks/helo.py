@@ -7,7 +7,7 @@ for it alone, and so nothing here weighs anything by itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from inboundmx.checks.api import Case, Check, Option, Tools
 from inboundmx.checks.reverse import host_name
@@ -25,6 +25,7 @@ class Helo(Check):
 
     kind: ClassVar[str] = "helo"
     stage: ClassVar[Stage] = Stage.HELLO
+    about: ClassVar[Literal["spam", "origin", "other"]] = "spam"
     outcomes: ClassVar[frozenset[str]] = frozenset({"ok", "invalid", "our_name", "literal", "unresolvable"})
     after: ClassVar[frozenset[str]] = frozenset()
     weights: ClassVar[Mapping[str, Weight]] = {}

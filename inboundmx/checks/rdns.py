@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from inboundmx.checks.api import Case, Check, Option, Tools
 from inboundmx.checks.reverse import host_name, reverse_name
@@ -26,6 +26,7 @@ class ReverseDns(Check):
 
     kind: ClassVar[str] = "rdns"
     stage: ClassVar[Stage] = Stage.CONNECT
+    about: ClassVar[Literal["spam", "origin", "other"]] = "origin"
     outcomes: ClassVar[frozenset[str]] = frozenset({"confirmed", "unconfirmed", "none"})
     after: ClassVar[frozenset[str]] = frozenset()
     weights: ClassVar[Mapping[str, Weight]] = {}

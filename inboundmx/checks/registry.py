@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from inboundmx.checks.api import Check
+from inboundmx.checks.blocked import Blocked
 from inboundmx.checks.clamav import ClamAV
 from inboundmx.checks.dkim import Dkim
 from inboundmx.checks.dnsbl import DnsList
@@ -19,6 +20,7 @@ from inboundmx.checks.spamassassin import SpamAssassin
 from inboundmx.checks.spf import Spf
 
 KINDS: Mapping[str, type[Check]] = {
+    Blocked.kind: Blocked,
     ClamAV.kind: ClamAV,
     Dkim.kind: Dkim,
     DnsList.kind: DnsList,
@@ -29,3 +31,6 @@ KINDS: Mapping[str, type[Check]] = {
     SpamAssassin.kind: SpamAssassin,
     Spf.kind: Spf,
 }
+
+# Those that weigh nothing for who is whitelisted for spam, or trusted.
+ABOUT_SPAM = frozenset(kind for kind, made in KINDS.items() if made.about in ("spam", "origin"))

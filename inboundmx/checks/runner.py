@@ -48,7 +48,8 @@ _Arrival = tuple[int, _Planned, Any, float]
 
 
 class Runner:
-    """The configured checks, ready to run. Raises ValueError when checks wait for one another.
+    """The configured checks, ready to run. Raises ValueError when checks wait for one another. ``again``: those that are
+    asked at a second stage, by name.
 
     ``journal`` is told (``check_failed``) of faults in a check itself, not of services that did not answer.
     """
@@ -70,8 +71,12 @@ class Runner:
             )
             for settings, check in checks
         }
+        self.again = frozenset(name for name, plan in planned.items() if plan.check.again is not None)
         positions = [
-            Position(name, plan.kind, plan.check.stage, plan.after, plan.check.dear) for name, plan in planned.items()
+            Position(name, plan.kind, stage, plan.after, plan.check.dear)
+            for name, plan in planned.items()
+            for stage in (plan.check.stage, plan.check.again)
+            if stage is not None
         ]
         self._tiers = tuple(
             tuple(tuple(planned[name] for name in tier) for tier in tiers(stage, positions)) for stage in Stage
@@ -89,11 +94,14 @@ class Runner:
         """Whether any check looks at this stage; if not, asking can be spared."""
         return bool(self._tiers[stage])
 
-    async def run(self, stage: Stage, case: Case, settled: Settled | None = None) -> tuple[CheckResult, ...]:
+    async def run(
+        self, stage: Stage, case: Case, settled: Settled | None = None, spared: bool = False
+    ) -> tuple[CheckResult, ...]:
         """The results of this stage's checks, one for each that was asked. ``case.results`` are those of the stages
         before; a check with ``after`` sees, of these and of its own stage's, the ones of the kinds it names.
 
-        Dear checks come last. They are not asked when ``settled`` says so, and then have no result.
+        Dear checks come last. They are not asked when ``settled`` says so, and then have no result; nor are, of a
+        client that is ``spared``, those about spam.
 
         Never fails because of a check. Cancelling it cancels the checks that have not finished.
         """
@@ -108,6 +116,8 @@ class Runner:
             started = monotonic()
             for plan in planned:
                 if plan.skip_for and within(case.session.peer_ip, plan.skip_for):
+                    continue
+                if spared and plan.check.about == "spam":
                     continue
                 seen = _informed(case, known, plan.after) if plan.after else case
                 try:

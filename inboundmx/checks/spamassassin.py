@@ -7,7 +7,7 @@ worth.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from inboundmx.checks.api import Case, Check, Option, Tools
 from inboundmx.model.finding import Finding, Stage
@@ -30,6 +30,7 @@ class SpamAssassin(Check):
 
     kind: ClassVar[str] = "spamassassin"
     stage: ClassVar[Stage] = Stage.MESSAGE
+    about: ClassVar[Literal["spam", "origin", "other"]] = "spam"
     outcomes: ClassVar[frozenset[str]] = frozenset({"none", "low", "medium", "high"})
     after: ClassVar[frozenset[str]] = frozenset()
     weights: ClassVar[Mapping[str, Weight]] = {}

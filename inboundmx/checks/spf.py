@@ -6,7 +6,7 @@ Knows the two identities and how their outcomes become one. Does not know how a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from inboundmx.checks.api import Case, Check, Option, Tools
 from inboundmx.checks.authentication import clause, joined
@@ -26,6 +26,7 @@ class Spf(Check):
 
     kind: ClassVar[str] = "spf"
     stage: ClassVar[Stage] = Stage.SENDER
+    about: ClassVar[Literal["spam", "origin", "other"]] = "origin"
     outcomes: ClassVar[frozenset[str]] = frozenset(
         {"pass", "fail", "softfail", "neutral", "none", "permerror", "temperror"}
     )

@@ -26,7 +26,8 @@ from inboundmx.policy.stamping import stamp
 
 class Arrival(NamedTuple):
     """What reception hands over. ``relays``: the client may send out through us. ``accepted`` are the recipients with
-    the settings of their domains, ``ways`` those domains with their routes, ``results`` those of all stages."""
+    the settings of their domains, ``ways`` those domains with their routes, ``results`` those of all stages;
+    ``spared``: why checks about spam do not count, empty when they do."""
 
     settings: Settings
     checks: Mapping[str, CheckSettings]
@@ -37,6 +38,7 @@ class Arrival(NamedTuple):
     ways: Mapping[str, Way]
     message: Message
     results: Sequence[CheckResult]
+    spared: str = ""
 
 
 class Lot(NamedTuple):
@@ -104,6 +106,8 @@ def facts_of(arrival: Arrival, lots: Sequence[Lot]) -> dict[str, Any]:
     }
     if len(lots) == 1 and lots[0].domain.via:
         facts["via"] = lots[0].domain.via
+    if arrival.spared:
+        facts["spared"] = arrival.spared
     if arrival.relays:
         facts["relay"] = f"granted to {session.authenticated_as or 'its address'}"
     return facts

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from inboundmx.checks.api import Case
+from inboundmx.checks.blocked import Blocked
 from inboundmx.checks.rdns import confirmed_name
+from inboundmx.checks.registry import ABOUT_SPAM
 from inboundmx.checks.runner import Runner
 from inboundmx.intake.acceptance import Acceptance
 from inboundmx.intake.acquaintances import Acquaintances
@@ -33,7 +35,7 @@ from inboundmx.policy.looping import goes_in_circles
 from inboundmx.policy.relaying import may_relay
 from inboundmx.policy.routing import bare_postmaster, postmaster
 from inboundmx.policy.scoring import score
-from inboundmx.policy.sparing import Unasked, settled
+from inboundmx.policy.sparing import Unasked, excused, settled
 from inboundmx.policy.stamping import host_name
 from inboundmx.ports import Bodies, Chance, Clock, Draft, Hand, Journal, Lists, Spool, StateStore, Welcome
 
@@ -59,7 +61,6 @@ class Plan:
     runner: Runner
     checks: Mapping[str, CheckSettings]
     lists: Lists = NOBODY
-
 
 class GatewayReception:
     """``ports.Reception``: makes a conversation for each connection."""
@@ -96,7 +97,8 @@ class GatewayReception:
 
 class GatewayConversation:
     """``ports.Conversation``. ``_id`` ends a refusal: the session's until MAIL, then the transaction's. ``_relays``:
-    the client may send out through us; checks before the message judge strangers, and are not run for it."""
+    the client may send out through us; checks before the message judge strangers, and are not run for it. ``_spared``
+    and ``_unblocked``: it is whitelisted for spam, and for smtp."""
 
     __slots__ = (
         "_accepted",
@@ -110,6 +112,8 @@ class GatewayConversation:
         "_results",
         "_session",
         "_session_results",
+        "_spared",
+        "_unblocked",
         "_ways",
     )
 
@@ -118,6 +122,8 @@ class GatewayConversation:
         self._plan = gate.plan
         self._session = session
         self._relays = may_relay(session, gate.plan.settings.relay, gate.plan.lists)
+        self._spared = gate.plan.lists.whitelisted(session.peer_ip, "spam")
+        self._unblocked = gate.plan.lists.whitelisted(session.peer_ip, "smtp")
         self._session_results: tuple[CheckResult, ...] = ()
         self._results: tuple[CheckResult, ...] = ()
         self._envelope: Envelope | None = None
@@ -131,7 +137,7 @@ class GatewayConversation:
 
     def arriving(self) -> Welcome:
         gate, lists, ip = self._gate, self._plan.lists, self._session.peer_ip
-        if lists.whitelisted(ip, "smtp"):
+        if self._unblocked:
             return Welcome(None, strange=False, spared=True)
         entry = lists.blacklisted(ip)
         if entry:
@@ -239,7 +245,9 @@ class GatewayConversation:
             return self._refuse("data", Reply(554, "5.6.0", "the header section is too large"), envelope)
         if goes_in_circles(message, settings.gateway, settings.smtp.max_hop_count):
             return self._refuse("data", Reply(554, "5.4.6", "too many hops, this mail goes in circles"), envelope)
-        results = self._results + await self._run(Stage.MESSAGE, envelope, message=message)
+        if again := self._plan.runner.again:
+            self._results = tuple([result for result in self._results if result.check not in again])
+        results = self._weighed(self._results + await self._run(Stage.MESSAGE, envelope, message=message))
         taken = await self._gate.acceptance.accept(
             Arrival(
                 settings,
@@ -251,6 +259,7 @@ class GatewayConversation:
                 self._ways,
                 message,
                 results,
+                "client whitelisted for spam" if self._spared else "trusted sender" if _trusted(results) else "",
             )
         )
         if taken.keeps_body:
@@ -297,7 +306,7 @@ class GatewayConversation:
             return ()
         earlier = self._results if stage > Stage.HELLO else self._session_results
         case = Case(self._session, envelope, recipient, message, earlier)
-        results = await runner.run(stage, case, self._settled if stage is Stage.MESSAGE else None)
+        results = await runner.run(stage, case, self._settled if stage is Stage.MESSAGE else None, self._spared)
         if self._plan.settings.log.level == "debug":
             for result in results:
                 self._gate.journal.record(
@@ -309,8 +318,18 @@ class GatewayConversation:
                 )  # fmt: skip
         return results
 
-    def _settled(self, results: Sequence[CheckResult], unasked: Sequence[Unasked]) -> bool:
-        return settled(results, unasked, self._plan.checks, self._accepted)
+    def _settled(self, results: tuple[CheckResult, ...], unasked: Sequence[Unasked]) -> bool:
+        checks = self._plan.checks
+        if _trusted(results):
+            unasked = [each for each in unasked if checks[each.check].kind not in ABOUT_SPAM]
+        return settled(self._weighed(results), unasked, checks, self._accepted)
+
+    def _weighed(self, results: tuple[CheckResult, ...]) -> tuple[CheckResult, ...]:
+        """The results as they count for this client and this sender."""
+        spared = self._spared or _trusted(results)
+        if not (spared or self._unblocked):
+            return results
+        return excused(results, ABOUT_SPAM, weighed=not spared, blocking=not self._unblocked)
 
     def _judged(
         self,
@@ -323,6 +342,7 @@ class GatewayConversation:
         """A refusal when what is known so far forces one, else None."""
         if not results:
             return None
+        results = self._weighed(results)
         settings = self._plan.settings
         threshold = settings.blocking.incoming_threshold if domain is None else blocking_threshold(domain)
         total = score(results, self._plan.checks, domain.weights if domain is not None else {})
@@ -362,3 +382,8 @@ class GatewayConversation:
             fields.update(more)
         self._gate.journal.record("refused", self._id, fields)
         return Reply(reply.code, reply.enhanced, f"{reply.text} {self._id}", reply.then_close)
+
+
+def _trusted(results: Sequence[CheckResult]) -> bool:
+    """Whether what was seen last of the sender is that he is trusted, and who he says."""
+    return any(result.kind == Blocked.kind and result.finding.outcome == "trusted" for result in results)

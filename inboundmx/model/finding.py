@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Literal
 
 from inboundmx.model.address import Address
 from inboundmx.model.record import record
@@ -37,7 +38,9 @@ class Finding:
 
 @record(frozen=True, slots=True)
 class CheckResult:
-    """``check`` is the name in the INI, ``kind`` what it uses; ``recipient`` where the result holds for one alone."""
+    """``check`` is the name in the INI, ``kind`` what it uses; ``recipient`` where the result holds for one alone.
+    ``excused``: because of who the client or the sender is it weighs nothing (``all``), or is not counted for blocking
+    (``blocking``)."""
 
     check: str
     kind: str
@@ -45,3 +48,4 @@ class CheckResult:
     finding: Finding
     recipient: Address | None = None
     elapsed_seconds: float = 0.0
+    excused: Literal["", "blocking", "all"] = ""

@@ -32,8 +32,8 @@ def score(
 ) -> Score:
     """Adds up ``results``. ``checks`` are the settings by check name; ``weights`` the recipient domain's own, by (check
     name, outcome), which replace those of the check. An outcome without a weight, and a check that is no longer
-    configured, weigh 0; to a number are added the points that the check itself gave. The sums do not depend on the
-    order of the results; ``lines`` keep it.
+    configured, weigh 0; to a number are added the points that the check itself gave. What is excused weighs 0 whatever
+    anybody says. The sums do not depend on the order of the results; ``lines`` keep it.
     """
     lines: list[ScoreLine] = []
     filtering: list[float] = []
@@ -50,6 +50,10 @@ def score(
             weight = round(_bounded(_bounded(weight) + _bounded(points)), DIGITS)
         filters = settings is None or "filtering" in settings.counts_for
         blocks = settings is not None and "blocking" in settings.counts_for
+        if result.excused:
+            blocks = False
+            if result.excused == "all":
+                weight = 0.0
         lines.append(_line(name, outcome, weight, filters, blocks))
         if isinstance(weight, str):
             if not forced or (forced == "defer" and weight == "reject"):

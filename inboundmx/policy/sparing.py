@@ -1,12 +1,13 @@
-"""Whether a dear check need not be asked, because nothing it could say would change what becomes of a message.
+"""Which checks count, and whether a dear one need not be asked because nothing it could say would change anything.
 
 Knows what a check may say at its lightest and at its heaviest, and that both sums only move a verdict one way. Does not
-know why a check is dear, nor who asks it.
+know why a check is dear, who asks it, nor why somebody is spared what checks say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from inboundmx.model.address import Address
@@ -25,6 +26,21 @@ class Unasked(NamedTuple):
     check: str
     outcomes: frozenset[str]
     most_points: float = 0.0
+
+
+def excused(
+    results: Sequence[CheckResult], spam: Collection[str], *, weighed: bool, blocking: bool
+) -> tuple[CheckResult, ...]:
+    """``results`` as they count for a client or sender that is spared something. ``spam``: the kinds that are about
+    spam; unless ``weighed`` they weigh nothing. Unless ``blocking`` none counts for blocking."""
+    made = []
+    for result in results:
+        if not weighed and result.kind in spam:
+            result = replace(result, excused="all")
+        elif not blocking:
+            result = replace(result, excused="blocking")
+        made.append(result)
+    return tuple(made)
 
 
 def settled(

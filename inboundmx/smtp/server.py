@@ -46,6 +46,8 @@ class SmtpServerFactory(Factory):
         self.settings = settings
         self.tls_options = tls_options
         self.room = sys.maxsize
+        # Addresses that limits of one client do not hold for.
+        self.unlimited: Callable[[str], bool] = lambda ip: False
         self.connections: set[SmtpServer] = set()
         self._by_ip: dict[str, int] = {}
         self._drained: list[Deferred[None]] = []
@@ -64,7 +66,7 @@ class SmtpServerFactory(Factory):
         if len(self.connections) > min(settings.max_connections, self.room):
             return _FULL
         # Peers behind a unix socket have no address: they are many, not one.
-        if ip and self._by_ip[ip] > settings.max_connections_per_ip:
+        if ip and self._by_ip[ip] > settings.max_connections_per_ip and not self.unlimited(ip):
             return _FULL_FOR_YOU
         return None
 

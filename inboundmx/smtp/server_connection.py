@@ -6,8 +6,10 @@ there are (``server`` counts), nor what a message is worth.
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +45,8 @@ CONTENT_SECONDS = 3600.0
 QUESTION_SECONDS = 600.0
 # What was written last must be taken within this, then the connection is cut.
 CLOSING_SECONDS = 30.0
+# Bad commands and recipients of a client that limits do not hold for.
+_NO_LIMIT = sys.maxsize
 
 _TIMEOUT = Reply(421, "4.4.2", "Waited for you for too long", then_close=True)
 _BROKEN = Reply(421, "4.3.0", "Something is wrong on our side; please try again later", then_close=True)
@@ -251,11 +255,13 @@ class SmtpServer(Protocol):
             # Most of what comes in a flood: nothing more is made for it.
             self._close(written(welcome.refusal))
             return
-        gateway = self._settings.gateway
+        gateway, smtp = self._settings.gateway, self._settings.smtp
+        if welcome.spared:
+            smtp = replace(smtp, max_bad_commands=_NO_LIMIT, max_bad_recipients=_NO_LIMIT)
         dialogue = self._dialogue = Dialogue(
             conversation,
             session,
-            self._settings.smtp,
+            smtp,
             gateway.hostnames.get(session.local_ip, gateway.hostname),
             starttls=self._tls_options is not None,
             report=self._report,

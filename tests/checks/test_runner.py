@@ -65,6 +65,8 @@ class Fake:
     options = ()
     weights: Mapping[str, Any] = {}
     dear = False
+    again = None
+    about = "other"
     most_points = 0.0
 
     def __init__(self, kind: str, does: Callable[[Case], Coroutine[Any, Any, Any]], after: str = "") -> None:
@@ -372,3 +374,25 @@ def test_points_are_within_what_the_check_promised(points: float, outcome: str) 
         return Finding("good", points=points)
 
     assert Running(Dear("dear", does)).start().outcomes == {"dear": outcome}
+
+
+def test_a_client_that_is_spared_is_not_asked_about_spam() -> None:
+    spam, other = Fake("spam", says("bad")), Fake("other", says("bad"))
+    spam.about = "spam"
+    for spared, asked in [(False, ["my-spam", "my-other"]), (True, ["my-other"])]:
+        run = Running(spam, other)
+        found: list[Any] = []
+        promptly(run.runner.run(Stage.CONNECT, CASE, None, spared), found.extend, found.append)
+        assert [result.check for result in found] == asked
+
+
+def test_a_check_may_be_asked_again_at_a_later_stage_after_what_it_reads() -> None:
+    twice, late = Fake("twice", says("good"), after="late"), Fake("late", says("good"))
+    twice.again, late.stage = Stage.MESSAGE, Stage.MESSAGE
+    run = Running(twice, late)
+    assert run.runner.again == {"my-twice"}
+    for stage, asked in [(Stage.CONNECT, ["my-twice"]), (Stage.SENDER, []), (Stage.MESSAGE, ["my-late", "my-twice"])]:
+        found: list[Any] = []
+        promptly(run.runner.run(stage, CASE), found.extend, found.append)
+        assert [(result.check, result.stage) for result in found] == [(name, stage) for name in asked]
+    assert [result.check for result in twice.cases[-1].results] == ["my-late"]

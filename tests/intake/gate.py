@@ -11,6 +11,7 @@ from fakes.spool import FakeSpool
 from fakes.state import FakeStateStore
 from twisted.internet.defer import Deferred
 
+from inboundmx.checks.api import Tools
 from inboundmx.checks.registry import KINDS
 from inboundmx.checks.runner import Runner
 from inboundmx.intake.acceptance import Acceptance
@@ -141,7 +142,13 @@ class Gate:
         self.courier = FakeCourier()
         self.deliveries = FakeDeliveries()
         self.drafts: list[FakeDraft] = []
-        runner = Runner([(one, KINDS[one.kind](one.options)) for one in given.checks], self.clock)
+        nothing: Any = None
+        tools = Tools(given, self.clock, nothing, nothing, nothing, nothing, nothing, nothing, lists=lists)
+        # Only what looks at the lists needs tools here.
+        made = [
+            (one, KINDS[one.kind](one.options, *([tools] if one.kind == "blocked" else []))) for one in given.checks
+        ]
+        runner = Runner(made, self.clock)
         plan = Plan(given, runner, {one.name: one for one in given.checks}, lists)
         acceptance = Acceptance(
             self.routes, self.courier, self.spool, self.deliveries, self.journal, self.clock, self.chance

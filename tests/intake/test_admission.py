@@ -168,6 +168,8 @@ class Suspicious:
     outcomes = frozenset({"new"})
     after = frozenset[str]()
     dear = False
+    again = None
+    about = "other"
     most_points = 0.0
 
     def __init__(self, options: Any) -> None:

@@ -144,6 +144,8 @@ class Remembering:
     outcomes = frozenset({"new", "known"})
     after = frozenset[str]()
     dear = False
+    again = None
+    about = "other"
     most_points = 0.0
     said: ClassVar[list[tuple[Address, str]]] = []
 

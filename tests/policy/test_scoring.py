@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -133,3 +134,14 @@ def test_points_do_not_change_a_weight_that_decides() -> None:
     result = CheckResult("sa", "sa", Stage.MESSAGE, Finding("high", points=-100.0))
     total = score([result], {"sa": CheckSettings("sa", "sa", weights={"high": "reject"})})
     assert (total.filtering, total.forced, str(total.lines[0])) == (0.0, "reject", "sa=high(reject)")
+
+
+def test_what_is_excused_weighs_nothing_or_does_not_block() -> None:
+    own = {("rbl", "yes"): 50.0, ("virus", "yes"): 5.0}
+    for name, weight in [("rbl", 50.0), ("virus", 5.0), ("block", 7.0), ("grey", "defer")]:
+        excused = replace(result(name), excused="all", finding=Finding("yes", points=3.0))
+        total = score([excused], CHECKS, own)
+        assert (total.filtering, total.blocking, total.forced, total.lines[0].weight) == (0, 0, "", 0)
+        total = score([replace(result(name), excused="blocking")], CHECKS, own)
+        assert (total.blocking, total.lines[0].weight, total.lines[0].blocking) == (0, weight, False)
+        assert total.filtering == (weight if name in ("rbl", "virus") else 0)

@@ -14,7 +14,7 @@ from inboundmx.model.settings import DEFAULT_LEVELS, BlockingSettings, CheckSett
 from inboundmx.model.verdict import Action, Level, Verdict, Weight
 from inboundmx.policy.judging import judge
 from inboundmx.policy.scoring import score
-from inboundmx.policy.sparing import Unasked, settled
+from inboundmx.policy.sparing import Unasked, excused, settled
 
 ANN, EVE = Address("ann", "a.example"), Address("eve", "c.example")
 BOTH = frozenset({"filtering", "blocking"})
@@ -186,3 +186,15 @@ def test_sparing_never_changes_a_verdict(
         assert full.reply == spared.reply
         if spared.reply is None:
             assert (full.level, full.actions) == (spared.level, spared.actions)
+
+
+@pytest.mark.parametrize(
+    ("weighed", "blocking", "expected"),
+    [(True, True, ["", ""]), (False, True, ["all", ""]), (True, False, ["blocking"] * 2),
+     (False, False, ["all", "blocking"])],
+)  # fmt: skip
+def test_what_is_excused(weighed: bool, blocking: bool, expected: list[str]) -> None:
+    results = [said("dnsbl", "listed"), said("clamav", "clean")]
+    found = excused(results, frozenset({"dnsbl", "spf"}), weighed=weighed, blocking=blocking)
+    assert [result.excused for result in found] == expected
+    assert [result.check for result in found] == ["dnsbl", "clamav"]

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import GatewaySettings, Settings
+from inboundmx.ports import Welcome
 from inboundmx.smtp.framing import COMMAND_LIMIT
 from inboundmx.smtp.server_connection import QUESTION_SECONDS, WAITING_LIMIT
 
@@ -107,6 +108,21 @@ def test_too_many_from_one_address() -> None:
     assert refused.told == [("refused", "CONNECT", 421), ("closed", "limit")]
     first.hang_up()
     assert server.connect(peer).codes() == ["220"]
+
+
+def test_limits_of_one_client_do_not_hold_for_who_is_whitelisted() -> None:
+    conversations = [FakeConversation() for _ in range(5)]
+    for conversation in conversations:
+        conversation.welcome = Welcome(None, strange=False, spared=True)
+    server = Server(*conversations, max_connections_per_ip=1, max_bad_commands=2, max_connections=4)
+    server.factory.unlimited = lambda ip: ip == "192.0.2.7"
+    white, other = IPv4Address("TCP", "192.0.2.7", 1), IPv4Address("TCP", "192.0.2.8", 1)
+    clients = [server.connect(white) for _ in range(3)]
+    assert [client.codes() for client in clients] == [["220"]] * 3
+    assert server.connect(other).codes() == ["220"]
+    for _ in range(5):
+        assert clients[0].say(b"NONSENSE\r\n").startswith(b"500 ")
+    assert server.connect(white).heard().startswith(b"421 4.3.2 "), "connections in all are as many as there may be"
 
 
 def test_peers_without_an_address_are_not_one_stranger() -> None:
