@@ -48,8 +48,8 @@ _Arrival = tuple[int, _Planned, Any, float]
 
 
 class Runner:
-    """The configured checks, ready to run. Raises ValueError when checks wait for one another. ``again``: those that are
-    asked at a second stage, by name.
+    """The configured checks, ready to run. Raises ValueError when checks wait for one another. ``again``: those that
+    are asked at a second stage, by name.
 
     ``journal`` is told (``check_failed``) of faults in a check itself, not of services that did not answer.
     """
