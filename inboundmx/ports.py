@@ -189,7 +189,8 @@ class Connection(Protocol):
         """Open, idle, and nothing unexpected has been heard on it."""
 
     def transmit(self, parcel: Parcel, *, answer_seconds: float, dot_seconds: float) -> Transmission:
-        """``answer_seconds`` bounds each wait for a reply, ``dot_seconds`` the one after the final dot."""
+        """A parcel that is a ``question`` ends with the answers to RCPT. ``answer_seconds`` bounds each wait for a
+        reply, ``dot_seconds`` the one after the final dot."""
 
     def close(self) -> None:
         """QUIT, without waiting for the answer. Idempotent. With a parcel on its way: abandons it before the final
@@ -378,6 +379,39 @@ class Hand(Protocol):
 
     def drop(self, id: str) -> None:
         """Harmless when it was not taken."""
+
+
+# --- who exists -------------------------------------------------------------------------------------------------------
+
+
+class Known(NamedTuple):
+    """Whether a recipient exists: ``exists``, ``unknown``, ``undetermined`` (who was asked gave no proper answer),
+    ``unreachable`` (who would have to be asked is not there), or ``unasked`` (there is nobody to ask). ``detail`` says
+    who says so, for people."""
+
+    word: str
+    detail: str
+
+
+class Directory(Protocol):
+    async def who(self, address: Address, domain: DomainSettings) -> Known:
+        """Raises nothing."""
+
+
+class Sources(Protocol):
+    """Lists of recipients that others keep: files, web services, LDAP servers."""
+
+    async def holds(self, source: str, address: Address, domain: DomainSettings) -> bool:
+        """``source`` as ``recipients`` of ``domain`` names it. Raises Unavailable."""
+
+
+class Primaries(Protocol):
+    async def ask(self, recipient: Address, route: Route) -> DeliveryAttempt | None:
+        """A question: MAIL with the null sender and RCPT, never DATA. None: no host of the route is there. Cancelled,
+        it lets go of its connection."""
+
+    def down(self, route: Route) -> bool:
+        """Whether it is known that no host of the route is there."""
 
 
 # --- delivery, as intake sees it --------------------------------------------------------------------------------------

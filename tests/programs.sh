@@ -17,6 +17,7 @@ else
     want openssl openssl
     want ip iproute2
     want strace strace
+    want slapd slapd
     want nsd nsd
     want rbldnsd rbldnsd
     want clamd clamav-daemon

@@ -30,6 +30,7 @@ from inboundmx.app.listening import CurrentCertificate, bound, stopped
 from inboundmx.app.maillog import FaultObserver, LineWriter, MailLog, line_writer
 from inboundmx.app.operations import Operations
 from inboundmx.app.pause_operations import PauseOperations
+from inboundmx.app.recipient_operations import RecipientOperations
 from inboundmx.app.settings import BadSettings, load
 from inboundmx.app.sockets import Sockets
 from inboundmx.app.starting import (
@@ -56,6 +57,7 @@ from inboundmx.net.offload import ThreadOffload
 from inboundmx.net.own_addresses import OwnAddresses
 from inboundmx.net.peers import PeerLoads
 from inboundmx.net.reactor import quicken
+from inboundmx.net.recipient_sources import RecipientSources
 from inboundmx.net.resolver import DnsResolver
 from inboundmx.net.scanners import ScanningServices
 from inboundmx.ports import Hand, Journal, Unavailable
@@ -191,6 +193,7 @@ class GatewayService(Service):
         bodies = SpoolBodies(str(self._folder), str(self._data))
         self._transmitter = SmtpTransmitter(reactor, clock, settings.gateway.hostname, str(self._data))
         pauses = self._make_pauses(journal)
+        self._sources = RecipientSources(reactor, clock, self._tools.offload, self._health)
         self._peers = PeerLoads(reactor, lambda: self.settings, clock, chance, self._health)
         self._inside = Inside(
             Outside(
@@ -206,6 +209,7 @@ class GatewayService(Service):
                 self._peers.load,
                 archive=FileArchive(lambda: self.settings, self._tools.offload, self._tools.contents),
                 hand=self.hand,
+                sources=self._sources,
             )
         )
         self._spool.written_late = self._inside.deliveries.deposited
@@ -218,6 +222,9 @@ class GatewayService(Service):
             self._facts,
             {
                 "greylist": GreylistOperations(self._state, journal, clock, lambda: self.settings),
+                "recipients": RecipientOperations(
+                    self._state, self._inside.memory, journal, clock, lambda: self.settings
+                ),
                 "spool": self._pausing,
                 "lists": ListOperations(self._lists, journal, clock, lambda: self.settings),
             },
@@ -318,6 +325,7 @@ class GatewayService(Service):
         self.settings = settings
         self._take_certificate(options)
         self._inside.use(plan)
+        self._sources.reread()
         self._resolver.configure(name_servers(settings.dns.servers), settings.dns.timeout)
         self._factory.settings = settings
         self._make_room(settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from inboundmx.app.ini import Entry, Section
@@ -15,9 +15,13 @@ from inboundmx.model.verdict import Weight
 
 Kinds = Mapping[str, type[Check]]
 
+RECIPIENT = "recipient"
+# Longer than a primary may think about a question, so that its silence has a name.
+RECIPIENT_SECONDS = 15.0
+
 CHECKS_TO_COME = frozenset(
     (
-        *("early_talker", "ratelimit", "recipient"),
+        *("early_talker", "ratelimit"),
         *("dmarc", "arc", "attachments", "uribl", "bayes", "command", "rspamd"),
     )
 )
@@ -35,6 +39,19 @@ def read_checks(reading: Reading, sections: Named, kinds: Kinds) -> tuple[CheckS
         else:
             found[name] = check
     return tuple(found.values())
+
+
+def with_recipient(
+    checks: tuple[CheckSettings, ...], taken: Collection[str], kinds: Kinds
+) -> tuple[CheckSettings, ...]:
+    """With the check that asks who exists, which needs no section where a domain says who is to be asked."""
+    made = kinds.get(RECIPIENT)
+    if made is None or any(check.kind == RECIPIENT for check in checks):
+        return checks
+    names = {check.name for check in checks} | set(taken)
+    name = next(name for name in (RECIPIENT, f"{RECIPIENT}-exists", f"{RECIPIENT}-is-there") if name not in names)
+    weights: dict[str, Weight] = dict.fromkeys(sorted(made.outcomes | ALWAYS), 0.0) | dict(made.weights)
+    return (*checks, CheckSettings(name, RECIPIENT, RECIPIENT_SECONDS, weights=weights))
 
 
 def _check(reading: Reading, kinds: Kinds, name: str, section: Section) -> CheckSettings | None:

@@ -9,11 +9,13 @@ from typing import Any
 
 from inboundmx.app.addresses import domain_name
 from inboundmx.app.amounts import written_span
+from inboundmx.app.credentials import paired
 from inboundmx.app.ini import Entry, Section
 from inboundmx.app.level_sections import LEVELS, Named, ascending, level_named
 from inboundmx.app.reading import UNREAD, Reading, keys_of
 from inboundmx.app.words import Wrong, nearest
 from inboundmx.model.settings import (
+    ANY,
     ARCHIVING,
     BACKED_UP,
     BACKUP_RETRY,
@@ -47,6 +49,12 @@ def read_domains(
             continue
         found[name] = _domain(reading, name, section, settings, delivery)
     return found
+
+
+def asks_who_exists(section: Section) -> bool:
+    """Whether a domain's section, as it is written, says whose recipients are asked about."""
+    entry = section.entries.get("recipients")
+    return (entry.value.split() if entry is not None else list(DomainSettings("").recipients)) != list(ANY)
 
 
 def without_section(settings: Settings) -> Settings:
@@ -97,6 +105,7 @@ def _domain(
         weights=_domain_weights(reading, section, settings),
     )
     patience(reading, domain.retry, domain.lifetime, section, delivery)
+    paired(reading, section, "recipients_username", "recipients_password")
     _everything(reading, domain, section)
     _outbound(reading, domain, section, settings)
     return domain

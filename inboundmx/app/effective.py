@@ -45,7 +45,7 @@ def effective(settings: Settings, secret: Callable[[str], str] = hidden) -> Sect
     for archive in settings.archives:
         found[f"archive {archive.name}"] = _written(archive)
     for domain in settings.sections:
-        found[f"domain {domain.name}"] = _domain(domain)
+        found[f"domain {domain.name}"] = _domain(domain, secret)
     return found
 
 
@@ -62,8 +62,8 @@ def _level(level: LevelSettings) -> dict[str, str]:
     return {key: text for key, text in _written(level).items() if level.level or key != "threshold"}
 
 
-def _domain(domain: DomainSettings) -> dict[str, str]:
-    found = _written(domain)
+def _domain(domain: DomainSettings, secret: Callable[[str], str]) -> dict[str, str]:
+    found = _written(domain, secret)
     if domain.name != EVERYTHING:
         del found["except"]
     for level in domain.levels:

@@ -14,17 +14,22 @@ from twisted.internet.defer import Deferred
 from inboundmx.checks.api import Tools
 from inboundmx.checks.registry import KINDS
 from inboundmx.checks.runner import Runner
+from inboundmx.delivery.asking import Asking
 from inboundmx.delivery.courier import Courier
 from inboundmx.delivery.pausing import Pauses, PausingCourier
 from inboundmx.delivery.retention import Retention
 from inboundmx.delivery.routes import RouteFinder
 from inboundmx.delivery.service import DeliveryService
+from inboundmx.directory.callouts import Callouts
+from inboundmx.directory.directory import RecipientDirectory
+from inboundmx.directory.learning import Learning
+from inboundmx.directory.memory import Memory
 from inboundmx.intake.acceptance import Acceptance
 from inboundmx.intake.admission import Admission
 from inboundmx.intake.conversation import GatewayReception, Plan
 from inboundmx.model.settings import Settings
 from inboundmx.policy.listing import Joined, Listing, written_entries
-from inboundmx.ports import Archive, Bodies, Chance, Clock, Hand, Journal, Spool, Transmitter
+from inboundmx.ports import Archive, Bodies, Chance, Clock, Hand, Journal, Sources, Spool, Transmitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class Outside:
     loads: Callable[[str], int | None] = lambda name: None
     archive: Archive = field(kw_only=True)
     hand: Hand | None = field(default=None, kw_only=True)
+    sources: Sources | None = field(default=None, kw_only=True)
 
 
 def plan_of(tools: Tools, journal: Journal) -> Plan:
@@ -65,15 +71,21 @@ class Inside:
     def __init__(self, outside: Outside) -> None:
         clock, chance, journal, spool = outside.clock, outside.chance, outside.journal, outside.spool
         self.settings = outside.tools.settings
-        self._tools = outside.tools
         self._journal = journal
         self._pauses = outside.pauses
         current: Callable[[], Settings] = lambda: self.settings  # noqa: E731
         # Each counts its own turns: with one for both, what is spooled and then delivered would always get one host.
-        receiving, delivering = (
-            RouteFinder(current, outside.tools.resolver, chance, outside.own, outside.loads) for _ in range(2)
+        receiving, delivering, asking = (
+            RouteFinder(current, outside.tools.resolver, chance, outside.own, outside.loads) for _ in range(3)
         )
         self.courier = Courier(outside.transmitter, current, clock, chance, journal, outside.tools.state)
+        self.memory = Memory(outside.tools.state, clock)
+        self.courier.answered = Learning(self.memory, current).heard
+        self._callouts = Callouts(
+            Asking(self.courier), asking, self.memory, clock, chance, journal, outside.tools.health
+        )
+        directory = RecipientDirectory(self.memory, self._callouts, outside.sources, clock)
+        self._tools = replace(outside.tools, directory=directory)
         self.deliveries = DeliveryService(
             spool, self.courier, delivering, outside.archive, current, clock, chance, journal, self.is_paused,
             outside.hand,
@@ -83,7 +95,7 @@ class Inside:
         handing_over = PausingCourier(self.courier, self._pauses)
         acceptance = Acceptance(receiving, handing_over, spool, self.deliveries, journal, clock, chance)
         self.reception = GatewayReception(
-            plan_of(outside.tools, journal),
+            plan_of(self._tools, journal),
             Admission(receiving, handing_over),
             acceptance,
             spool,
@@ -123,4 +135,5 @@ class Inside:
         """Nothing is delivered any more; what is under way has so long. Fires when it is settled on the disk."""
         self._retention.stop()
         self._pauses.stop()
+        self._callouts.stop()
         return self.deliveries.stop(seconds)

@@ -51,7 +51,14 @@ class Reading:
             return default
         if kind_name == "path" or (kind_name == "log_file" and value != "stdout"):
             return os.path.normpath(os.path.join(self._folder, value)) if value else value
+        if kind_name == "recipients":
+            return tuple(map(self._file, value))
         return value
+
+    def _file(self, source: str) -> str:
+        """A source of recipients that is a file, by its whole path."""
+        word, colon, path = source.partition("file:")
+        return source if word or not colon else f"file:{os.path.normpath(os.path.join(self._folder, path))}"
 
     def values(self, section: Section, keys: Mapping[str, Field[Any]], extra: Iterable[str] = ()) -> dict[str, Any]:
         """What the section says, by key. Keys that are neither in ``keys`` nor among the prefixes in ``extra``

@@ -298,8 +298,7 @@ def _to_come() -> str:
         "## Not there yet\n\n"
         "Refused by name, never taken silently, until the work behind it is done.\n\n"
         f"- Sections: {sections}\n- Kinds of check: {checks}\n"
-        "- `recipients` other than `any`, `key = domain`, "
-        "`url` other than `sqlite`, `users` in `[relay]`\n"
+        "- `key = domain`, `url` other than `sqlite`, `users` in `[relay]`\n"
     )
 
 

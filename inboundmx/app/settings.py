@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 from inboundmx.app import ini
 from inboundmx.app.addresses import domain_name
 from inboundmx.app.archive_sections import read_archives
-from inboundmx.app.check_sections import read_checks
+from inboundmx.app.check_sections import read_checks, with_recipient
 from inboundmx.app.credentials import paired
-from inboundmx.app.domain_sections import EVERYTHING, patience, read_domains, without_section
+from inboundmx.app.domain_sections import EVERYTHING, asks_who_exists, patience, read_domains, without_section
 from inboundmx.app.effective import fingerprint
 from inboundmx.app.ini import Problem, Section
 from inboundmx.app.level_sections import read_levels
@@ -195,6 +195,8 @@ def _settings(reading: Reading, sections: Mapping[str, Section], kinds: Mapping[
     paired(reading, alone["console"])
     levels = read_levels(reading, named["level"])
     checks = read_checks(reading, named["check"], kinds)
+    if any(map(asks_who_exists, (section for _, section in named["domain"]))):
+        checks = with_recipient(checks, reading.unread, kinds)
     patience(reading, plain["delivery"].retry, plain["delivery"].lifetime, alone["delivery"])
     patience(reading, plain["backup"].retry, plain["delivery"].lifetime, alone["backup"])
     outbound, archives = read_outbound(reading, named["outbound"]), read_archives(reading, named["archive"])

@@ -105,6 +105,7 @@ def _metadata(entry: SpoolEntry) -> Row:
         "via": entry.via or None,
         "notice": entry.notice,
         "may_notify": entry.may_notify,
+        "unverified": entry.unverified,
         "eight_bit": entry.eight_bit,
         "utf8": entry.utf8,
     }

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from inboundmx.app import actions, addresses
 from inboundmx.app.amounts import (
@@ -30,6 +31,7 @@ from inboundmx.app.amounts import (
 from inboundmx.app.endpoint_strings import endpoint, endpoints, servers
 from inboundmx.app.words import Wrong, nearest, not_there_yet
 from inboundmx.model.verdict import written_weight
+from inboundmx.net import recipient_ldap
 
 LARGEST_COUNT = 1_000_000
 MOST_WORKERS = 64
@@ -212,11 +214,42 @@ def relay(text: str) -> tuple[Any, ...]:
     return (*(["whitelisted"] if len(named) < len(words) else []), *addresses.networks(" ".join(named)))
 
 
-def recipients(text: str) -> str:
-    for each in text.split():
-        if each in ("callout", "learned") or each.startswith(("file:", "http://", "https://")):
-            raise not_there_yet(f"{each} as a source of recipients", "write any")
-    return word(text, ("any",))
+def recipients(text: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(text.split()))
+    if not found:
+        raise Wrong("is empty; write any, or who knows the recipients")
+    for each in found:
+        if each.startswith("file:"):
+            if not each.removeprefix("file:"):
+                raise Wrong("names no file; write file:/path")
+        elif "://" in each:
+            _recipients_url(each)
+        else:
+            word(each, ("any", "learned", "callout"))
+    if "any" in found and len(found) > 1:
+        raise Wrong("any is everybody: nothing else is asked beside it")
+    return found
+
+
+def _recipients_url(text: str) -> None:
+    try:
+        url = urlsplit(text)
+        _ = url.port
+    except ValueError as error:
+        raise Wrong(f"is no address: {error}") from None
+    if url.scheme not in ("http", "https", "ldap", "ldaps"):
+        raise Wrong("is no http://, https://, ldap:// or ldaps:// address")
+    if not url.hostname or "@" in url.netloc:
+        raise Wrong("needs a host, and no name or password: these stand in recipients_username and recipients_password")
+    if url.scheme in ("ldap", "ldaps"):
+        if not recipient_ldap.installed():
+            raise Wrong(recipient_ldap.MISSING)
+        try:
+            recipient_ldap.search_of(text)
+        except ValueError as error:
+            raise Wrong(str(error)) from None
+    if url.fragment or not text.isascii() or not text.isprintable():
+        raise Wrong("holds what no such address holds")
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -277,7 +310,7 @@ KINDS: Mapping[str, Kind] = {
     "any_size": Kind(any_size, lambda value: written_size(value) if value else "0", "size, 0 for no limit"),
     "status_url": Kind(status_url, str, "http://HOST:PORT or https://HOST:PORT"),
     "console_endpoints": Kind(lambda text: endpoints(text) if text else (), _list, "endpoints, blanks between"),
-    "recipients": Kind(recipients, str, "any"),
+    "recipients": Kind(recipients, _list, "any, or learned callout file:PATH http(s)://… ldap(s)://…, blanks between"),
 }
 
 

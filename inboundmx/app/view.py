@@ -32,9 +32,12 @@ _READING = frozenset(
 )
 _IN_ORDER = frozenset({"spool.list", "quarantine.list"})
 # What all workers share: any of them can tell.
-_OF_ONE = frozenset({"greylist.list", "spool.pauses", "lists.list"})
+_OF_ONE = frozenset({"greylist.list", "recipients.list", "recipients.import", "spool.pauses", "lists.list"})
 # And what each must hear of nevertheless, one after the other, for they write to the same file; a dry run needs one.
-_BY_TURNS = frozenset({"spool.pause", "spool.resume", "greylist.forget", "lists.add", "lists.remove"})
+_BY_TURNS = frozenset(
+    {"spool.pause", "spool.resume", "greylist.forget", "recipients.forget", "lists.add", "lists.remove"}
+)
+_FORGETTING = {"greylist.forget": "greylist.list", "recipients.forget": "recipients.list"}
 # Where one does it for all, and the others need but look at what it wrote.
 _THEN = {"lists.add": "lists.look", "lists.remove": "lists.look"}
 _log = Logger()
@@ -140,9 +143,9 @@ class View:
 
     async def _by_turns(self, operation: str, arguments: Mapping[str, Any], asked_by: str) -> Iterable[Told]:
         """What the first says; of what was forgotten, the sum."""
-        if operation == "greylist.forget":
+        if operation in _FORGETTING:
             # Each writes what it still has in hand, so that what two of them have is not counted twice.
-            questions, _ = self._ask("greylist.list", {"limit": 1}, asked_by, False)
+            questions, _ = self._ask(_FORGETTING[operation], {"limit": 1}, asked_by, False)
             await DeferredList([question.begun for question in questions])
             for question in questions:
                 question.hang_up()
@@ -169,7 +172,7 @@ class View:
             first = first or rows
         if troubles or not first:
             raise Unavailable("; ".join(troubles) or "no worker is there to do it")
-        return [{"forgotten": forgotten}] if operation == "greylist.forget" else first
+        return [{"forgotten": forgotten}] if operation in _FORGETTING else first
 
     def _told(self, questions: list[Question], away: list[str], in_order: bool, limit: int | None) -> Iterator[Told]:
         left = limit if limit is not None else -1

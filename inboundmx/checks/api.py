@@ -17,7 +17,7 @@ from inboundmx.model.session import Session
 from inboundmx.model.settings import Settings
 from inboundmx.model.verdict import Weight
 from inboundmx.policy.listing import NOBODY
-from inboundmx.ports import Clock, Contents, Health, Lists, Offload, Resolver, Scanners, StateStore
+from inboundmx.ports import Clock, Contents, Directory, Health, Lists, Offload, Resolver, Scanners, StateStore
 
 # Outcomes every check has: what it asked did not answer rightly, or not in time.
 ALWAYS = frozenset({"error", "timeout"})
@@ -38,7 +38,7 @@ class Case:
 @record(frozen=True, slots=True)
 class Tools:
     """What a check may ask of the outside, and the settings it is part of. ``timeout``: seconds after which nobody
-    waits any more for the check that is made with them."""
+    waits any more for the check that is made with them. ``directory`` is there whenever a check runs."""
 
     settings: Settings
     clock: Clock
@@ -50,6 +50,7 @@ class Tools:
     health: Health
     timeout: float = 5.0
     lists: Lists = NOBODY
+    directory: Directory | None = None
 
 
 class Option(NamedTuple):

@@ -16,6 +16,7 @@ from inboundmx.checks.greylist import Greylist
 from inboundmx.checks.headers import Headers
 from inboundmx.checks.helo import Helo
 from inboundmx.checks.rdns import ReverseDns
+from inboundmx.checks.recipient import Recipient
 from inboundmx.checks.spamassassin import SpamAssassin
 from inboundmx.checks.spf import Spf
 
@@ -27,6 +28,7 @@ KINDS: Mapping[str, type[Check]] = {
     Greylist.kind: Greylist,
     Headers.kind: Headers,
     Helo.kind: Helo,
+    Recipient.kind: Recipient,
     ReverseDns.kind: ReverseDns,
     SpamAssassin.kind: SpamAssassin,
     Spf.kind: Spf,

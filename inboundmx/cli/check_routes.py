@@ -36,7 +36,8 @@ def _domain(domain: DomainSettings, settings: Settings) -> Iterable[str]:
     if not domain.enabled:
         yield "  switched off: mail for it is refused, what is in the spool waits"
     deadline = kind("span").write(domain.handover_deadline)
-    yield f"  handover {domain.handover} within {deadline}; priority {domain.priority}; recipients {domain.recipients}"
+    recipients = " ".join(domain.recipients)
+    yield f"  handover {domain.handover} within {deadline}; priority {domain.priority}; recipients {recipients}"
     yield f"  {_schedule(domain)}"
     if domain.client_facts != "none":
         yield f"  {domain.client_facts.upper()} tells the primaries who the client is, where they offer it"

@@ -17,11 +17,13 @@ from inboundmx.app.answers import NotUnderstood, Told
 from inboundmx.app.greylist_operations import GreylistOperations
 from inboundmx.app.list_operations import ListOperations
 from inboundmx.app.maillog import LineWriter, MailLog, line_writer
-from inboundmx.app.operations import Operations
+from inboundmx.app.operations import Noun, Operations
 from inboundmx.app.pause_operations import PauseOperations
+from inboundmx.app.recipient_operations import RecipientOperations
 from inboundmx.cli.asking import SOCKET_NAME, CannotAsk
 from inboundmx.cli.printing import complain
 from inboundmx.delivery.pausing import Pause, Pauses
+from inboundmx.directory.memory import Memory
 from inboundmx.intake.live_lists import LiveLists
 from inboundmx.model.settings import LogSettings, Settings
 from inboundmx.ports import Unavailable
@@ -75,7 +77,7 @@ def perform(
     clock = CommandClock()
     rows: list[bytes] = []
     try:
-        if operation.startswith(("greylist.", "lists.")):
+        if operation.startswith(("greylist.", "lists.", "recipients.")):
             return _shared(settings, operation, arguments, asked_by, clock, writer)
         for folder in sorted(path for path in (data / "spool").glob("*") if path.is_dir()):
             with (
@@ -142,9 +144,11 @@ def _shared(
             lane=lambda name: InlineLane(),
         )
         try:
-            rows = _finished(
-                GreylistOperations(state, journal, clock, lambda: settings).perform(verb, arguments, asked_by)
-            )
+            nouns: Mapping[str, Noun] = {
+                "greylist": GreylistOperations(state, journal, clock, lambda: settings),
+                "recipients": RecipientOperations(state, Memory(state, clock), journal, clock, lambda: settings),
+            }
+            rows = _finished(_rows(nouns[noun], operation, verb, arguments, asked_by))
         finally:
             state.close()
     return rows
@@ -152,6 +156,13 @@ def _shared(
 
 async def _at_once(work: Callable[..., Any], *arguments: object) -> Any:
     return work(*arguments)
+
+
+async def _rows(noun: Noun, operation: str, verb: str, arguments: Mapping[str, Any], asked_by: str) -> Iterable[Told]:
+    rows = await noun.perform(verb, arguments, asked_by)
+    if rows is None:
+        raise NotUnderstood(f"no operation is called {operation!r}")
+    return rows
 
 
 def _finished(coroutine: Any) -> list[bytes]:

@@ -27,6 +27,7 @@ COMMANDS = (
     "quarantine",
     "greylist",
     "lists",
+    "recipients",
     "explain",
     "status",
     "selftest",

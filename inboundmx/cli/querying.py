@@ -224,6 +224,8 @@ def shown(row: dict[str, Any], now: float) -> list[str]:
     ]
     if row["expires_at"] is not None:
         lines.append(f"kept        {due(row['expires_at'], now).removeprefix('in ')} more")
+    if row.get("unverified"):
+        lines.append("unverified  whether its recipients exist could not be asked; delivering it is the question")
     if row["damaged"]:
         return [*lines, "", f"the content cannot be shown: {safe(row['damaged'])}"]
     lines += ["", *(safe(f"{name}: {value}") for name, value in row["headers"]), ""]

@@ -94,6 +94,8 @@ class Courier:
         self.came_back = came_back
         self.spread: Callable[[str, Refused | None], object] = lambda host, refused: None
         """Told which host is down, and why, or answers again: for other processes that deliver to it."""
+        self.answered: Callable[[DeliveryAttempt, bool], object] = lambda attempt, live: None
+        """Told what a host answered to a message, and whether its sender still waits."""
         self._heard: dict[str, Refused] = {}
         self.throttling = Throttling(clock, journal)
         self._transmitter = transmitter
@@ -404,6 +406,7 @@ class Courier:
         def ended(attempt: DeliveryAttempt) -> None:
             self._errands.discard(errand)
             attempt = self._judged(pool, attempt)
+            self.answered(attempt, kept.live)
             pool.give_back(kept, None if attempt.trouble else clock.monotonic() - started)
             errand.ended(attempt)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from inboundmx.model.address import Address
 from inboundmx.model.custody import DeliveryAttempt, Deposit, SpoolEntry, State
-from inboundmx.policy.retrying import UNDELIVERABLE, Settlement
+from inboundmx.policy.retrying import UNDELIVERABLE, UNVERIFIED, Settlement
 from inboundmx.ports import Journal
 
 # The events of notices, in the order in which they are written.
@@ -46,8 +46,11 @@ def tell(
         record("failed", id, trouble | told | {"exhausted": settlement.exhausted}, level="warning")
     if settlement.fate == "held":
         why = "no room for a notice in this hour" if entry.may_notify else "the sender may not be sent a notice"
-        told = {"cause": UNDELIVERABLE, "reason": why, "recipients": _texts(r.address for r in settlement.owed)}
-        record("held", id, facts | told)
+        event, cause = "held", UNDELIVERABLE
+        if entry.unverified:
+            event, cause, why = "quarantined", UNVERIFIED, "whether it exists could not be asked at reception"
+        told = {"cause": cause, "reason": why, "recipients": _texts(r.address for r in settlement.owed)}
+        record(event, id, facts | told)
     if kept is not None and kept.pending and not (settlement.fate == "held" and settlement.split is None):
         told = {"recipients": _texts(r.address for r in kept.pending), "reply": kept.pending[0].last_reply}
         if kept.state is State.ACTIVE:

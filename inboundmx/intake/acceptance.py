@@ -213,9 +213,10 @@ class Acceptance:
             told = facts
             if len(entries) > 1 or len(lots) > 1:
                 told = facts | judged(lot) | {"recipients": [str(r.address) for r in entry.recipients]}
-            self._journal.record(
-                event, id, {**told, "entry": entry.id, "cause": entry.cause, "domain": entry.domain, "via": entry.via}
-            )
+            more = {"entry": entry.id, "cause": entry.cause, "domain": entry.domain, "via": entry.via}
+            if entry.unverified:
+                more["unverified"] = "delivering it is the question whether its recipients exist"
+            self._journal.record(event, id, {**told, **more})
         for lot in lots:
             if lot.fate == "discard":
                 told = facts | judged(lot) | {"recipients": [str(r) for r in lot.recipients]}

@@ -106,6 +106,7 @@ def _entry(
     copy = domain.via == "archive"
     state = State.ACTIVE if copy else _KEPT_BACK.get(lot.fate, State.ACTIVE)
     waits = state is State.ACTIVE
+    unverified = not copy and _unverified(arrival, lot)
     return SpoolEntry(
         id=id,
         message_id=message.id,
@@ -122,7 +123,7 @@ def _entry(
         expires_at=None if waits else now + settings.delivery.undeliverable_retention,
         eight_bit=envelope.eight_bit,
         utf8=envelope.utf8,
-        may_notify=not copy and _may_notify(arrival, lot, domain),
+        may_notify=not copy and not unverified and _may_notify(arrival, lot, domain),
         level=lot.verdict.level.word,
         peer_ip=session.peer_ip,
         hello=session.hello,
@@ -130,6 +131,16 @@ def _entry(
         peer_name=session.reverse_name,
         ret=envelope.ret,
         envid=envelope.envid,
+        unverified=unverified,
+    )
+
+
+def _unverified(arrival: Arrival, lot: Lot) -> bool:
+    """Whether it could not be asked if all of a lot's recipients exist. They share a lot with those who do."""
+    return any(
+        name == "unverified" and result.recipient in lot.recipients
+        for result in arrival.results
+        for name, _ in result.finding.facts
     )
 
 

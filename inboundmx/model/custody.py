@@ -58,7 +58,8 @@ class SpoolEntry:
     ``expires_at`` is the end of retention of what is held or quarantined, None: kept until an operator decides.
     ``may_notify``: whether the policy of ``bounce`` allows a notice to the sender, decided at reception.
     ``ret`` and ``envid`` are RET and ENVID as they were said (RFC 3461 4.3, 4.4). ``peer_ip``, ``hello`` and
-    ``peer_name`` (confirmed reverse name) are the client's.
+    ``peer_name`` (confirmed reverse name) are the client's. ``unverified``: whether its recipients exist could not be
+    asked at reception; whoever is refused later is quarantined, and nobody is sent a notice of it.
     """
 
     id: str
@@ -89,6 +90,7 @@ class SpoolEntry:
     peer_name: str = ""
     ret: str = ""
     envid: str = ""
+    unverified: bool = False
 
     @property
     def pending(self) -> tuple[SpoolRecipient, ...]:
@@ -197,7 +199,8 @@ class Client:
 class Parcel:
     """One transmission: envelope and content. ``all_or_nothing``: DATA only when every recipient was accepted, else
     RSET and the outcome tells each recipient's answer (architecture of cut-through). ``dsn`` has NOTIFY and ORCPT for
-    each recipient, or is empty when nobody said anything; ``ret`` and ``envid`` as in SpoolEntry."""
+    each recipient, or is empty when nobody said anything; ``ret`` and ``envid`` as in SpoolEntry. A ``question`` is no
+    message: it ends with the answers to RCPT, and nothing of its transaction is ever followed by DATA."""
 
     message_id: str
     sender: Address | None
@@ -210,6 +213,7 @@ class Parcel:
     envid: str = ""
     dsn: tuple[tuple[str, str], ...] = ()
     client: Client | None = None
+    question: bool = False
 
 
 class Phase(enum.StrEnum):

@@ -26,7 +26,10 @@ class Finding:
     put off because of it is told, in words of ours alone; empty: nothing in particular. ``points`` are added to what
     the outcome weighs, where that is a number: a score that the check brings itself.
     ``facts``: names and values that other parts read: ``spf_mailfrom``, ``spf_helo`` and ``dkim`` each a domain that
-    passed, ``dkim_sender`` the envelope sender's domain where one that passed DKIM is aligned with it."""
+    passed, ``dkim_sender`` the envelope sender's domain where one that passed DKIM is aligned with it; ``unverified``
+    (without a value) where it could not be asked whether the recipient exists.
+    ``enhanced``: subject and detail of RFC 3463 for a refusal because of it, such as "1.1"; with it ``advice`` is told
+    when it refuses for good as well. Empty: what a matter of policy has."""
 
     outcome: str
     detail: str = ""
@@ -34,6 +37,7 @@ class Finding:
     advice: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     points: float = 0.0
+    enhanced: str = ""
 
 
 @record(frozen=True, slots=True)

@@ -237,6 +237,10 @@ class ConsoleSettings:
     password: str = key("", "secret", "and this password: file:/path, or itself; without one /api/status is closed")
 
 
+# ``recipients`` of a domain that takes everybody.
+ANY = ("any",)
+
+
 @dataclass(frozen=True, slots=True)
 class DomainSettings:
     """One ``[domain NAME]``, with what it leaves out filled in from ``[delivery]``, ``[level]`` and ``[blocking]``.
@@ -249,7 +253,10 @@ class DomainSettings:
     mode: Literal["forward", "backup"] = key("forward", "word:forward backup", "forward: the primary is normally up; backup: we hold mail for when it is not")
     primary: tuple[Host, ...] = key((), "hosts", "the real mail servers in order; IPv6 with a port in brackets; lmtp:HOST:PORT for LMTP; a range or CIDR of up to 16 is expanded")
     balance: Literal["failover", "round-robin"] = key("failover", "word:failover round-robin", "which primary is tried first")
-    recipients: str = key("any", "recipients", "who exists; any: everybody")
+    recipients: tuple[str, ...] = key(ANY, "recipients", "who exists, asked in order: learned (from what the primary answered), callout (the primary is asked), file:PATH, http(s)://HOST/PATH (a list, or a question with {address}), ldap(s)://HOST/BASE; any: everybody")
+    recipients_unreachable: Literal["hold", "accept", "defer"] = key("hold", "word:hold accept defer", "a recipient of whom nothing is known while nobody can be asked; hold: greylisted first, then kept unverified until the primary is back and can be asked by delivering; accept: the same without greylisting; defer: put off")
+    recipients_username: str = key("", "text", "to ask a web service or an LDAP server (a DN) with; empty: without a name")
+    recipients_password: str = key("", "secret", "file:/path, or the password itself")
     greylisting: bool = key(True, "yes", "no exempts the domain from greylisting; yes needs a check that uses greylist")
     priority: int = key(5, "priority", "1 (last) to 10 (first), given to this domain's messages in the spool")
     when_exhausted: Literal["bounce", "hold"] = key("bounce", "word:bounce hold", "after the last attempt; hold is the default for mode = backup")

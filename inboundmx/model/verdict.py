@@ -62,7 +62,7 @@ class ScoreLine:
 class Score:
     """``filtering`` decides the level; ``blocking`` is compared with the blocking threshold; ``forced`` is the decision
     that a weight of ``reject`` or ``defer`` made, by check ``forced_by``; ``advice`` is what that check has to say to
-    the stranger, or empty. Any reject goes before any defer."""
+    the stranger, and ``enhanced`` with which code, or both are empty. Any reject goes before any defer."""
 
     filtering: float
     blocking: float
@@ -70,6 +70,7 @@ class Score:
     forced: Forced = ""
     forced_by: str = ""
     advice: str = ""
+    enhanced: str = ""
 
 
 @record(frozen=True, slots=True)

@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectingCancelledError
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
 from inboundmx.model.settings import OutboundSettings, Settings
-from inboundmx.net.http_get import Get
-from inboundmx.net.servers import Fault, Once, within
+from inboundmx.net.http_get import fetch
+from inboundmx.net.servers import Fault, within
 from inboundmx.ports import Chance, Clock, Health, Timer, Unavailable
 
 EVERY_SECONDS = 30.0
@@ -98,25 +93,9 @@ class PeerLoads:
         return result
 
     async def _waiting(self, outbound: OutboundSettings) -> int:
-        try:
-            url = urlsplit(outbound.status_url)
-            get = Get(url.netloc.rpartition("@")[2], PATH, outbound.status_username, outbound.status_password)
-            await self._endpoint(url.scheme, url.hostname or "", url.port).connect(Once(get))
-        except (CancelledError, ConnectingCancelledError) as error:
-            raise CancelledError from error
-        except Exception as error:
-            raise Fault(f"cannot be reached: {error}") from error
-        return _told(await get.answer)
-
-    def _endpoint(self, scheme: str, host: str, port: int | None) -> Any:
-        secure = scheme == "https"
-        where = (self._reactor, host, port or (443 if secure else 80), ANSWER_SECONDS)
-        endpoint: Any
-        try:
-            endpoint = (TCP4ClientEndpoint if ip_address(host).version == 4 else TCP6ClientEndpoint)(*where)
-        except ValueError:
-            endpoint = HostnameEndpoint(*where)
-        return wrapClientTLS(optionsForClientTLS(host), endpoint) if secure else endpoint
+        url = outbound.status_url.rstrip("/") + PATH
+        who = outbound.status_username, outbound.status_password
+        return _told(await fetch(self._reactor, url, *who, seconds=ANSWER_SECONDS))
 
 
 def _stopped(failure: Failure) -> None:

@@ -77,6 +77,10 @@ def redirected(actions: Iterable[Action]) -> tuple[Address, ...]:
 
 
 def _refusal(score: Score, blocking_threshold: float, code: int, what: str) -> tuple[Reply | None, str]:
+    if score.enhanced and score.forced:
+        # A check that knows what is wrong says so itself, as any mail server would.
+        code, kind = (550, "5") if score.forced == "reject" else (450, "4")
+        return Reply(code, f"{kind}.{score.enhanced}", _printable(score.advice)), _forced(score)
     if score.forced == "reject":
         return Reply(code, "5.7.1", f"{what} refused by check {_printable(score.forced_by)}"), _forced(score)
     if score.forced == "defer":

@@ -39,6 +39,8 @@ NO_ROUTE = "no route"
 DAMAGED = "damaged"
 # Time and again the process that had it in hand died.
 CRASHES = "crashes"
+# Nobody could be asked at reception, and the primary does not take it.
+UNVERIFIED = "unverified recipient"
 
 Fate = Literal["", "notify", "held", "dropped"]
 
@@ -248,7 +250,7 @@ def _fate(
     unasked = tuple(recipient for recipient in failed if not hears_of_failure(recipient.notify))
     if len(unasked) == len(failed):
         return "dropped", unasked
-    return "notify" if entry.may_notify and notices else "held", unasked
+    return "notify" if entry.may_notify and not entry.unverified and notices else "held", unasked
 
 
 def _without(recipients: tuple[SpoolRecipient, ...], others: tuple[SpoolRecipient, ...]) -> tuple[SpoolRecipient, ...]:
@@ -289,6 +291,8 @@ def _parted(
 
 def _held(entry: SpoolEntry, cause: str, now: float, delivery: DeliverySettings) -> SpoolEntry:
     until = now + delivery.undeliverable_retention
+    if entry.unverified and cause == UNDELIVERABLE:
+        return replace(entry, state=State.QUARANTINED, cause=UNVERIFIED, next_attempt_at=None, expires_at=until)
     return replace(entry, state=State.HELD, cause=cause, next_attempt_at=None, expires_at=until)
 
 

@@ -39,7 +39,7 @@ def score(
     filtering: list[float] = []
     blocking: list[float] = []
     forced: Forced = ""
-    forced_by = advice = ""
+    forced_by = advice = enhanced = ""
     for result in results:
         name, outcome = result.check, result.finding.outcome
         settings = checks.get(name)
@@ -58,13 +58,14 @@ def score(
         if isinstance(weight, str):
             if not forced or (forced == "defer" and weight == "reject"):
                 forced, forced_by, advice = weight, name, result.finding.advice
+                enhanced = result.finding.enhanced
             continue
         counted = _bounded(weight)
         if filters:
             filtering.append(counted)
         if blocks:
             blocking.append(counted)
-    return Score(_total(filtering), _total(blocking), tuple(lines), forced, forced_by, advice)
+    return Score(_total(filtering), _total(blocking), tuple(lines), forced, forced_by, advice, enhanced)
 
 
 def _total(weights: list[float]) -> float:

@@ -42,7 +42,8 @@ def mail_command(parcel: Parcel, extensions: Mapping[str, str]) -> str:
         if limit.isdecimal() and 0 < int(limit) < parcel.content.size:
             # The host's own answer for this message, given in advance (RFC 1870 6.1).
             raise Unfit(Reply(552, "5.3.4", f"the mail server takes messages of up to {int(limit)} octets"), "")
-        words.append(f"SIZE={parcel.content.size}")
+        if not parcel.question:
+            words.append(f"SIZE={parcel.content.size}")
     if parcel.eight_bit and "8BITMIME" in extensions:
         words.append("BODY=8BITMIME")
     if _needs_utf8(parcel, addresses):

@@ -97,7 +97,7 @@ class Transaction:
             self._finish(unfit.trouble)
             return
         commands = self._commands = [mail, *recipient_commands(parcel, extensions)]
-        if len(commands) == 2 and connection.pipelining:
+        if len(commands) == 2 and connection.pipelining and not parcel.question:
             commands.append("DATA")
             self._data_asked = True
         if connection.transaction_open or connection.facts == "xforward":
@@ -145,6 +145,11 @@ class Transaction:
     def _certain(self) -> bool:
         """Whether every recipient's outcome is known, so that what is still heard does not matter."""
         return None not in self._answers
+
+    @property
+    def _unlike(self) -> bool:
+        """Whether some recipients were refused of a parcel that goes to all or none."""
+        return self._parcel.all_or_nothing and len(self._accepted) < len(self._answers)
 
     @property
     def _excused(self) -> bool:
@@ -228,7 +233,7 @@ class Transaction:
             self._next = Transaction._after_data
             if not self._certain:
                 self._phase = Phase.DATA
-        elif self._certain or (self._parcel.all_or_nothing and len(self._accepted) < len(self._answers)):
+        elif self._certain or self._parcel.question or self._unlike:
             # The next transaction on this connection begins with RSET.
             for at, acceptance in self._accepted:
                 self._answers[at] = acceptance

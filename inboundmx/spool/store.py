@@ -34,6 +34,8 @@ def facts_of(entry: SpoolEntry) -> str:
     sender, expires_at = entry.sender, entry.expires_at
     said = "null" if sender is None else f"[{quoted(sender.local)},{quoted(sender.domain)}]"
     more = "".join([f',"{name}":{quoted(value)}' for name in _SELDOM if (value := getattr(entry, name))])
+    if entry.unverified:
+        more += ',"unverified":true'
     return (
         f'{{"v":{FACTS_VERSION},"message_id":{quoted(entry.message_id)},"received_at":{entry.received_at!r},'
         f'"sender":{said},"recipients":[{",".join([_recipient(each) for each in entry.recipients])}],'

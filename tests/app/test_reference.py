@@ -36,7 +36,7 @@ def test_the_shipped_file_is_the_defaults_and_the_usual_checks(tmp_path: Path) -
     settings = load(str(SHIPPED))
     assert settings == load(str(checks_alone))
     assert [check.name for check in settings.checks] == [name for name, _, _ in USUAL]
-    assert {check.kind for check in settings.checks} == set(KINDS) - {"headers"}
+    assert {check.kind for check in settings.checks} == set(KINDS) - {"headers", "recipient"}
 
 
 def test_the_examples_in_the_shipped_file_load_when_their_sign_is_taken_away(tmp_path: Path) -> None:

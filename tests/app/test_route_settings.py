@@ -218,7 +218,7 @@ TEXTS = {
     "path": ["x", "/x/../y"],
     "priorities": ["1-10", "4", "9-3"],
     "priority": ["1", "10"],
-    "recipients": ["any"],
+    "recipients": ["any", "learned callout", "file:x file:/x/../y http://a.example/{address}"],
     "relay": ["nobody", "192.0.2.0/30"],
     "retry": ["10/20", "0.5*"],
     "secret": ["", "x", "a # b", "file:none"],

@@ -403,7 +403,7 @@ def test_everything_wrong_is_said_at_once_in_order(wrong: Any) -> None:
         "[level high]\n"
         "action = rejct\n"
         "[domain a.example]\n"
-        "recipients = callout\n"
+        "recipients = callback\n"
         "weight.z.y = 1\n"
         "[domain a.example]\n"
         "[check x]\n"

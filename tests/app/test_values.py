@@ -265,8 +265,21 @@ def test_read_and_written(name: str, text: str, value: object) -> None:
         ("console_endpoints", "9998", "9998 is no endpoint; write it like tcp:9998"),
         ("section_name", "relay a", "relay a is no name: letters, digits, - and _, at most 40"),
         ("http_user", "a:b", "a name for HTTP holds no : (RFC 7617 2)"),
-        ("recipients", "learned callout", "learned as a source of recipients is not there yet; write any"),
-        ("recipients", "file:/x", "file:/x as a source of recipients is not there yet; write any"),
+        ("recipients", "", "is empty; write any, or who knows the recipients"),
+        ("recipients", "file:", "names no file; write file:/path"),
+        ("recipients", "learned any", "any is everybody: nothing else is asked beside it"),
+        ("recipients", "ftp://x.example/", "is no http://, https://, ldap:// or ldaps:// address"),
+        ("recipients", "http:///list", "needs a host, and no name or password: these stand in recipients_username and "
+         "recipients_password"),
+        ("recipients", "http://me:secret@x.example/", "needs a host, and no name or password: these stand in "
+         "recipients_username and recipients_password"),
+        ("recipients", "http://x.example:99999/", "is no address: Port out of range 0-65535"),
+        ("recipients", "http://x.example/#a", "holds what no such address holds"),
+        ("recipients", "http://x.example/ä", "holds what no such address holds"),
+        ("recipients", "ldap://x.example/", "an LDAP address names where to search: ldap://HOST/BASE"),
+        ("recipients", "ldap://x.example/dc=a??tree", "the scope of an LDAP search is sub, one or base, not tree"),
+        ("recipients", "ldap://x.example/dc=a???(mail=me)",
+         "the filter of the LDAP search must stand in parentheses and hold {address}"),
         ("recipients", "ayn", "ayn is not known here; did you mean any?"),
     ],
 )  # fmt: skip

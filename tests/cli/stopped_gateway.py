@@ -117,13 +117,12 @@ class StoppedGateway:
         yield ledger.add
         ledger.close()
 
-    def remember(self, facts: dict[str, Fact]) -> None:
-        """In the greylist."""
+    def remember(self, facts: dict[str, Fact], space: str = "greylist") -> None:
         state = SqliteStateStore(
             str(self.data), CommandClock(), at_once, report=lambda event, fields: None, lane=lambda name: InlineLane()
         )
         for key, fact in facts.items():
-            state.put("greylist", key, fact)
+            state.put(space, key, fact)
         state.close()
 
     @contextlib.contextmanager
@@ -149,8 +148,10 @@ SERVER = """
     from inboundmx.app.health import ServicesHealth
     from inboundmx.app.operations import Operations
     from inboundmx.app.pause_operations import PauseOperations
+    from inboundmx.app.recipient_operations import RecipientOperations
     from inboundmx.app.settings import load
     from inboundmx.delivery.pausing import Pauses
+    from inboundmx.directory.memory import Memory
     from inboundmx.intake.live_lists import LiveLists
     from inboundmx.net.clock import ReactorClock
     from inboundmx.spool.sqlite import SqliteSpool
@@ -192,8 +193,9 @@ SERVER = """
         return work(*arguments)
     lists = LiveLists(clock, journal, ListsFile(data), at_once)
     lists.begin()
+    recipients = RecipientOperations(state, Memory(state, clock), journal, clock, lambda: settings)
     nouns = {"greylist": GreylistOperations(state, journal, clock, lambda: settings), "spool": pausing,
-             "lists": ListOperations(lists, journal, clock, lambda: settings)}
+             "lists": ListOperations(lists, journal, clock, lambda: settings), "recipients": recipients}
     paused = lambda domain: pauses.of(domain) is not None
     operations = Operations(spool, Deliveries(), journal, clock, settings, facts, nouns, paused)
     control = ControlSocket(Path(data), operations, reactor)

@@ -18,6 +18,7 @@ VERBS = {
     "spool": ("list", "show", "force", "release", "delete"),
     "quarantine": ("list", "show", "release", "delete"),
     "greylist": ("list", "forget"),
+    "recipients": ("list", "forget", "import"),
 }
 
 

@@ -534,3 +534,17 @@ def test_a_lost_idle_connection_is_told(world: World) -> None:
     world.kind.run()
     assert gone == [None]
     assert not connection.usable
+
+
+@pytest.mark.parametrize("host", [SMTP, LMTP])
+@pytest.mark.parametrize("extensions", [EXTENSIONS, {}])
+def test_a_question_ends_with_the_answers_to_rcpt(world: World, host: Host, extensions: dict[str, str]) -> None:
+    world.manner.extensions, world.manner.recipients[BOB] = extensions, NO
+    connection = world.connection(host)
+    for asked, answer in ((ANN, 250), (BOB, 550), (ANN, 250)):
+        attempt = world.send(connection, asked, sender=None, question=True).value
+        assert (attempt.phase, attempt.trouble, attempt.dot_sent) == (Phase.RECIPIENT, "", False)
+        assert (codes(attempt), connection.usable) == ([answer], True)
+    # Whatever was asked, only what is sent afterwards arrives, and from whom it is.
+    world.send(connection, EVE)
+    assert [(sender, to) for sender, to, _ in world.manner.taken] == [(SENDER, (EVE,))]

@@ -27,7 +27,8 @@ class Manner:
     ``dots`` at the dot of LMTP; what is not said is a good answer. ``silent_at`` and ``lost_at``: from there on it says
     nothing, or the connection ends instead of the answer.
     ``taken``: what it said 250 to: sender, recipients, content; ``clients`` who it was told had brought that, None:
-    nobody was named; ``wishes`` what it was asked to tell the sender: RET, ENVID, and NOTIFY and ORCPT of each."""
+    nobody was named; ``wishes`` what it was asked to tell the sender: RET, ENVID, and NOTIFY and ORCPT of each;
+    ``questions`` whom it was only asked about."""
 
     up: bool = True
     not_from: frozenset[str] = frozenset()
@@ -40,6 +41,7 @@ class Manner:
     taken: list[tuple[Address | None, tuple[Address, ...], bytes]] = field(default_factory=list)
     clients: list[Client | None] = field(default_factory=list)
     wishes: list[tuple[str, str, tuple[tuple[str, str], ...]]] = field(default_factory=list)
+    questions: list[Address] = field(default_factory=list)
 
     def reply(self, phase: Phase) -> Reply:
         return self.replies.get(phase, GO if phase is Phase.DATA else OK)
@@ -209,7 +211,10 @@ class FakeTransmission:
                 return
             if reply.positive:
                 accepted[address] = reply
-        if not accepted or (parcel.all_or_nothing and len(accepted) < len(parcel.recipients)):
+        if parcel.question:
+            manner.questions.extend(parcel.recipients)
+        unlike = parcel.all_or_nothing and len(accepted) < len(parcel.recipients)
+        if not accepted or parcel.question or unlike:
             self.answers |= accepted
             self._finish("")
             return

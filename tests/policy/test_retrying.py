@@ -179,6 +179,26 @@ def test_recipients_are_settled_each_alone(replies, may_notify, null, delivered,
         assert done.split.next_attempt_at is None
 
 
+@pytest.mark.parametrize("may_notify", [True, False])
+def test_whom_nobody_could_be_asked_about_is_quarantined_and_nobody_is_told(may_notify):
+    before = replace(entry(ANN, BOB, may_notify=may_notify), unverified=True)
+    done = settled(before, {ANN: OK, BOB: NO})
+    assert (done.fate, done.entry.state, done.entry.cause) == ("held", State.QUARANTINED, "unverified recipient")
+    assert [r.address for r in done.entry.pending] == [BOB]
+    assert done.entry.expires_at == START + DELIVERY.undeliverable_retention
+    apart = settled(before, {ANN: LATER, BOB: NO})
+    assert (apart.entry.state, apart.split.state) == (State.ACTIVE, State.QUARANTINED)
+    assert apart.entry.unverified and apart.split.unverified
+    assert settled(before, {ANN: OK, BOB: OK}).entry is None
+
+
+def test_whom_nobody_could_be_asked_about_in_time_is_quarantined_too():
+    last = replace(entry(slots_used=5, may_notify=True), unverified=True)
+    over = replace(FORWARD, retry=Retry((60.0,), False))
+    done = settled(last, {ANN: LATER}, domain=over, dot_sent=False)
+    assert (done.exhausted, done.fate, done.entry.state) == (True, "held", State.QUARANTINED)
+
+
 def test_what_is_held_can_be_released():
     done = settled(entry(ANN, BOB), {ANN: OK, BOB: NO})
     assert [r.address for r in done.entry.pending] == [BOB]

@@ -151,11 +151,16 @@ def greylists_who_comes_again_in_time(patch):
     patch.setattr(greylist, "decide", lambda fact, *rest: decide(None, *rest))
 
 
+def bounces_what_nobody_could_be_asked_about(patch):
+    patch.setattr(deposits, "_unverified", lambda arrival, lot: False)
+
+
 def leaves_connections_open(patch):
     patch.setattr(pool, "IDLE_SECONDS", 1e9)
 
 
 FAULTS = [
+    bounces_what_nobody_could_be_asked_about,
     starts_the_retry_clock_anew_at_a_restart,
     greylists_who_comes_again_in_time,
     leaves_connections_open,

@@ -18,7 +18,7 @@ from fakes.spool import FakeBodies, FakeSpool
 from fakes.state import FakeStateStore
 from network import End, Life, Network, Time
 from operators import Operator
-from parties import GONE, Primary, Stranger, Visit
+from parties import GONE, NAMES, VERIFIED, Primary, Stranger, Visit
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 
@@ -71,6 +71,10 @@ greylisting = no
 primary = lmtp:{PRIMARIES["boxes"]}:25
 greylisting = no
 bounce = always
+[domain f.example]
+primary = {PRIMARIES["two"]}
+recipients = learned callout
+bounce = always
 [check greylist]
 use = greylist
 [backup]
@@ -84,7 +88,7 @@ exclusive = no
 rule = outgoing
 path = /archive
 """
-DOMAINS = ("a.example", "b.example", "c.example", "d.example", "e.example", "backed.example")
+DOMAINS = ("a.example", "b.example", "c.example", "d.example", "e.example", "f.example", "backed.example")
 # Whose mail earns no notice: nobody's sender is known there (``bounce = verified``).
 SILENT = ("@c.example", "@d.example", "@backed.example")
 # Where mail of a domain may arrive, and nowhere else.
@@ -93,6 +97,7 @@ PLACES = {
     "b.example": {"one", "two"},
     "c.example": {"three"},
     "d.example": {"two"},
+    "f.example": {"two"},
     "e.example": {"boxes"},
     "sender.example": {"senders"},
     "backed.example": {"backed"},
@@ -463,7 +468,7 @@ class World:
                 (f"s{serial}@sender.example", f"s{serial}@sender.example", f"s{serial}@else.example", "")
             )
             names = [
-                chance.choice(("ann", "bob", GONE + "eve")) + str(serial) for _ in range(chance.choice((1, 1, 2, 3)))
+                chance.choice((*NAMES, GONE + "eve")) + str(serial) for _ in range(chance.choice((1, 1, 2, 3)))
             ]
             inward = chance.random() < 0.8
             domains = (
@@ -617,6 +622,8 @@ class World:
                     wanted = self.parameters.get(key, "")
                     if action not in WANTED[wanted]:
                         yield f"{to} was told that {recipient} {action}, who said{wanted}"
+                    if recipient.startswith(GONE) and recipient.endswith(VERIFIED):
+                        yield f"{to} was told of {recipient}, who was never there and was never said to be"
                     if recipient.endswith(SILENT):
                         yield f"{to} was told of {recipient}, and nobody knows whether it was he who sent it"
                     if self.senders.get(key) != to:

@@ -649,3 +649,39 @@ def test_content_arrives_as_it_was() -> None:
     talk.send(parcel(prefix=b"Received: x\r\n", octets=b"Old: y\r\nSubject: x\r\n\r\n.\r\n..dots\r\nend", skip=8))
     wire = talk.says(b"".join(ANSWERS[:3]))
     assert unstuffed(wire) == b"Received: x\r\nSubject: x\r\n\r\n.\r\n..dots\r\nend\r\n"
+
+
+# --- questions ---
+
+
+def test_a_question_says_no_data_and_the_next_message_begins_anew() -> None:
+    talk = Talk()
+    assert talk.send(parcel(sender=None, question=True)) == b"MAIL FROM:<>\r\nRCPT TO:<ann@b.example>\r\n"
+    assert talk.says(b"250 a\r\n250 b\r\n") == b""
+    assert (talk.attempt.phase, talk.codes, talk.connection.usable) == (Phase.RECIPIENT, [250], True)
+    assert talk.send(parcel(BOB, sender=None, question=True)).startswith(b"RSET\r\nMAIL FROM:<>\r\n")
+    assert talk.says(b"250 a\r\n250 b\r\n550 5.1.1 c\r\n") == b""
+    assert talk.codes == [550]
+    assert talk.send(parcel()) == b"RSET\r\n" + ONE
+
+
+def test_a_question_refused_at_mail_is_no_answer_about_anybody() -> None:
+    talk = Talk()
+    talk.send(parcel(sender=None, question=True))
+    talk.says(b"550 5.7.1 no null senders\r\n503 no mail\r\n")
+    assert (talk.attempt.phase, talk.codes, talk.connection.usable) == (Phase.MAIL, [550], True)
+
+
+def test_a_question_without_pipelining_goes_one_at_a_time() -> None:
+    talk = Talk(PLAIN)
+    assert talk.send(parcel(sender=None, question=True)) == b"MAIL FROM:<>\r\n"
+    assert talk.says(b"250 a\r\n") == b"RCPT TO:<ann@b.example>\r\n"
+    assert talk.says(b"250 b\r\n") == b""
+    assert talk.codes == [250]
+
+
+def test_a_question_that_is_given_up_ends_the_connection() -> None:
+    talk = Talk()
+    talk.send(parcel(sender=None, question=True))
+    talk.transmission.done.cancel()
+    assert (talk.attempt.trouble, talk.connection.usable) == ("abandoned", False)

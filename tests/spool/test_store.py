@@ -36,6 +36,7 @@ entries = st.builds(
     hello=st.text(max_size=30),
     priority=st.integers(1, 10),
     utf8=st.booleans(),
+    unverified=st.booleans(),
     via=st.sampled_from(["", "backup", "outbound", "archive"]),
     peer_name=st.text(max_size=30),
     ret=st.sampled_from(["", "FULL", "HDRS"]),

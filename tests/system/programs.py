@@ -50,6 +50,7 @@ PACKAGES = {
     "nsd": "nsd",
     "rbldnsd": "rbldnsd",
     "strace": "strace",
+    "slapd": "slapd",
 }
 
 
@@ -499,7 +500,8 @@ class RecordingPrimary(Child):
         self.script()
 
     def script(self, **answers: Any) -> None:
-        """``mail`` ``dot``: a reply line in place of the positive one; ``rcpt``: address to reply line;
+        """``mail`` ``dot``: a reply line in place of the positive one; ``rcpt``: address to reply line; ``known``: the
+        only addresses it has;
         ``dot_delay``: seconds before the answer to the final dot; ``drop_at_dot``: keep the message, say nothing,
         close; ``offers``: further keywords of EHLO, such as DSN. In force from the next command on."""
         aside = self._script.with_suffix(".new")
@@ -530,6 +532,11 @@ class RecordingPrimary(Child):
 
     def count(self) -> int:
         return len(list(self.folder.glob("*.eml")))
+
+    def asked(self) -> list[str]:
+        """The recipients it heard of at RCPT, in order, those that it refused as well."""
+        told = self.folder / "asked"
+        return told.read_text().splitlines() if told.exists() else []
 
     def subjects(self) -> Counter[str]:
         """How often each subject was accepted."""

@@ -77,7 +77,12 @@ class Recorder:
 
     async def handle_RCPT(self, server: Primary, _: Session, envelope: Envelope, __: str, options: list[str]) -> str:
         address = server.said.partition("<")[2].rpartition(">")[0]
-        answer = self._script().get("rcpt", {}).get(address)
+        script = self._script()
+        answer = script.get("rcpt", {}).get(address)
+        if answer is None and address not in script.get("known", [address]):
+            answer = "550 5.1.1 there is nobody of that name"
+        with (self._folder / "asked").open("a") as asked:
+            asked.write(f"{address}\n")
         if answer is None:
             envelope.rcpt_tos.append(address)
         return answer or "250 2.1.5 recipient ok"

@@ -1,0 +1,57 @@
+"""What a primary's words say about whether a recipient exists.
+
+Knows which codes deny a mailbox and which only refuse a sender or us. Does not know who asked, nor what is remembered.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from inboundmx.model.address import Address
+from inboundmx.model.custody import DeliveryAttempt, Phase
+from inboundmx.model.reply import Reply
+
+Word = Literal["exists", "unknown", "undetermined"]
+
+# RFC 5321 4.2.2: the mailbox is not there, not local, or its name is not allowed.
+_DENIALS = frozenset({550, 551, 553})
+# RFC 3463 3.2: of the fifth class' addresses these are the sender's.
+_OF_THE_SENDER = frozenset({"5.1.7", "5.1.8"})
+
+
+def denies(reply: Reply) -> bool:
+    """Whether an answer to RCPT says that there is no such mailbox. Without an enhanced code the number alone says
+    so."""
+    return reply.code in _DENIALS and (not reply.enhanced or _of_the_mailbox(reply))
+
+
+def answer(attempt: DeliveryAttempt, recipient: Address) -> tuple[Word, str]:
+    """What a host said that was asked about ``recipient`` alone, and its words for people. What it said before it heard
+    the name (at MAIL, or in trouble) says nothing about that."""
+    reply = dict(attempt.replies).get(recipient)
+    said = f"{attempt.host}: {reply}" if reply is not None else f"{attempt.host}: {attempt.trouble}"
+    if reply is None or attempt.trouble or attempt.phase is not Phase.RECIPIENT:
+        return "undetermined", said
+    if reply.positive:
+        return "exists", said
+    return ("unknown" if denies(reply) else "undetermined"), said
+
+
+def learned(attempt: DeliveryAttempt) -> list[tuple[Address, bool]]:
+    """Whom a delivery has shown to exist, or not to. A 250 after the final dot does; a denial counts only with an
+    enhanced code that says so: without one, the same number refuses a sender."""
+    if attempt.trouble:
+        return []
+    dot = attempt.phase is Phase.DOT
+    found = []
+    for address, reply in attempt.replies:
+        if reply.positive:
+            if dot:
+                found.append((address, True))
+        elif reply.code in _DENIALS and _of_the_mailbox(reply):
+            found.append((address, False))
+    return found
+
+
+def _of_the_mailbox(reply: Reply) -> bool:
+    return reply.enhanced.startswith("5.1.") and reply.enhanced not in _OF_THE_SENDER
