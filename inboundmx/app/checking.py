@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import PurePath
 
-from inboundmx.app import certificate, route_warnings
+from inboundmx.app import certificate, list_warnings, route_warnings
 from inboundmx.app.amounts import written_span
 from inboundmx.model.custody import Host
 from inboundmx.model.settings import DAY, DomainSettings, LevelSettings, Retry, Settings
@@ -167,7 +167,7 @@ def warnings(settings: Settings, now: datetime.datetime) -> list[str]:
         found += _impatience("[backup]", settings.backed_up)
     for outbound in settings.outbound:
         found += _circles(f"[outbound {outbound.name}] server", outbound.server, settings)
-    return found + route_warnings.of_routes(settings)
+    return found + route_warnings.of_routes(settings) + list_warnings.of_lists(settings)
 
 
 def _nobody_verified(settings: Settings) -> list[str]:

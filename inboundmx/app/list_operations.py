@@ -11,6 +11,7 @@ from typing import Any
 
 from inboundmx.app import addresses
 from inboundmx.app.answers import NotUnderstood, Row
+from inboundmx.app.list_warnings import idle
 from inboundmx.app.words import Wrong, nearest
 from inboundmx.intake.live_lists import MOST_ENTRIES, LiveLists
 from inboundmx.model.listing import KINDS, OF_SENDERS, TICKS, Listed
@@ -75,6 +76,7 @@ class ListOperations:
         return [_row(entry, key) for entry, key in rows if kind in ("", entry.kind)][:limit]
 
     async def _add(self, arguments: Mapping[str, Any], asked_by: str) -> list[Row]:
+        """``note``: why the entry does nothing as the gateway is configured now, None when it does something."""
         kind = _kind(_text(arguments, "kind"))
         ticks = _ticks(kind, arguments.get("ticks") or [])
         reason, seconds = _text(arguments, "reason"), arguments.get("for")
@@ -93,7 +95,9 @@ class ListOperations:
         await self._lists.change(come=entries)
         for entry in entries:
             self._record("list_entry_added", entry, asked_by)
-        return [_row(entry) | {"outcome": outcome} for entry, outcome in zip(entries, outcomes, strict=True)]
+        note = idle(self._settings(), [kind]) or None
+        rows = zip(entries, outcomes, strict=True)
+        return [_row(entry) | {"outcome": outcome, "note": note} for entry, outcome in rows]
 
     async def _remove(self, arguments: Mapping[str, Any], asked_by: str) -> list[Row]:
         """The outcome is removed, absent, or ``written``: it stands in the INI, under ``key``, and only there."""

@@ -95,6 +95,7 @@ def _add(args: argparse.Namespace) -> int:
         until = "" if row["until_at"] is None else f", ends {due(row['until_at'], time.time())}"
         ticks = f" for {' '.join(row['ticks'])}" if row["ticks"] else ""
         say(safe(f"{row['outcome']}: {row['kind']} {row['value']}{ticks}{until}"))
+    complain(*dict.fromkeys(row["note"] for row in rows if row["note"]))
     return 0
 
 

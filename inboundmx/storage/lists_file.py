@@ -71,7 +71,7 @@ class ListsFile:
                     kept, place = dict(self._entries), (self._head, self._read_to, self._lines)
                     mine = self._apply(come, gone)
                     try:
-                        self._write_anew(now)
+                        mine += self._write_anew(now)
                     except OSError:
                         self._entries = kept
                         self._head, self._read_to, self._lines = place
@@ -160,8 +160,9 @@ class ListsFile:
         self._read_to += len(line)
         self._lines += 1
 
-    def _write_anew(self, now: float) -> None:
-        """What is over is left out."""
+    def _write_anew(self, now: float) -> list[Difference]:
+        """What is over is left out, and told."""
+        over = [Difference(entry, None) for entry in self._entries.values() if entry.over(now)]
         self._entries = {key: entry for key, entry in self._entries.items() if not entry.over(now)}
         head = _line({"inboundmx lists": 1, "written_at": now, "by": os.getpid(), "at": time.monotonic_ns()})
         lines = [head, *(_line({"add": [_row(entry)]}) for entry in self._entries.values())]
@@ -175,6 +176,7 @@ class ListsFile:
         os.rename(fresh, self._path)
         self._head, self._read_to, self._lines = head, len(octets), len(lines)
         sync_folder(self._folder)
+        return over
 
     def _mended(self, now: float) -> tuple[list[Difference], str, str]:
         """Sets a damaged file aside and begins one with what could be read, unless somebody else just has."""
@@ -186,7 +188,7 @@ class ListsFile:
                     return differences, "", ""
                 damage = f"{bad} of {self._lines} lines of {NAME} are damaged: what they said is lost"
                 aside = self._aside(f"{NAME}.damaged-{int(now)}")
-                self._write_anew(now)
+                differences += self._write_anew(now)
                 return differences, damage, f"the rest holds; the old file is {aside}: see which entries are missing"
         except (OSError, Unavailable) as error:
             reason = getattr(error, "strerror", None) or str(error)

@@ -14,11 +14,12 @@ from twisted.internet.defer import maybeDeferred
 
 from inboundmx.app.answers import NotUnderstood
 from inboundmx.app.list_operations import ListOperations
+from inboundmx.app.list_warnings import of_lists
 from inboundmx.app.operations import Operations
 from inboundmx.intake import live_lists
 from inboundmx.intake.live_lists import LiveLists
 from inboundmx.model.address import Address
-from inboundmx.model.settings import ListsSettings, Settings
+from inboundmx.model.settings import CheckSettings, ListsSettings, RelaySettings, Settings
 from inboundmx.ports import Unavailable
 from inboundmx.prompt import promptly
 from inboundmx.storage.lists_file import ListsFile
@@ -67,7 +68,7 @@ def test_what_is_added_is_listed_first_with_who_why_and_until_when(desk: Desk) -
         "kind": "blacklist", "value": "192.0.2.66", "ticks": [], "reason": "spam run", "author": "ann (uid 7)",
         "since_at": now, "until_at": now + 60, "key": None,
     }  # fmt: skip
-    assert added == row | {"outcome": "added"}
+    assert added == row | {"outcome": "added", "note": None}
     rows = desk.ask("list")
     assert rows[0] == row
     assert [(each["key"], each["value"], each["author"], each["since_at"]) for each in rows[1:]] == [
@@ -222,3 +223,46 @@ def test_a_disk_that_fails_is_said_and_nothing_is_on_record(desk: Desk, monkeypa
         desk.ask("add", kind="blacklist", values=["192.0.2.1"])
     assert not desk.journal.named("list_entry_added")
     assert not desk.lists.blacklisted("192.0.2.1")
+
+
+def test_an_entry_that_nobody_looks_at_is_said(desk: Desk) -> None:
+    [row] = desk.ask("add", kind="blocked-sender", values=["x@a.example"])
+    assert "no [check ...] uses blocked" in row["note"]
+    blocked = CheckSettings("senders", "blocked")
+    desk.settings = replace(desk.settings, checks=(blocked,))
+    assert desk.ask("add", kind="blocked-sender", values=["x@a.example"])[0]["note"] is None
+    [row] = desk.ask("add", kind="trusted-sender", values=["x@a.example"])
+    assert "uses spf or dkim" in row["note"]
+    desk.settings = replace(desk.settings, checks=(blocked, CheckSettings("dkim", "dkim")))
+    assert desk.ask("add", kind="trusted-sender", values=["x@a.example"])[0]["note"] is None
+
+
+@pytest.mark.parametrize(
+    ("lists", "checks", "sentences"),
+    [
+        ({}, "", []),
+        ({"blacklist": ("192.0.2.0/24",), "whitelist_smtp": ("192.0.2.0/24",)}, "", []),
+        ({"blocked_senders": ("*@a.example",)}, "spf", ["uses blocked"]),
+        ({"blocked_senders": ("*@a.example",)}, "blocked", []),
+        ({"trusted_senders": ("*@a.example",)}, "blocked", ["uses spf or dkim"]),
+        ({"trusted_senders": ("*@a.example",)}, "blocked spf", []),
+        ({"whitelist_spam": ("0.0.0.0/0",)}, "", ["whitelist_spam 0.0.0.0/0: that is everybody"]),
+        ({"blacklist": ("::/0",)}, "", ["blacklist ::/0: that is everybody"]),
+        ({"blacklist": ("198.51.100.0/24", "2001:db8::/32")}, "", ["198.51.100.0/24 has addresses of 198.51.100.7/32"]),
+    ],
+)  # fmt: skip
+def test_what_an_operator_may_not_have_meant(
+    lists: dict[str, tuple[str, ...]], checks: str, sentences: list[str]
+) -> None:
+    values: Any = {
+        key: texts if key.endswith("senders") else tuple(map(ip_network, texts)) for key, texts in lists.items()
+    }
+    settings = Settings(
+        lists=ListsSettings(**values),
+        checks=tuple(CheckSettings(kind, kind) for kind in checks.split()),
+        relay=RelaySettings((ip_network("198.51.100.7/32"), "whitelisted")),
+    )
+    found = of_lists(settings)
+    assert len(found) == len(sentences)
+    for sentence, said in zip(sentences, found, strict=True):
+        assert sentence in said

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from inboundmx.model.listing import Difference, Listed
+from inboundmx.model.listing import Difference, Key, Listed
 from inboundmx.ports import Unavailable
 from inboundmx.storage import lists_file
 from inboundmx.storage.lists_file import LOCK, NAME, ListsFile
@@ -171,3 +175,69 @@ def test_what_is_no_file_is_trouble(tmp_path: Path) -> None:
         file.change([BAD], [], NOW)
     with pytest.raises(Unavailable):
         ListsFile(str(tmp_path / "gone")).change([BAD], [], NOW)
+
+
+def test_what_was_kept_is_synced_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def recorded_fsync(descriptor: int) -> None:
+        calls.append(f"fsync {os.path.basename(os.readlink(f'/proc/self/fd/{descriptor}'))}")
+        fsync(descriptor)
+
+    def recorded_rename(old: str, new: str) -> None:
+        calls.append(f"rename {os.path.basename(new)}")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "rename", recorded_rename)
+    file = ListsFile(str(tmp_path))
+    file.change([BAD], [], NOW)
+    file.change([GOOD], [], NOW)
+    assert calls == [f"fsync {NAME}.new", f"rename {NAME}", f"fsync {tmp_path.name}", f"fsync {NAME}"]
+
+
+_VALUES = st.sampled_from(["192.0.2.1", "192.0.2.0/24", "192.0.2.1-192.0.2.7", "2001:db8::1"])
+_ENTRIES = st.builds(
+    Listed,
+    st.just("blacklist"),
+    _VALUES,
+    reason=st.text(max_size=8),
+    since_at=st.just(NOW),
+    until_at=st.one_of(st.none(), st.floats(NOW - 10, NOW + 10)),
+)
+_KEYS = st.tuples(st.just("blacklist"), _VALUES)
+_CHANGES = st.lists(
+    st.tuples(st.integers(0, 2), st.lists(_ENTRIES, max_size=3), st.lists(_KEYS, max_size=2)), max_size=12
+)
+
+
+@given(_CHANGES)
+@settings(deadline=None, max_examples=60)
+def test_processes_that_change_it_in_turns_all_know_the_same(
+    changes: list[tuple[int, list[Listed], list[Key]]],
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(lists_file, "SPARE_LINES", 2):
+        files = [ListsFile(folder) for _ in range(3)]
+        known: list[dict[Key, Listed]] = [{} for _ in files]
+        truth: dict[Key, Listed] = {}
+
+        def hear(number: int, differences: list[Difference]) -> None:
+            for gone, come in differences:
+                if gone is not None:
+                    assert known[number].pop(gone.key) == gone
+                if come is not None:
+                    known[number][come.key] = come
+
+        for number, come, gone in changes:
+            hear(number, files[number].change(come, gone, NOW).differences)
+            for key in gone:
+                truth.pop(key, None)
+            truth.update({entry.key: entry for entry in come})
+        for number, file in enumerate([*files, ListsFile(folder)]):
+            if number == len(known):
+                known.append({})
+            hear(number, file.look(NOW).differences)
+            # What is over may be gone already.
+            assert known[number].items() <= truth.items()
+            assert all(entry.over(NOW) for key, entry in truth.items() if key not in known[number])
