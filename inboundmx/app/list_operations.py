@@ -6,7 +6,8 @@ socket, a file or a terminal: arguments and answers are values that JSON can wri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from inboundmx.app import addresses
@@ -39,6 +40,7 @@ class ListOperations:
         self._settings = settings
         self._read = ListsSettings()
         self._written: list[tuple[str, Listed]] = []
+        self._listing = Listing()
 
     async def perform(self, verb: str, arguments: Mapping[str, Any], asked_by: str) -> list[Row] | None:
         """The rows of the answer, None when there is no such verb. ``look`` learns what another worker changed. Raises
@@ -66,14 +68,14 @@ class ListOperations:
         if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= LARGEST_LIMIT:
             raise NotUnderstood(f"limit must be a whole number from 1 to {LARGEST_LIMIT}")
         written = self._in_ini()
-        found = sorted(self._lists.entries(), key=lambda entry: (-entry.since_at, entry.kind, entry.value))
-        rows = [(entry, "") for entry in found] + [(entry, key) for key, entry in written]
+        rows: Iterable[tuple[Listed, str]] = chain(
+            ((entry, "") for entry in self._lists.entries()), ((entry, key) for key, entry in written)
+        )
         if matching:
-            falls_under = set(self._lists.concerning(matching))
-            falls_under |= set(Listing(entry for _, entry in written).concerning(matching))
+            falls_under = {*self._lists.concerning(matching), *self._listing.concerning(matching)}
             text = matching.lower()
-            rows = [(entry, key) for entry, key in rows if entry in falls_under or _holds(entry, text)]
-        return [_row(entry, key) for entry, key in rows if kind in ("", entry.kind)][:limit]
+            rows = ((entry, key) for entry, key in rows if entry in falls_under or _holds(entry, text))
+        return [_row(entry, key) for entry, key in islice((row for row in rows if kind in ("", row[0].kind)), limit)]
 
     async def _add(self, arguments: Mapping[str, Any], asked_by: str) -> list[Row]:
         """``note``: why the entry does nothing as the gateway is configured now, None when it does something."""
@@ -135,6 +137,7 @@ class ListOperations:
         settings = self._settings().lists
         if settings is not self._read:
             self._read, self._written = settings, written_entries(settings)
+            self._listing = Listing(entry for _, entry in self._written)
         return self._written
 
     def _record(self, event: str, entry: Listed, asked_by: str) -> None:

@@ -7,7 +7,7 @@ what stands in the INI.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -73,10 +73,10 @@ class LiveLists:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def entries(self) -> list[Listed]:
-        """Those that hold now, in no order."""
+    def entries(self) -> Iterator[Listed]:
+        """Those that hold now, what was added last first."""
         now = self._clock.now()
-        return [entry for entry in self._entries.values() if not entry.over(now)]
+        return (entry for entry in reversed(self._entries.values()) if not entry.over(now))
 
     def concerning(self, text: str) -> list[Listed]:
         return self._listing.concerning(text, self._clock.now())
