@@ -24,7 +24,7 @@ from inboundmx.model.address import Address
 from inboundmx.model.envelope import Envelope
 from inboundmx.model.session import Session
 from inboundmx.model.settings import Settings
-from inboundmx.policy.greylisting import triplet
+from inboundmx.policy.greylisting import names, triplet
 from inboundmx.ports import Fact
 from inboundmx.storage.state import FILE_NAME, SqliteStateStore
 from inboundmx.storage.state_file import BATCH_FACTS, StateFile
@@ -94,7 +94,8 @@ def fill(folder: str, triplets: int) -> float:
     for start in range(0, triplets, BATCH_FACTS):
         facts = {}
         for number in range(start, min(triplets, start + BATCH_FACTS)):
-            key = triplet(*person(number), SETTINGS.greylisting)
+            peer, sender, recipient = person(number)
+            key = triplet(names(peer, sender, False, SETTINGS.greylisting)[0], sender, recipient)
             facts[SPACE, key] = Fact((now, now), now, now + expire - number / 1e6)
         file.write(facts, {}, now)
     file.close()

@@ -292,8 +292,10 @@ class StateStore(Protocol):
     def forget(self, space: str, matching: str) -> Deferred[int]:
         """Forgets keys that contain ``matching`` literally; fires with how many."""
 
-    def facts(self, space: str, matching: str, limit: int) -> Deferred[Sequence[tuple[str, Fact]]]:
-        """Keys that contain ``matching`` literally, newest first."""
+    def facts(
+        self, space: str, matching: str, limit: int, numbers: int | None = None
+    ) -> Deferred[Sequence[tuple[str, Fact]]]:
+        """Keys that contain ``matching`` literally, newest first; those alone whose facts have so many ``numbers``."""
 
 
 class Lists(Protocol):

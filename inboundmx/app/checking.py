@@ -149,7 +149,7 @@ def warnings(settings: Settings, now: datetime.datetime) -> list[str]:
     if ours and settings.domain(postmaster) is None:
         found.append(f"[gateway] postmaster {gateway.postmaster}: there is no [domain {postmaster}] to deliver it by")
     found += warnings_at_start(settings)
-    found += _nobody_verified(settings)
+    found += _nobody_verified(settings) + _nobody_confirmed(settings)
     if settings.smtp.max_message_size < SMALLEST_LIMIT:
         found.append("[smtp] max_message_size is below 64KB, which RFC 5321 4.5.3.1.7 asks every server to take")
     try:
@@ -183,6 +183,12 @@ def _nobody_verified(settings: Settings) -> list[str]:
                 f"that cannot be delivered is held, and nobody is told"
             ]
     return []
+
+
+def _nobody_confirmed(settings: Settings) -> list[str]:
+    if settings.greylisting.key == "network" or any(check.kind == "spf" for check in settings.checks):
+        return []
+    return ["[greylisting] key = domain, and no [check …] uses spf: every client is known by its network"]
 
 
 def _redirections(where: str, levels: Iterable[LevelSettings], settings: Settings) -> list[str]:

@@ -61,7 +61,7 @@ def without_section(settings: Settings) -> Settings:
     """The settings with what holds for mail that leaves us, for domains we are backup of by their MX set, and for
     copies on their way to an archive."""
     everybody = {**_of_everybody(settings), "levels": settings.levels, "blocking": settings.blocking}
-    backup = {"retry": settings.backup.retry, "when_exhausted": settings.backup.when_exhausted}
+    backup = {name: getattr(settings.backup, name) for name in ("retry", "when_exhausted", "greylisting")}
     return replace(
         settings,
         outgoing=replace(OUTGOING, **(everybody | {"handover": "spool"})),

@@ -27,6 +27,7 @@ from inboundmx.directory.memory import Memory
 from inboundmx.intake.acceptance import Acceptance
 from inboundmx.intake.admission import Admission
 from inboundmx.intake.conversation import GatewayReception, Plan
+from inboundmx.intake.goodwill import Goodwill
 from inboundmx.model.settings import Settings
 from inboundmx.policy.listing import Joined, Listing, written_entries
 from inboundmx.ports import Archive, Bodies, Chance, Clock, Hand, Journal, Sources, Spool, Transmitter
@@ -93,7 +94,8 @@ class Inside:
         self._pauses.ended = self.deliveries.resumed
         self._retention = Retention(spool, clock, journal)
         handing_over = PausingCourier(self.courier, self._pauses)
-        acceptance = Acceptance(receiving, handing_over, spool, self.deliveries, journal, clock, chance)
+        goodwill = Goodwill(outside.tools.state, clock, journal)
+        acceptance = Acceptance(receiving, handing_over, spool, self.deliveries, journal, clock, chance, goodwill)
         self.reception = GatewayReception(
             plan_of(self._tools, journal),
             Admission(receiving, handing_over),

@@ -46,7 +46,7 @@ ABOUT: Mapping[str, str] = {
     "relay": "Sending out through us. Nobody may, unless named here.",
     "priority": "Priorities of kinds of mail in the spool, over what its domain says.",
     "console": "The status page for programs; [outbound] status_url of another inboundmx reads it.",
-    "greylisting": "Periods of greylisting. It takes place when a check uses it: [check greylist], use = greylist.",
+    "greylisting": "How long greylisting lasts, and for whom. A check does it: [check greylist], use = greylist.",
     "lists": "Who is spared what, and who is refused. inboundmx lists adds to it while the gateway runs.",
     "level": "What becomes of mail whose filtering sum reaches the threshold. The highest level reached decides alone.",
     "domain": "A domain we take mail for. Mail for any other domain is refused.",
@@ -298,7 +298,7 @@ def _to_come() -> str:
         "## Not there yet\n\n"
         "Refused by name, never taken silently, until the work behind it is done.\n\n"
         f"- Sections: {sections}\n- Kinds of check: {checks}\n"
-        "- `key = domain`, `url` other than `sqlite`, `users` in `[relay]`\n"
+        "- `url` other than `sqlite`, `users` in `[relay]`\n"
     )
 
 

@@ -58,7 +58,8 @@ USUAL: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "greylist",
-        "Who was never seen before is put off once; what sends spam seldom comes back. Periods stand in [greylisting].",
+        "Who was never seen before is put off once; what sends spam seldom comes back. For how long, and who is not,\n"
+        "stands in [greylisting].",
         "use = greylist",
     ),
     (

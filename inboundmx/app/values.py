@@ -192,12 +192,6 @@ def workers(text: str) -> int:
     return int(text)
 
 
-def greylist_key(text: str) -> str:
-    if text == "domain":
-        raise not_there_yet("greylisting by the client's domain", "write network")
-    return word(text, ("network",))
-
-
 def storage_url(text: str) -> str:
     if text.startswith(("postgresql:", "postgres:")):
         raise not_there_yet("a spool in PostgreSQL", "write sqlite")
@@ -287,7 +281,6 @@ KINDS: Mapping[str, Kind] = {
     "actions": Kind(actions.actions, actions.written_actions, "actions, commas between"),
     "counts_for": Kind(counts_for, lambda value: _list(sorted(value, reverse=True)), "filtering, blocking or both"),
     "regex": Kind(regex, str, "regular expression"),
-    "greylist_key": Kind(greylist_key, str, "network"),
     "prefixes": Kind(prefixes, lambda value: "/".join(map(str, value)), "bits of IPv4/bits of IPv6"),
     "dns_servers": Kind(addresses.name_servers, _list, "system, or addresses, blanks between"),
     "codes": Kind(codes, written_codes, "CODE=WORD or FIRST-LAST=WORD, blanks between"),

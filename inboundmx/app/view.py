@@ -35,9 +35,18 @@ _IN_ORDER = frozenset({"spool.list", "quarantine.list"})
 _OF_ONE = frozenset({"greylist.list", "recipients.list", "recipients.import", "spool.pauses", "lists.list"})
 # And what each must hear of nevertheless, one after the other, for they write to the same file; a dry run needs one.
 _BY_TURNS = frozenset(
-    {"spool.pause", "spool.resume", "greylist.forget", "recipients.forget", "lists.add", "lists.remove"}
+    {
+        *("spool.pause", "spool.resume", "greylist.forget", "greylist.release", "recipients.forget"),
+        *("lists.add", "lists.remove"),
+    }
 )
-_FORGETTING = {"greylist.forget": "greylist.list", "recipients.forget": "recipients.list"}
+# Before these each writes what it still has in hand, which it does when asked for that: so the first finds it, and what
+# two of them have is not counted twice.
+_WRITTEN_FIRST = {
+    "greylist.forget": "greylist.list",
+    "greylist.release": "greylist.list",
+    "recipients.forget": "recipients.list",
+}
 # Where one does it for all, and the others need but look at what it wrote.
 _THEN = {"lists.add": "lists.look", "lists.remove": "lists.look"}
 _log = Logger()
@@ -143,14 +152,13 @@ class View:
 
     async def _by_turns(self, operation: str, arguments: Mapping[str, Any], asked_by: str) -> Iterable[Told]:
         """What the first says; of what was forgotten, the sum."""
-        if operation in _FORGETTING:
-            # Each writes what it still has in hand, so that what two of them have is not counted twice.
-            questions, _ = self._ask(_FORGETTING[operation], {"limit": 1}, asked_by, False)
+        if operation in _WRITTEN_FIRST:
+            questions, _ = self._ask(_WRITTEN_FIRST[operation], {"limit": 1}, asked_by, False)
             await DeferredList([question.begun for question in questions])
             for question in questions:
                 question.hang_up()
         request = _request(operation, arguments, asked_by)
-        first: list[str] = []
+        first: list[str] | None = None
         forgotten = 0
         troubles: list[str] = []
         for worker in self._workers():
@@ -170,9 +178,9 @@ class View:
             rows = list(question.rows)
             forgotten += sum(json.loads(row).get("forgotten", 0) for row in rows)
             first = first or rows
-        if troubles or not first:
+        if troubles or first is None:
             raise Unavailable("; ".join(troubles) or "no worker is there to do it")
-        return [{"forgotten": forgotten}] if operation in _FORGETTING else first
+        return [{"forgotten": forgotten}] if operation.endswith(".forget") else first
 
     def _told(self, questions: list[Question], away: list[str], in_order: bool, limit: int | None) -> Iterator[Told]:
         left = limit if limit is not None else -1

@@ -13,7 +13,7 @@ from inboundmx.checks.api import Case, Check, Option, Tools
 from inboundmx.model.finding import CheckResult, Finding, Stage
 from inboundmx.model.settings import ANY, DomainSettings, Settings
 from inboundmx.model.verdict import Weight
-from inboundmx.policy.greylisting import decide, exempt, triplet
+from inboundmx.policy.greylisting import decide, exempt, names, triplet
 
 # Where those stand in the state store who are put off because nobody can be asked, and no greylisting does it.
 SPACE = "unverified"
@@ -79,7 +79,7 @@ class Recipient(Check):
         if exempt(sender, recipient):
             return True
         settings = tools.settings.greylisting
-        key = triplet(case.session.peer_ip, sender, recipient, settings)
+        key = triplet(names(case.session.peer_ip, sender, False, settings)[0], sender, recipient)
         _, fact, wait = decide(await tools.state.get(SPACE, key), tools.clock.now(), settings)
         if fact is not None:
             tools.state.put(SPACE, key, fact)

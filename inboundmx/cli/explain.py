@@ -42,13 +42,7 @@ def run(args: argparse.Namespace) -> int:
         entries = ask(config, "spool.list", {"ids": [id]})
     except CannotAsk as error:
         trouble = str(error)
-    events = _events(Path(config.data), id)
-    made = made_at(id)
-    if made is not None and abs(time.time() - made) < _YOUNG_SECONDS and not trouble:
-        patient_until = time.monotonic() + _PATIENCE_SECONDS
-        while not events and time.monotonic() < patient_until:
-            time.sleep(_AGAIN_SECONDS)
-            events = _events(Path(config.data), id)
+    events = story(Path(config.data), id, patient=not trouble)
     if not events and not entries:
         complain(f"nothing is known of {safe(id)}: no such id was given, or it is older than [log] keep")
         if trouble:
@@ -67,6 +61,18 @@ def run(args: argparse.Namespace) -> int:
     if trouble:
         complain(trouble)
     return 0
+
+
+def story(data: Path, id: str, *, patient: bool) -> list[Event]:
+    """What is known of an id; ``patient``: one that was given just now is waited for. Raises CannotAsk."""
+    events = _events(data, id)
+    made = made_at(id)
+    if patient and made is not None and abs(time.time() - made) < _YOUNG_SECONDS:
+        patient_until = time.monotonic() + _PATIENCE_SECONDS
+        while not events and time.monotonic() < patient_until:
+            time.sleep(_AGAIN_SECONDS)
+            events = _events(data, id)
+    return events
 
 
 def _events(data: Path, id: str) -> list[Event]:

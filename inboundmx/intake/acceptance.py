@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from inboundmx.intake.arrival import Arrival, Judged, Lot, facts_of, judged, lots_of, refusal, stamped
 from inboundmx.intake.deposits import Kept, heard, kept
+from inboundmx.intake.goodwill import Goodwill
 from inboundmx.model.custody import Change, Client, Content, DeliveryAttempt, Deposit, Handover, Parcel, Route, State
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
 from inboundmx.model.reply import Reply
@@ -57,7 +58,9 @@ class Acceptance:
         journal: Journal,
         clock: Clock,
         chance: Chance,
+        goodwill: Goodwill,
     ) -> None:
+        self.goodwill = goodwill
         self._routes = routes
         self._courier = courier
         self._spool = spool
@@ -77,6 +80,11 @@ class Acceptance:
         facts = facts_of(arrival, lots)
         refused = refusal(lots)
         if refused is not None:
+            if refused.permanent:
+                refusing = next(lot for lot in lots if lot.verdict.reply is not None)
+                self.goodwill.refused(
+                    arrival.settings, arrival.session, arrival.envelope.sender, refusing.results, refusing.verdict.score
+                )
             return self._refused(message.id, refused, facts), False
         if arrival.envelope.dsn:
             arrival = heard(arrival, lots)
@@ -97,6 +105,8 @@ class Acceptance:
                 facts["seconds"] = round(self._clock.monotonic() - started, 6)
                 answer = self._answered(message.id, lot.domain, handover, facts)
                 if answer is not None:
+                    if handover.kind == "delivered":
+                        self.goodwill.accepted(arrival, lots)
                     return answer, False
                 # A deferral's detail is the reply as it was said: once is enough.
                 facts["reason"] = ": ".join(dict.fromkeys(filter(None, (handover.detail, str(handover.reply or "")))))
@@ -167,6 +177,7 @@ class Acceptance:
         entries = kept(verdict, now, lambda: make_id(now, self._chance.token(TOKEN_LENGTH)))
         if not entries:
             self._journal.record("discarded", id, facts)
+            self.goodwill.accepted(arrival, verdict.lots)
             return Reply(250, "2.0.0", f"accepted as {id}"), False
         follow: Callable[[], None] | None = None
         late = handover.late if handover is not None else None
@@ -184,6 +195,7 @@ class Acceptance:
             try:
                 if failed is None:
                     self._record(verdict, entries)
+                    self.goodwill.accepted(arrival, verdict.lots)
             finally:
                 # The sender hears before the delivery begins, and goes on meanwhile: a lone one had to wait 0.25 ms
                 # of 1.9 for the first words to the primary.

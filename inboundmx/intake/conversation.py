@@ -349,6 +349,8 @@ class GatewayConversation:
         verdict = judge_early(total, threshold)
         if verdict is None or verdict.reply is None:
             return None
+        if envelope is not None and verdict.reply.permanent:
+            self._gate.acceptance.goodwill.refused(settings, self._session, envelope.sender, results, total)
         checks = [
             [line.check, line.outcome, line.weight, result.finding.detail]
             for line, result in zip(total.lines, results, strict=True)

@@ -41,6 +41,7 @@ _HEADLINES = {
     "success_notified": "the sender was told of the success, as he asked",
     "notice_throttled": "there was no room for a notice",
     "released": "released by {asked_by}",
+    "greylist_released": "let through the greylist by {asked_by}",
     "forced": "made due at once by {asked_by}",
     "deleted": "deleted by {asked_by}",
     "shown": "its content was read by {asked_by}",

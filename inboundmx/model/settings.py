@@ -142,14 +142,19 @@ class BlockingSettings:
 
 @dataclass(frozen=True, slots=True)
 class GreylistingSettings:
-    """The periods alone: greylisting is done by a check that uses it. ``network``: the bits that two clients of one
+    """How long and whom: greylisting is done by a check that uses it. ``network``: the bits that two clients of one
     network have in common, of IPv4 and of IPv6."""
 
     block: float = key(15 * MINUTE, "limit", "retries sooner than this after the first attempt are put off too")
     pass_: float = key(360 * MINUTE, "limit", "a retry later than this after the first attempt is a first attempt again")
-    expire: float = key(36 * DAY, "limit", "who passed is known until nothing was heard for so long")
+    expire: float = key(36 * DAY, "limit", "who passed is known until nothing was heard for so long, and so is whom our users wrote to")
     network: tuple[int, int] = key((24, 64), "prefixes", "bits of a client's network, IPv4/IPv6: pools of servers retry from neighbouring addresses")
-    key: Literal["network"] = key("network", "greylist_key", "what a client is known by: its network")
+    auto_allow: int = key(5, "any_count", "a client waits no more after so many good deliveries (level none or low, delivered or in the spool), until a bad one (level high, infected, refused for good); 0: it always waits")
+    auto_allow_for: float = key(36 * DAY, "limit", "and is forgotten when nothing good came for so long")
+    bypass: tuple[Network, ...] = key((), "networks", "clients that never wait (SmarterMail: greylisBypass.xml)")
+    except_recipients: tuple[str, ...] = key((), "senders", "recipients who want no greylisting: addresses or domains, * for anything")
+    # The last one: below it the name is this key's.
+    key: Literal["network", "domain"] = key("network", "word:network domain", "what a client is known by: its network, or the sender's domain where SPF passes, so that services with many networks are asked once; needs a check that uses spf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +191,7 @@ class BackupSettings:
     primaries: tuple[Network, ...] = key((), "networks", "SmarterMail's SmartHost servers: we are backup for any domain whose MX set names us and, with better preference, one of these; its mail is delivered to these alone")
     retry: Retry = key(BACKUP_RETRY, "retry", "minutes between attempts for those domains, as in [delivery]")
     when_exhausted: Literal["bounce", "hold"] = key("hold", "word:bounce hold", "after the last attempt")
+    greylisting: bool = key(True, "yes", "no exempts mail for those domains from greylisting (SmarterMail: Enable Greylisting to SmartHosts)")
 
 
 @dataclass(frozen=True, slots=True)

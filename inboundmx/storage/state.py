@@ -132,8 +132,10 @@ class SqliteStateStore:
         done: Deferred[int] = self._errand(partial(self._file.forget, space, matching))
         return done.addCallback(self._forgotten)
 
-    def facts(self, space: str, matching: str, limit: int) -> Deferred[Sequence[tuple[str, Fact]]]:
-        return self._errand(partial(self._file.facts, space, matching, limit, self._clock.now()))
+    def facts(
+        self, space: str, matching: str, limit: int, numbers: int | None = None
+    ) -> Deferred[Sequence[tuple[str, Fact]]]:
+        return self._errand(partial(self._file.facts, space, matching, limit, numbers, self._clock.now()))
 
     def close(self) -> Deferred[None]:
         """Writes what waits. Fires when the file is closed."""

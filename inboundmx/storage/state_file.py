@@ -114,12 +114,14 @@ class StateFile:
         self._rows -= forgotten
         return forgotten
 
-    def facts(self, space: str, matching: str, limit: int, now: float) -> list[tuple[str, Fact]]:
+    def facts(
+        self, space: str, matching: str, limit: int, numbers: int | None, now: float
+    ) -> list[tuple[str, Fact]]:
         # The sign keeps SQLite from going through the index of expirations, row by row all over the file.
         rows = self._opened().execute(
             "SELECT key, data, written_at, expires_at FROM fact WHERE space = ? AND instr(key, ?) > 0"
-            " AND +expires_at > ? ORDER BY written_at DESC, key LIMIT ?",
-            (space, matching, now, limit),
+            " AND +expires_at > ? AND length(data) = coalesce(?, length(data)) ORDER BY written_at DESC, key LIMIT ?",
+            (space, matching, now, None if numbers is None else 8 * numbers, limit),
         )
         read = ((key, fact_of(*columns)) for key, *columns in rows)
         return [(key, fact) for key, fact in read if fact is not None]

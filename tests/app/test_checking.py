@@ -30,6 +30,7 @@ from inboundmx.model.settings import (
     CheckSettings,
     DomainSettings,
     GatewaySettings,
+    GreylistingSettings,
     LevelSettings,
     LogSettings,
     Retry,
@@ -273,6 +274,15 @@ def test_where_no_sender_can_be_verified_nobody_would_be_told(
     settings = replace(fine, **({"checks": ()} | changed))
     found = [each for each in checking.warnings(settings, NOW) if "bounce = verified" in each]
     assert [each.partition(" bounce")[0] for each in found] == ([said] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "said"), [("network", "greylist", 0), ("domain", "greylist", 1), ("domain", "spf", 0)]
+)
+def test_a_key_that_no_check_could_confirm_is_warned_of(fine: Settings, key: Any, kind: str, said: int) -> None:
+    settings = replace(fine, greylisting=GreylistingSettings(key=key), checks=(CheckSettings("mine", kind),))
+    found = [each for each in checking.warnings(settings, NOW) if "[greylisting] key = domain" in each]
+    assert len(found) == said
 
 
 def test_a_redirection_that_leads_nowhere_is_said_once(fine: Settings) -> None:

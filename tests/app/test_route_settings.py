@@ -189,9 +189,10 @@ def test_domains_without_a_section_have_what_everybody_has(full: Settings) -> No
 
 
 def test_the_schedule_of_backup_may_be_another(tmp_path: Path) -> None:
-    text = "[backup]\nprimaries = 192.0.2.1\nretry = 15/30*\nwhen_exhausted = bounce\n"
+    text = "[backup]\nprimaries = 192.0.2.1\nretry = 15/30*\nwhen_exhausted = bounce\ngreylisting = no\n"
     backup = load(written(tmp_path, text)).backed_up
     assert (backup.retry, backup.when_exhausted) == (Retry((900.0, 1800.0), True), "bounce")
+    assert not backup.greylisting
 
 
 def test_what_is_effective_reads_back_as_the_same(full: Settings, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -153,6 +154,10 @@ incoming_threshold = 50
 block = 90s
 pass = 2h
 network = 20/56
+key = domain
+auto_allow = 0
+bypass = 198.51.100.0/24 203.0.113.7
+except_recipients = user@bücher.example *@lists.example
 
 [level medium]
 action = quarantine
@@ -191,7 +196,15 @@ def test_a_full_file(read: Any, tmp_path: Path) -> None:
     assert settings.gateway.workers == 0
     assert settings.smtp.max_message_size == 40 * MB
     assert settings.smtp.banner_delay == 2.0
-    assert settings.greylisting == GreylistingSettings(block=90.0, pass_=7200.0, network=(20, 56))
+    assert settings.greylisting == GreylistingSettings(
+        block=90.0,
+        pass_=7200.0,
+        network=(20, 56),
+        auto_allow=0,
+        bypass=(ip_network("198.51.100.0/24"), ip_network("203.0.113.7")),
+        except_recipients=("user@xn--bcher-kva.example", "*@lists.example"),
+        key="domain",
+    )
     assert settings.log.to == str(tmp_path / "log/mail.log")
     assert settings.levels == (
         LevelSettings(Level.NONE),

@@ -180,6 +180,26 @@ def test_what_was_forgotten_is_added_up(workers: Workers) -> None:
     assert told(got[0]) == [{"forgotten": 4}]
 
 
+def test_each_hears_who_is_let_through_and_the_first_tells(workers: Workers) -> None:
+    got = workers.ask("greylist.release", matching="a")
+    for name in ("0", "1"):
+        assert workers.request(name)["operation"] == "greylist.list"
+        workers.say(name, {"network": "x"}, end=END)
+    for name in ("0", "1"):
+        assert workers.request(name)["operation"] == "greylist.release"
+        workers.say(name, {"network": "x", "by": name}, end=END)
+    assert told(got[0]) == [{"network": "x", "by": "0"}]
+
+
+def test_where_nothing_waits_nobody_is_let_through(workers: Workers) -> None:
+    got = workers.ask("greylist.release", matching="a")
+    for name in ("0", "1"):
+        workers.say(name, end=END)
+    for name in ("0", "1"):
+        workers.say(name, end=END)
+    assert told(got[0]) == []
+
+
 def test_a_dry_run_of_it_asks_one(workers: Workers) -> None:
     got = workers.ask("greylist.forget", matching="a", dry_run=True)
     assert set(workers.asked) == {"0"}

@@ -118,6 +118,7 @@ class StoppedGateway:
         ledger.close()
 
     def remember(self, facts: dict[str, Fact], space: str = "greylist") -> None:
+        """In the greylist, or what stands beside it."""
         state = SqliteStateStore(
             str(self.data), CommandClock(), at_once, report=lambda event, fields: None, lane=lambda name: InlineLane()
         )

@@ -17,7 +17,7 @@ from inboundmx.cli.main import COMMANDS, main
 VERBS = {
     "spool": ("list", "show", "force", "release", "delete"),
     "quarantine": ("list", "show", "release", "delete"),
-    "greylist": ("list", "forget"),
+    "greylist": ("list", "release", "forget"),
     "recipients": ("list", "forget", "import"),
 }
 

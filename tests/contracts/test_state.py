@@ -166,6 +166,16 @@ def test_facts_are_listed_newest_first_and_no_more_than_asked_for(kept: Any) -> 
     assert asked(kept, kept.store.facts("grey", "9", 5)) == [("key 9", fact(9, at=NOW - 1))]
 
 
+def test_facts_are_listed_by_how_many_numbers_they_have(kept: Any) -> None:
+    for key, values in {"none": (), "one": (1.0,), "also one": (2.0,), "three": (1.0, 2.0, 3.0)}.items():
+        kept.store.put("grey", key, fact(*values))
+
+    def having(numbers: int) -> list[str]:
+        return [key for key, _ in asked(kept, kept.store.facts("grey", "", 10, numbers))]
+
+    assert (having(0), having(1), having(2), having(3)) == (["none"], ["also one", "one"], [], ["three"])
+
+
 ODD = ["100%", "a_b", "axb", "it's", "x'||(select 1)||'@a.test", "Straße", "q\"q", "back\\slash", "star*"]
 
 

@@ -45,7 +45,9 @@ class FakeStateStore:
             del self._facts[name]
         return succeed(len(gone))
 
-    def facts(self, space: str, matching: str, limit: int) -> Deferred[Sequence[tuple[str, Fact]]]:
+    def facts(
+        self, space: str, matching: str, limit: int, numbers: int | None = None
+    ) -> Deferred[Sequence[tuple[str, Fact]]]:
         if self.failure is not None:
             return fail(self.failure)
         now = self._clock.now()
@@ -53,5 +55,6 @@ class FakeStateStore:
             (key, fact)
             for (kept_in, key), fact in self._facts.items()
             if kept_in == space and matching in key and fact.expires_at > now
+            if numbers is None or len(fact.values) == numbers
         ]
         return succeed(sorted(found, key=lambda pair: (-pair[1].written_at, pair[0]))[:limit])

@@ -17,6 +17,7 @@ from inboundmx.checks.runner import Runner
 from inboundmx.intake.acceptance import Acceptance
 from inboundmx.intake.admission import Admission
 from inboundmx.intake.conversation import GatewayReception, Plan
+from inboundmx.intake.goodwill import Goodwill
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Handover, Host, Parcel, Route
 from inboundmx.model.message import Body
@@ -150,9 +151,11 @@ class Gate:
         ]
         runner = Runner(made, self.clock)
         plan = Plan(given, runner, {one.name: one for one in given.checks}, lists)
+        self.state = FakeStateStore(self.clock)
         acceptance = Acceptance(
-            self.routes, self.courier, self.spool, self.deliveries, self.journal, self.clock, self.chance
-        )
+            self.routes, self.courier, self.spool, self.deliveries, self.journal, self.clock, self.chance,
+            Goodwill(self.state, self.clock, self.journal),
+        )  # fmt: skip
         self.reception = GatewayReception(
             plan,
             Admission(self.routes, self.courier),
