@@ -8,7 +8,6 @@ connections or how a notice is worded.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 
@@ -18,6 +17,7 @@ from inboundmx.delivery.telling import tell
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Change, Content, DeliveryAttempt, Deposit, SpoolEntry, State, Status
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
+from inboundmx.model.record import replace
 from inboundmx.model.settings import DomainSettings, Settings
 from inboundmx.policy.prioritising import after_attempt
 from inboundmx.policy.retrying import DAMAGED, Settlement, park, settle

@@ -11,12 +11,12 @@ early.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Literal
 
 from inboundmx.model.address import Address
 from inboundmx.model.custody import DeliveryAttempt, SpoolEntry, SpoolRecipient, State, Status
 from inboundmx.model.ip import is_ip
+from inboundmx.model.record import record, replace
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import HOUR, DeliverySettings, DomainSettings, Retry
 from inboundmx.policy.dsn import hears_of_delay, hears_of_failure, hears_of_success
@@ -45,7 +45,7 @@ UNVERIFIED = "unverified recipient"
 Fate = Literal["", "notify", "held", "dropped"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Settlement:
     """What an attempt changes. ``entry`` is what stays of the entry, None: nothing does. ``split``: a new entry,
     still without an id, that holds the undeliverable recipients while others wait.
