@@ -262,11 +262,12 @@ class Courier:
     ) -> DeliveryAttempt | Refused:
         """One host. Refused: there was no connection to send anything over."""
         pool = self.pool(host, terms)
-        refused = await pool.breaker.knock()
-        if refused is not None:
-            return refused
+        if pool.breaker.open:
+            refused = await pool.breaker.knock()
+            if refused is not None:
+                return refused
         while True:
-            got = await pool.wait()
+            got: Kept | Refused | None = pool.spare() or await pool.wait()
             if not isinstance(got, Kept):
                 return got or STOPPING
             reused = got.messages > 0
@@ -319,6 +320,9 @@ class Courier:
 
     def down(self, route: Route) -> bool:
         """Whether no host of the route is there."""
+        if route.hosts and not self._down(route.hosts[0], route.terms):
+            # Nearly always, so it comes first.
+            return False
         return all(self._down(host, way.terms) for way in route.ways() for host in way.hosts)
 
     def _down(self, host: Host, terms: Terms) -> bool:

@@ -161,6 +161,17 @@ class Pool:
         self._line.join(waiting)
         return waiting
 
+    def spare(self) -> Kept | None:
+        """For what the spool holds: a connection at once, or not at all, and then it has to ``wait``."""
+        if self._backlog or self._awaited or len(self._line) or self.down or not self._backlog_may():
+            return None
+        kept = self._free()
+        if kept is not None:
+            kept.live = False
+            self._busy += 1
+            self._backlog_busy += 1
+        return kept
+
     def wait(self) -> Deferred[Got]:
         """For what the spool holds: fires with a connection, or with Refused. May be cancelled."""
         if self.down:

@@ -121,11 +121,12 @@ class DeliveryService:
         now = self._clock.now()
         if entry.state is not State.ACTIVE or entry.via or (entry.next_attempt_at or now) > now or self._stopping:
             return None
-        domain = self._settings().domain(entry.domain)
-        if domain is None or limited(domain) or self._waits(entry.domain, ""):
-            return None
         attempt = self._courier.foreseen(entry, route)
         if attempt is None:
+            # Nearly always, so it comes first.
+            return None
+        domain = self._settings().domain(entry.domain)
+        if domain is None or limited(domain) or self._waits(entry.domain, ""):
             return None
         settlement = settle(
             entry, attempt, now, domain, self._settings().delivery, slot=True, jitter=self._chance.uniform(0.0, 1.0)
@@ -452,7 +453,7 @@ class DeliveryService:
             return self._not_tried(entry, started, "no_route", reply)
         except Unavailable as trouble:
             return self._not_tried(entry, started, "dns", Reply(451, "4.4.3", trouble.reason))
-        hosts = tuple(host for way in route.ways() for host in way.hosts)
+        hosts = route.hosts if route.fallback is None else tuple(host for way in route.ways() for host in way.hosts)
         if not hosts:
             raise NoHost
         self._agenda.goes_to(entry.id, hosts)

@@ -281,9 +281,12 @@ class SqliteSpool:
             entry = deposit.entry
             if entry.id in buried:
                 continue
-            index[entry.id] = shared(entry)
+            index[entry.id] = entry
             if entry.state is State.ACTIVE and not entry.attempts and deposit.content.body.path is None:
+                # Mostly it is gone in a moment: only if it is not, it shares with others what it says like them.
                 self._keep_fresh(entry.id, deposit.content)
+            else:
+                shared(entry)
         for entry in change.update:
             if entry.id in index:
                 index[entry.id] = shared(entry)
@@ -378,13 +381,17 @@ class SqliteSpool:
         self._fresh[id] = content
         self._fresh_octets += content.body.size + len(content.prefix)
         while self._fresh_octets > FRESH_OCTETS:
-            self._forget_fresh(next(iter(self._fresh)))
-        self._start("fresh", FRESH_SECONDS, self._forget_all_fresh)
+            self._let_wait(next(iter(self._fresh)))
+        self._start("fresh", FRESH_SECONDS, self._let_all_wait)
 
-    def _forget_all_fresh(self) -> None:
+    def _let_all_wait(self) -> None:
+        for id in tuple(self._fresh):
+            self._let_wait(id)
+
+    def _let_wait(self, id: str) -> None:
         """What is not delivered by now has to wait, and can be read back."""
-        self._fresh.clear()
-        self._fresh_octets = 0
+        self._forget_fresh(id)
+        shared(self._index[id])
 
     def _forget_fresh(self, id: str) -> None:
         content = self._fresh.pop(id, None)
