@@ -235,7 +235,9 @@ class GatewayService(Service):
         self._control.startService()
         self._console.start(Facts(self._operations.status, self._cannot_keep), journal)
         self._factory.reception = reception = self._inside.reception
-        self._factory.unlimited = lambda ip: reception.plan.lists.whitelisted(ip, "smtp")
+        self._factory.unlimited = lambda ip: (
+            reception.plan.lists.whitelisted(ip, "smtp") or reception.plan.lists.bypasses(ip)
+        )
         self._make_room(settings)
         self._inside.deliveries.park(self.guilty)
         self._begin_inside()

@@ -46,6 +46,7 @@ class DnsList(Check):
     kind: ClassVar[str] = "dnsbl"
     stage: ClassVar[Stage] = Stage.CONNECT
     about: ClassVar[Literal["spam", "origin", "other"]] = "spam"
+    client: ClassVar[Literal["", "address", "connection"]] = "address"
     outcomes: ClassVar[frozenset[str]] = frozenset({"listed", "absent"})
     after: ClassVar[frozenset[str]] = frozenset()
     weights: ClassVar[Mapping[str, Weight]] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from inboundmx.checks.api import Case, Check, Option, Tools
 from inboundmx.model.address import Address
@@ -41,6 +41,7 @@ class Greylist(Check):
 
     kind: ClassVar[str] = "greylist"
     stage: ClassVar[Stage] = Stage.RECIPIENT
+    client: ClassVar[Literal["", "address", "connection"]] = "connection"
     outcomes: ClassVar[frozenset[str]] = frozenset({"new", "early", "passed", "known", "exempt"})
     after: ClassVar[frozenset[str]] = frozenset({"spf"})
     weights: ClassVar[Mapping[str, Weight]] = {"new": "defer", "early": "defer"}

@@ -26,6 +26,7 @@ class Helo(Check):
     kind: ClassVar[str] = "helo"
     stage: ClassVar[Stage] = Stage.HELLO
     about: ClassVar[Literal["spam", "origin", "other"]] = "spam"
+    client: ClassVar[Literal["", "address", "connection"]] = "address"
     outcomes: ClassVar[frozenset[str]] = frozenset({"ok", "invalid", "our_name", "literal", "unresolvable"})
     after: ClassVar[frozenset[str]] = frozenset()
     weights: ClassVar[Mapping[str, Weight]] = {}

@@ -27,6 +27,7 @@ class ReverseDns(Check):
     kind: ClassVar[str] = "rdns"
     stage: ClassVar[Stage] = Stage.CONNECT
     about: ClassVar[Literal["spam", "origin", "other"]] = "origin"
+    client: ClassVar[Literal["", "address", "connection"]] = "address"
     outcomes: ClassVar[frozenset[str]] = frozenset({"confirmed", "unconfirmed", "none"})
     after: ClassVar[frozenset[str]] = frozenset()
     weights: ClassVar[Mapping[str, Weight]] = {}

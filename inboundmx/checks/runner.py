@@ -5,7 +5,7 @@ Knows tiers, deadlines and that a check may fail. Does not know any check, nor w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -23,6 +23,9 @@ from inboundmx.prompt import resumed
 
 # Letters kept of what an error or a check says of itself.
 DETAIL_LIMIT = 300
+
+# All that a check may look at of a client.
+ANYTHING = frozenset({"", "address", "connection"})
 
 # What comes of a check whose time is over.
 _LATE = object()
@@ -95,13 +98,19 @@ class Runner:
         return bool(self._tiers[stage])
 
     async def run(
-        self, stage: Stage, case: Case, settled: Settled | None = None, spared: bool = False
+        self,
+        stage: Stage,
+        case: Case,
+        settled: Settled | None = None,
+        spared: bool = False,
+        looking_at: Collection[str] = ANYTHING,
     ) -> tuple[CheckResult, ...]:
         """The results of this stage's checks, one for each that was asked. ``case.results`` are those of the stages
         before; a check with ``after`` sees, of these and of its own stage's, the ones of the kinds it names.
 
         Dear checks come last. They are not asked when ``settled`` says so, and then have no result; nor are, of a
-        client that is ``spared``, those about spam.
+        client that is ``spared``, those about spam. ``looking_at``: what checks may look at of the client, as they say
+        in their ``client``; others are not asked.
 
         Never fails because of a check. Cancelling it cancels the checks that have not finished.
         """
@@ -118,6 +127,8 @@ class Runner:
                 if plan.skip_for and within(case.session.peer_ip, plan.skip_for):
                     continue
                 if spared and plan.check.about == "spam":
+                    continue
+                if plan.check.client not in looking_at:
                     continue
                 seen = _informed(case, known, plan.after) if plan.after else case
                 try:

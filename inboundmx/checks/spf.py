@@ -27,6 +27,7 @@ class Spf(Check):
     kind: ClassVar[str] = "spf"
     stage: ClassVar[Stage] = Stage.SENDER
     about: ClassVar[Literal["spam", "origin", "other"]] = "origin"
+    client: ClassVar[Literal["", "address", "connection"]] = "address"
     outcomes: ClassVar[frozenset[str]] = frozenset(
         {"pass", "fail", "softfail", "neutral", "none", "permerror", "temperror"}
     )

@@ -27,6 +27,7 @@ COMMANDS = (
     "quarantine",
     "greylist",
     "lists",
+    "walk",
     "recipients",
     "explain",
     "status",

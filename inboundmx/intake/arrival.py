@@ -22,12 +22,14 @@ from inboundmx.policy.grouping import groups
 from inboundmx.policy.judging import blocking_threshold, disposition, judge
 from inboundmx.policy.scoring import score
 from inboundmx.policy.stamping import stamp
+from inboundmx.policy.walking import Walk
 
 
 class Arrival(NamedTuple):
     """What reception hands over. ``relays``: the client may send out through us. ``accepted`` are the recipients with
     the settings of their domains, ``ways`` those domains with their routes, ``results`` those of all stages;
-    ``spared``: why checks about spam do not count, empty when they do."""
+    ``spared``: why checks about spam do not count, empty when they do; ``walk``: who stands behind a bypass gateway
+    that brought it."""
 
     settings: Settings
     checks: Mapping[str, CheckSettings]
@@ -39,6 +41,7 @@ class Arrival(NamedTuple):
     message: Message
     results: Sequence[CheckResult]
     spared: str = ""
+    walk: Walk | None = None
 
 
 class Lot(NamedTuple):
@@ -108,6 +111,8 @@ def facts_of(arrival: Arrival, lots: Sequence[Lot]) -> dict[str, Any]:
         facts["via"] = lots[0].domain.via
     if arrival.spared:
         facts["spared"] = arrival.spared
+    if arrival.walk is not None:
+        facts.update(arrival.walk.told())
     if arrival.relays:
         facts["relay"] = f"granted to {session.authenticated_as or 'its address'}"
     return facts

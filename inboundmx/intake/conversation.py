@@ -14,7 +14,7 @@ from inboundmx.checks.api import Case
 from inboundmx.checks.blocked import Blocked
 from inboundmx.checks.rdns import confirmed_name
 from inboundmx.checks.registry import ABOUT_SPAM
-from inboundmx.checks.runner import Runner
+from inboundmx.checks.runner import ANYTHING, Runner
 from inboundmx.intake.acceptance import Acceptance
 from inboundmx.intake.acquaintances import Acquaintances
 from inboundmx.intake.admission import Admission, Way
@@ -37,6 +37,8 @@ from inboundmx.policy.routing import bare_postmaster, postmaster
 from inboundmx.policy.scoring import score
 from inboundmx.policy.sparing import Unasked, excused, settled
 from inboundmx.policy.stamping import host_name
+from inboundmx.policy.walking import Walk
+from inboundmx.policy.walking import walk as walk_through
 from inboundmx.ports import Bodies, Chance, Clock, Draft, Hand, Journal, Lists, Spool, StateStore, Welcome
 
 # Below this much room on the disk (and twice the declared size) no transaction begins: 452 4.3.1.
@@ -48,8 +50,13 @@ _HELLO = Reply(250, "", "hello")
 _OK = Reply(250, "2.1.0", "sender ok")
 _RECIPIENT_OK = Reply(250, "2.1.5", "recipient ok")
 _BLACKLISTED = Reply(554, "5.7.1", "your address is on the blacklist here", then_close=True)
+_CAME_FROM_BLACKLISTED = Reply(554, "5.7.1", "the address that this mail came from is on the blacklist here")
 _STRANGER = Welcome(None)
 _AT_HOME = Welcome(None, strange=False)
+# What checks may look at of a bypass gateway, and then of the client behind it; none judges how that one behaves.
+_OF_GATEWAY = frozenset({""})
+_OF_ORIGIN = frozenset({"address"})
+_OF_MESSAGE = _OF_GATEWAY | _OF_ORIGIN
 _GO_ON = Reply(354, "", "end with a line that holds only a dot")
 
 
@@ -98,10 +105,12 @@ class GatewayReception:
 class GatewayConversation:
     """``ports.Conversation``. ``_id`` ends a refusal: the session's until MAIL, then the transaction's. ``_relays``:
     the client may send out through us; checks before the message judge strangers, and are not run for it. ``_spared``
-    and ``_unblocked``: it is whitelisted for spam, and for smtp."""
+    and ``_unblocked``: it is whitelisted for spam, and for smtp. ``_bypassed``: it is a gateway that mail of others
+    comes through: these are judged, once the message tells who they are."""
 
     __slots__ = (
         "_accepted",
+        "_bypassed",
         "_draft",
         "_dsn",
         "_envelope",
@@ -124,6 +133,7 @@ class GatewayConversation:
         self._relays = may_relay(session, gate.plan.settings.relay, gate.plan.lists)
         self._spared = gate.plan.lists.whitelisted(session.peer_ip, "spam")
         self._unblocked = gate.plan.lists.whitelisted(session.peer_ip, "smtp")
+        self._bypassed = gate.plan.lists.bypasses(session.peer_ip)
         self._session_results: tuple[CheckResult, ...] = ()
         self._results: tuple[CheckResult, ...] = ()
         self._envelope: Envelope | None = None
@@ -137,7 +147,7 @@ class GatewayConversation:
 
     def arriving(self) -> Welcome:
         gate, lists, ip = self._gate, self._plan.lists, self._session.peer_ip
-        if self._unblocked:
+        if self._unblocked or self._bypassed:
             return Welcome(None, strange=False, spared=True)
         entry = lists.blacklisted(ip)
         if entry:
@@ -247,7 +257,17 @@ class GatewayConversation:
             return self._refuse("data", Reply(554, "5.4.6", "too many hops, this mail goes in circles"), envelope)
         if again := self._plan.runner.again:
             self._results = tuple([result for result in self._results if result.check not in again])
-        results = self._weighed(self._results + await self._run(Stage.MESSAGE, envelope, message=message))
+        walk, origin = None, None
+        if self._bypassed and not self._relays:
+            walk = walk_through(message, self._session.peer_ip, self._plan.lists.bypasses)
+            if walk.address:
+                entry = "" if self._unblocked else self._plan.lists.blacklisted(walk.address)
+                if entry:
+                    told = {**walk.told(), "blacklist": entry}
+                    return self._refuse("data", _CAME_FROM_BLACKLISTED, envelope, more=told)
+                origin = await self._originating(walk, envelope)
+        ended = await self._run(Stage.MESSAGE, envelope, message=message, origin=origin)
+        results = self._weighed(self._results + ended)
         taken = await self._gate.acceptance.accept(
             Arrival(
                 settings,
@@ -260,6 +280,7 @@ class GatewayConversation:
                 message,
                 results,
                 "client whitelisted for spam" if self._spared else "trusted sender" if _trusted(results) else "",
+                walk,
             )
         )
         if taken.keeps_body:
@@ -298,15 +319,38 @@ class GatewayConversation:
             raise RuntimeError("asked about a recipient or content outside a transaction")
         return self._envelope
 
+    async def _originating(self, walk: Walk, envelope: Envelope) -> Session:
+        """The client behind a bypass gateway, and the results of all that earlier stages would have seen of it."""
+        session = self._session
+        origin = replace(
+            session, peer_ip=walk.address, peer_port=0, hello=walk.hello, reverse_name="", tls="", via=session.peer_ip
+        )
+        for stage in (Stage.CONNECT, Stage.HELLO, Stage.SENDER):
+            results = await self._run(stage, envelope, origin=origin)
+            self._results += results
+            if name := confirmed_name(results):
+                origin = replace(origin, reverse_name=name)
+        return origin
+
     async def _run(
-        self, stage: Stage, envelope: Envelope, recipient: Address | None = None, message: Message | None = None
+        self,
+        stage: Stage,
+        envelope: Envelope,
+        recipient: Address | None = None,
+        message: Message | None = None,
+        origin: Session | None = None,
     ) -> tuple[CheckResult, ...]:
+        """``origin``: the client behind a bypass gateway, once it is known."""
         runner = self._plan.runner
         if not runner.concerns(stage) or (self._relays and stage is not Stage.MESSAGE):
             return ()
-        earlier = self._results if stage > Stage.HELLO else self._session_results
-        case = Case(self._session, envelope, recipient, message, earlier)
-        results = await runner.run(stage, case, self._settled if stage is Stage.MESSAGE else None, self._spared)
+        earlier = self._results if stage > Stage.HELLO or origin is not None else self._session_results
+        case = Case(origin or self._session, envelope, recipient, message, earlier)
+        looking_at = ANYTHING
+        if self._bypassed and not self._relays:
+            looking_at = _OF_MESSAGE if message is not None else _OF_GATEWAY if origin is None else _OF_ORIGIN
+        settled = self._settled if stage is Stage.MESSAGE else None
+        results = await runner.run(stage, case, settled, self._spared, looking_at)
         if self._plan.settings.log.level == "debug":
             for result in results:
                 self._gate.journal.record(

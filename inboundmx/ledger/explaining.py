@@ -51,6 +51,8 @@ _HEADLINES = {
 
 # In the order of the conversation: who, what, opinions, sums, decision, answer, onward.
 _LABELS = {
+    "origin": "came from",
+    "walk": "received",
     "entry": "entry",
     "sender": "sender",
     "recipient": "recipient",
@@ -140,6 +142,8 @@ def _told(event: str, name: str, label: str, value: Any, others: dict[str, Any])
     match name:
         case "checks":
             return [_line(label, _check(check)) for check in value] if isinstance(value, list | tuple) else []
+        case "walk" if isinstance(value, list | tuple):
+            return [_line(label, _step(step)) for step in value]
         case "score":
             return [_line(label, _sums(value, others.pop("blocking", None)))]
         case "sender":
@@ -173,6 +177,15 @@ def _check(check: Any) -> str:
     name, outcome, weight, *detail = check
     told = f"{plain(name)}={plain(outcome)}({_number(weight)})"
     return f"{told}  {plain(detail[0])}" if detail and detail[0] else told
+
+
+def _step(step: Any) -> str:
+    """``[by, address, hello, believed, why]``: a Received field above which only gateways stand."""
+    if not isinstance(step, list | tuple) or len(step) != 5:
+        return plain(step)
+    by, address, hello, believed, why = step
+    told = f" from {plain(address)}{f' (helo {plain(hello)})' if hello else ''}" if address else ""
+    return f"at {plain(by)}{told}: {plain(why)}, {'believed' if believed else 'not believed'}"
 
 
 def _sums(filtering: Any, blocking: Any) -> str:

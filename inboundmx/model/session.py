@@ -9,6 +9,8 @@ from inboundmx.model.record import record
 class Session:
     """``id`` is 10 or more letters and digits; addresses are text without brackets; ``hello`` is empty before EHLO.
 
+    ``via``: these are the facts of a client of whom a bypass gateway told us, and this is that gateway's address; empty
+    when they are our peer's.
     ``tls`` is empty on a clear connection, else protocol and cipher ("TLSv1.3 TLS_AES_256_GCM_SHA384").
     """
 
@@ -22,3 +24,4 @@ class Session:
     tls: str = ""
     authenticated_as: str = ""
     reverse_name: str = ""
+    via: str = ""

@@ -183,7 +183,7 @@ class ListsSettings:
     blacklist: tuple[Network, ...] = key((), "networks", "clients that are refused before they have said anything (554)")
     blocked_senders: tuple[str, ...] = key((), "senders", "addresses or domains, * for anything: *@bad.example, *.bad.example, news*@shop.example; refused, by the check blocked, whatever the sender has authenticated")
     trusted_senders: tuple[str, ...] = key((), "senders", "the same of senders that are neither greylisted nor weighed as spam, when SPF or DKIM shows that they are who they say")
-    bypass_gateways: tuple[Network, ...] = key((), "networks", "gateways of ours or of our provider that mail of others comes through")
+    bypass_gateways: tuple[Network, ...] = key((), "networks", "gateways of ours or of our provider that mail of others comes through: no limit or check of an address judges them; whom they name in Received is judged instead, by checks and the blacklist alone")
 
 
 @dataclass(frozen=True, slots=True)

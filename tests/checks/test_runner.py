@@ -67,6 +67,7 @@ class Fake:
     dear = False
     again = None
     about = "other"
+    client = ""
     most_points = 0.0
 
     def __init__(self, kind: str, does: Callable[[Case], Coroutine[Any, Any, Any]], after: str = "") -> None:

@@ -170,6 +170,7 @@ class Suspicious:
     dear = False
     again = None
     about = "other"
+    client = ""
     most_points = 0.0
 
     def __init__(self, options: Any) -> None:

@@ -146,6 +146,7 @@ class Remembering:
     dear = False
     again = None
     about = "other"
+    client = ""
     most_points = 0.0
     said: ClassVar[list[tuple[Address, str]]] = []
 

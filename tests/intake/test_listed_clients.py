@@ -64,6 +64,7 @@ class Virus:
     stage = Stage.MESSAGE
     again = None
     about = "other"
+    client = ""
     after = frozenset()
     dear = False
     most_points = 0.0
@@ -138,6 +139,7 @@ class Spf:
     stage = Stage.SENDER
     again = None
     about = "origin"
+    client = ""
     after = frozenset()
     dear = False
     most_points = 0.0

@@ -179,3 +179,15 @@ def test_long_text_is_cut_and_instants_have_milliseconds() -> None:
     assert len(plain("x" * 10_000)) < 600
     assert plain("a\nb\x1b[1m\u202e") == "a / b\N{REPLACEMENT CHARACTER}[1m\N{REPLACEMENT CHARACTER}"
     assert instant(1_700_000_000.9999) == "2023-11-14T22:13:20.999Z"
+
+
+def test_the_walk_through_gateways_is_told_step_by_step() -> None:
+    steps = [
+        ["203.0.113.1", "198.51.100.7", "mx\x1b.example", True, "no gateway"],
+        ["203.0.113.1", "", "", False, "there is no further field"],
+        "odd",
+    ]
+    text = "\n".join(tell("m", [Event(0.0, "refused", {"origin": "198.51.100.7", "walk": steps})], [], 1.0))
+    assert "    came from    198.51.100.7\n" in text
+    assert "received     at 203.0.113.1 from 198.51.100.7 (helo mx\N{REPLACEMENT CHARACTER}.example): no" in text
+    assert "at 203.0.113.1: there is no further field, not believed" in text

@@ -28,7 +28,7 @@ def found(*fields: str) -> Walk:
             f'\r\n\t key-exchange X25519)\r\n\t(Client CN "[9.9.9.9]", Issuer "x" (not verified))\r\n\tby gw1.example;',
             "a.example",
         ),
-        (f"from a.example ([{REAL}] helo=x.example)\r\n\tby gw1.example with esmtp (Exim 4.96) id 1; date", "x.example"),
+        (f"from a.example ([{REAL}] helo=x.example)\r\n\tby gw1.example with esmtp (Exim 4.96)", "x.example"),
         (f"from a.example ([{REAL}]:4711 helo=[9.9.9.9])\r\n\tby gw1.example with esmtp (Exim 4.96)", "[9.9.9.9]"),
         (f"from [{REAL}] (helo=[9.9.9.9])\r\n\tby gw1.example with esmtp (Exim 4.96) id 1; date", "[9.9.9.9]"),
         (f"from [{REAL}] (port=4711 helo=x.example)\r\n\tby gw1.example with esmtp (Exim 4.96) id 1", "x.example"),
