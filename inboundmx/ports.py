@@ -142,6 +142,9 @@ class Conversation(Protocol):
     def content(self, body: Body) -> Awaitable[Reply]:
         """The final dot has come and nothing was wrong with the content: the answer to it."""
 
+    def client(self) -> Session:
+        """What is known of the client by now."""
+
     def refused(self, verb: str, reply: Reply) -> Reply:
         """The dialogue itself refuses ``verb`` with ``reply`` (syntax, order, limits, content): lets the conversation
         record it and returns the reply with the id as its last word."""

@@ -19,7 +19,9 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.ssl import CertificateOptions
 from twisted.logger import globalLogPublisher
 
+from inboundmx.app.block_operations import BlockOperations
 from inboundmx.app.checking import warnings_at_start
+from inboundmx.app.connection_operations import ConnectionOperations
 from inboundmx.app.control import AlreadyRunning, ControlSocket
 from inboundmx.app.descriptors import room_for_strangers
 from inboundmx.app.greylist_operations import GreylistOperations
@@ -47,6 +49,7 @@ from inboundmx.cli.asking import SOCKET_NAME
 from inboundmx.console.routes import Facts
 from inboundmx.console.server import ConsoleService
 from inboundmx.delivery.pausing import Pauses
+from inboundmx.intake.blocking import Blocks
 from inboundmx.intake.conversation import DISK_RESERVE
 from inboundmx.intake.live_lists import LiveLists
 from inboundmx.model.settings import Settings
@@ -210,6 +213,7 @@ class GatewayService(Service):
                 archive=FileArchive(lambda: self.settings, self._tools.offload, self._tools.contents),
                 hand=self.hand,
                 sources=self._sources,
+                blocks=self._blocks,
             )
         )
         self._spool.written_late = self._inside.deliveries.deposited
@@ -226,6 +230,8 @@ class GatewayService(Service):
                     self._state, self._inside.memory, journal, clock, lambda: self.settings
                 ),
                 "spool": self._pausing,
+                "blocks": BlockOperations(self._kept_blocks, journal, clock, self._blocks),
+                "connections": ConnectionOperations(self._factory, self.number, journal, clock),
                 "lists": ListOperations(self._lists, journal, clock, lambda: self.settings),
             },
             self._inside.is_paused,
@@ -243,6 +249,7 @@ class GatewayService(Service):
         self._begin_inside()
         self._peers.start()
         self._lists.start()
+        self._kept_blocks.start()
         # What was read at the start mostly stays. Were the collector to go through it again and again, a spool of
         # 100,000 entries would hold up everybody for 0.1 s and more each time.
         gc.collect()
@@ -269,6 +276,11 @@ class GatewayService(Service):
         scanners = ScanningServices(reactor, clock, self._offload, contents, self._health)
         self._lists = LiveLists(clock, journal, ListsFile(str(self._data)), self._offload.run)
         self._lists.begin()
+        kept = ListsFile(str(self._data), "blocks")
+        # What one worker blocks the others refuse a second later.
+        self._kept_blocks = LiveLists(clock, journal, kept, self._offload.run, "blocks", look_seconds=1.0)
+        self._kept_blocks.begin()
+        self._blocks = Blocks(clock, journal, self._kept_blocks)
         return Tools(
             settings,
             clock,
@@ -367,6 +379,7 @@ class GatewayService(Service):
         await stopping.ended("console", self._console.stop())
         self._peers.stop()
         self._lists.stop()
+        self._kept_blocks.stop()
         self._inside.hurry()
         await stopping.ended("strangers", self._factory.drain(DRAIN_SECONDS))
         await stopping.ended("control", self._control.stopService())

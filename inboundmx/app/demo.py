@@ -116,6 +116,9 @@ class SavingConversation:
     def arriving(self) -> Welcome:
         return Welcome(None, strange=False)
 
+    def client(self) -> Session:
+        return self._session
+
     def connected(self) -> Awaitable[Reply]:
         return succeed(Reply(220, "", "primary.example.test the demonstration primary"))
 

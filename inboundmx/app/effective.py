@@ -44,6 +44,8 @@ def effective(settings: Settings, secret: Callable[[str], str] = hidden) -> Sect
         found[f"outbound {outbound.name}"] = _written(outbound, secret)
     for archive in settings.archives:
         found[f"archive {archive.name}"] = _written(archive)
+    for rule in settings.abuse:
+        found[f"abuse {rule.name}"] = _written(rule)
     for domain in settings.sections:
         found[f"domain {domain.name}"] = _domain(domain, secret)
     return found

@@ -26,9 +26,14 @@ from inboundmx.directory.learning import Learning
 from inboundmx.directory.memory import Memory
 from inboundmx.intake.acceptance import Acceptance
 from inboundmx.intake.admission import Admission
+from inboundmx.intake.alerting import Alerts
+from inboundmx.intake.blocking import Blocks
 from inboundmx.intake.conversation import GatewayReception, Plan
+from inboundmx.intake.doorkeeping import Doorkeeper
 from inboundmx.intake.goodwill import Goodwill
+from inboundmx.intake.known_good import KnownGood
 from inboundmx.model.settings import Settings
+from inboundmx.policy.limiting import rules_of
 from inboundmx.policy.listing import Joined, Listing, written_entries
 from inboundmx.ports import Archive, Bodies, Chance, Clock, Hand, Journal, Sources, Spool, Transmitter
 
@@ -53,6 +58,7 @@ class Outside:
     archive: Archive = field(kw_only=True)
     hand: Hand | None = field(default=None, kw_only=True)
     sources: Sources | None = field(default=None, kw_only=True)
+    blocks: Blocks | None = field(default=None, kw_only=True)
 
 
 def plan_of(tools: Tools, journal: Journal) -> Plan:
@@ -63,7 +69,13 @@ def plan_of(tools: Tools, journal: Journal) -> Plan:
     checks = [
         (check, KINDS[check.kind](check.options, replace(tools, timeout=check.timeout))) for check in settings.checks
     ]
-    return Plan(settings, Runner(checks, tools.clock, journal), {check.name: check for check in settings.checks}, lists)
+    return Plan(
+        settings,
+        Runner(checks, tools.clock, journal),
+        {check.name: check for check in settings.checks},
+        lists,
+        rules_of(settings.abuse),
+    )
 
 
 class Inside:
@@ -71,6 +83,7 @@ class Inside:
 
     def __init__(self, outside: Outside) -> None:
         clock, chance, journal, spool = outside.clock, outside.chance, outside.journal, outside.spool
+        state = outside.tools.state
         self.settings = outside.tools.settings
         self._journal = journal
         self._pauses = outside.pauses
@@ -105,7 +118,14 @@ class Inside:
             journal,
             clock,
             chance,
-            outside.tools.state,
+            Doorkeeper(
+                state,
+                outside.blocks or Blocks(clock, journal),
+                Alerts(spool, self.deliveries, state, journal, clock, chance),
+                journal,
+                clock,
+            ),
+            KnownGood(state, clock),
             outside.hand,
         )
 
@@ -136,6 +156,7 @@ class Inside:
     def stop(self, seconds: float) -> Deferred[None]:
         """Nothing is delivered any more; what is under way has so long. Fires when it is settled on the disk."""
         self._retention.stop()
+        self.reception.turning_away.close()
         self._pauses.stop()
         self._callouts.stop()
         return self.deliveries.stop(seconds)

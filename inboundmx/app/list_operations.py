@@ -32,8 +32,16 @@ REASON_LIMIT = 200
 class ListOperations:
     """The noun ``lists`` of ``app.operations``."""
 
-    def __init__(self, lists: LiveLists, journal: Journal, clock: Clock, settings: Callable[[], Settings]) -> None:
-        """``settings`` gives those in force: a reload may change what stands in the INI."""
+    def __init__(
+        self,
+        lists: LiveLists,
+        journal: Journal,
+        clock: Clock,
+        settings: Callable[[], Settings],
+        kinds: Sequence[str] = KINDS,
+    ) -> None:
+        """``settings`` gives those in force: a reload may change what stands in the INI. ``kinds``: which there are."""
+        self._kinds = kinds
         self._lists = lists
         self._journal = journal
         self._clock = clock
@@ -62,7 +70,7 @@ class ListOperations:
     def _list(self, arguments: Mapping[str, Any]) -> list[Row]:
         kind, matching, limit = _text(arguments, "kind"), _text(arguments, "matching"), arguments.get("limit")
         if kind:
-            _kind(kind)
+            self._known_kind(kind)
         if limit is None:
             limit = USUAL_LIMIT
         if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= LARGEST_LIMIT:
@@ -79,7 +87,7 @@ class ListOperations:
 
     async def _add(self, arguments: Mapping[str, Any], asked_by: str) -> list[Row]:
         """``note``: why the entry does nothing as the gateway is configured now, None when it does something."""
-        kind = _kind(_text(arguments, "kind"))
+        kind = self._known_kind(_text(arguments, "kind"))
         ticks = _ticks(kind, arguments.get("ticks") or [])
         reason, seconds = _text(arguments, "reason"), arguments.get("for")
         if len(reason) > REASON_LIMIT or not reason.isprintable():
@@ -103,7 +111,7 @@ class ListOperations:
 
     async def _remove(self, arguments: Mapping[str, Any], asked_by: str) -> list[Row]:
         """The outcome is removed, absent, or ``written``: it stands in the INI, under ``key``, and only there."""
-        kind = _kind(_text(arguments, "kind"))
+        kind = self._known_kind(_text(arguments, "kind"))
         keys = [(kind, value) for value in _values(kind, arguments, "nothing was removed")]
         found = {key: entry for key in keys if (entry := self._lists.entry(key)) is not None}
         if found and not arguments.get("dry_run"):
@@ -131,6 +139,11 @@ class ListOperations:
                 f"patterns with a * inside a name are tried one by one, and there are at most {MOST_LOOSE}; "
                 "nothing was added"
             )
+
+    def _known_kind(self, text: str) -> str:
+        if text not in self._kinds:
+            raise NotUnderstood(f"there is no list {text or 'without a name'}{nearest(text, self._kinds)}")
+        return text
 
     def _in_ini(self) -> list[tuple[str, Listed]]:
         """Entries with their keys; made once for each reading of the file, for they may be many."""
@@ -180,12 +193,6 @@ def _text(arguments: Mapping[str, Any], name: str) -> str:
     text = arguments.get(name) or ""
     if not isinstance(text, str):
         raise NotUnderstood(f"{name} must be text")
-    return text
-
-
-def _kind(text: str) -> str:
-    if text not in KINDS:
-        raise NotUnderstood(f"there is no list {text or 'without a name'}{nearest(text, KINDS)}")
     return text
 
 

@@ -14,13 +14,14 @@ from typing import Any
 
 from inboundmx.app.check_sections import CHECKS_TO_COME
 from inboundmx.app.reading import keys_of
-from inboundmx.app.settings import PLAIN, SECTIONS_TO_COME
-from inboundmx.app.usual_checks import usual_checks
+from inboundmx.app.settings import PLAIN
+from inboundmx.app.usual_checks import usual_checks, usual_rules
 from inboundmx.app.values import kind
 from inboundmx.checks.api import ALWAYS
 from inboundmx.checks.registry import KINDS
 from inboundmx.model.settings import (
     DEFAULT_LEVELS,
+    AbuseSettings,
     ArchiveSettings,
     CheckSettings,
     DomainSettings,
@@ -53,6 +54,7 @@ ABOUT: Mapping[str, str] = {
     "domain *": "Every domain without a section of its own. A primary that trusts us makes us an open relay with it.",
     "outbound": "A server that mail to other people's domains leaves by. Without any it goes to them directly.",
     "archive": "A folder for copies of mail.",
+    "abuse": "A limit on what a client may do, and what follows. Who is whitelisted for smtp is spared.",
     "check": "A check runs when it has a section. What an outcome is worth is a weight.",
 }
 
@@ -156,7 +158,8 @@ def shipped_ini() -> str:
             if level.level or name != "threshold":
                 lines.append(f"{name} = {_default(field, level)}")
         lines.append("")
-    lines += [*_example_domain(), *_examples_of_routes(), *_example_check(), f"# {CHECKS}", "", usual_checks()]
+    lines += [*_example_domain(), *_examples_of_routes(), f"# {ABOUT['abuse']}", usual_rules(), *_example_check()]
+    lines += [f"# {CHECKS}", "", usual_checks()]
     return "\n".join(lines)
 
 
@@ -239,7 +242,7 @@ def manual() -> str:
         f"{_table(DomainSettings, DomainSettings('example.com'))}"
     )
     parts.append(f"### `[domain *]`\n\n{ABOUT['domain *']} It has the keys of `[domain NAME]`.\n")
-    for word, made in (("outbound", OutboundSettings), ("archive", ArchiveSettings)):
+    for word, made in (("outbound", OutboundSettings), ("archive", ArchiveSettings), ("abuse", AbuseSettings)):
         parts.append(
             f"### `[{word} NAME]`\n\n{ABOUT[word]} There may be several; NAME is yours: letters, digits, `-` and "
             f"`_`.\n\n{_table(made, made(''))}"
@@ -292,12 +295,11 @@ def _kind_of_check(name: str) -> str:
 
 
 def _to_come() -> str:
-    sections = " ".join(f"`[{name}]`" for name in sorted(SECTIONS_TO_COME))
     checks = " ".join(f"`{name}`" for name in sorted(CHECKS_TO_COME - set(KINDS)))
     return (
         "## Not there yet\n\n"
         "Refused by name, never taken silently, until the work behind it is done.\n\n"
-        f"- Sections: {sections}\n- Kinds of check: {checks}\n"
+        f"- Kinds of check: {checks}\n"
         "- `url` other than `sqlite`, `users` in `[relay]`\n"
     )
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from inboundmx.app import ini
+from inboundmx.app.abuse_sections import read_abuse
 from inboundmx.app.addresses import domain_name
 from inboundmx.app.archive_sections import read_archives
 from inboundmx.app.check_sections import read_checks, with_recipient
@@ -27,7 +28,7 @@ from inboundmx.app.ini import Problem, Section
 from inboundmx.app.level_sections import read_levels
 from inboundmx.app.outbound_sections import read_outbound
 from inboundmx.app.reading import Reading, keys_of
-from inboundmx.app.words import Wrong, nearest, not_there_yet
+from inboundmx.app.words import Wrong, nearest
 from inboundmx.checks.api import Check
 from inboundmx.checks.registry import KINDS
 from inboundmx.model.settings import (
@@ -67,8 +68,7 @@ PLAIN: Mapping[str, type[Any]] = {
     "greylisting": GreylistingSettings,
     "lists": ListsSettings,
 }
-NAMED = ("domain", "outbound", "archive", "check", "level")
-SECTIONS_TO_COME = frozenset({"abuse"})
+NAMED = ("domain", "outbound", "archive", "abuse", "check", "level")
 
 S = TypeVar("S")
 
@@ -174,8 +174,6 @@ def _sorted(sections: Mapping[str, Section], problems: list[Problem]) -> dict[st
             named[word].append((name, section))
         elif word in NAMED:
             problems.append(section.problem(f"needs a name: [{word} NAME]"))
-        elif word in SECTIONS_TO_COME:
-            problems.append(section.problem(str(not_there_yet("this section", "leave it out"))))
         elif word in PLAIN:
             problems.append(section.problem(f"takes no name; write [{word}]"))
         else:
@@ -200,7 +198,8 @@ def _settings(reading: Reading, sections: Mapping[str, Section], kinds: Mapping[
     patience(reading, plain["delivery"].retry, plain["delivery"].lifetime, alone["delivery"])
     patience(reading, plain["backup"].retry, plain["delivery"].lifetime, alone["backup"])
     outbound, archives = read_outbound(reading, named["outbound"]), read_archives(reading, named["archive"])
-    settings = Settings(**plain, levels=levels, checks=checks, outbound=outbound, archives=archives)
+    abuse = read_abuse(reading, named["abuse"])
+    settings = Settings(**plain, levels=levels, checks=checks, abuse=abuse, outbound=outbound, archives=archives)
     domains = read_domains(reading, named["domain"], settings, alone["delivery"])
     everything = domains.pop(EVERYTHING, None)
     settings = replace(without_section(settings), domains=domains, everything=everything)

@@ -1,4 +1,4 @@
-"""The checks that a gateway usually has, as text of an INI, each with a sentence why.
+"""The checks and rules that a gateway usually has, as text of an INI, each with a sentence why.
 
 Knows what is shipped. Does not know how a check works. etc/inboundmx.ini, ``inboundmx init`` and the demonstration all
 take them from here.
@@ -80,6 +80,32 @@ USUAL: tuple[tuple[str, str, str], ...] = (
         f"use = spamassassin\nservers = {SPAMD}\ntimeout = 20s\nweight.low = 10\nweight.medium = 20\nweight.high = 30",
     ),
 )
+
+
+RULES: tuple[tuple[str, str, str], ...] = (
+    (
+        "connections",
+        "Whoever connects so often is no mail server that anybody waits for.",
+        "window = 10m\nlimit = 200\nblock = 60m",
+    ),
+    (
+        "bad-sessions",
+        "Harvesting: sessions that only try which recipients exist.",
+        "window = 10m\nlimit = 20\nblock = 60m",
+    ),
+    ("bad-recipients", "The same, whatever else is sent in between.", "window = 10m\nlimit = 100\nblock = 60m"),
+    ("bad-commands", "What does not speak SMTP and goes on.", "window = 10m\nlimit = 100\nblock = 30m"),
+)
+
+
+def usual_rules() -> str:
+    parts = [f"# {why}\n[abuse {name}]\n{lines}\n" for name, why, lines in RULES]
+    parts.append(
+        "# An internal spammer: many messages of one size from one of those who send out through us. Nobody is\n"
+        "# blocked for it; somebody should look.\n#[abuse same-size]\n#window = 60m\n#limit = 100\n"
+        "#notify = postmaster@example.net\n"
+    )
+    return "\n".join(parts)
 
 
 def present(server: str) -> bool:

@@ -28,16 +28,19 @@ CHANGE_SECONDS = 100.0
 FRESH_SECONDS = 1.0
 
 _READING = frozenset(
-    {"status", "spool.list", "spool.show", "spool.pauses", "quarantine.list", "quarantine.show", "lists.list"}
+    {"status", "spool.list", "spool.show", "spool.pauses", "quarantine.list", "quarantine.show", "lists.list",
+     "blocks.list", "connections.list"}
 )
 _IN_ORDER = frozenset({"spool.list", "quarantine.list"})
 # What all workers share: any of them can tell.
-_OF_ONE = frozenset({"greylist.list", "recipients.list", "recipients.import", "spool.pauses", "lists.list"})
+_OF_ONE = frozenset(
+    {"greylist.list", "recipients.list", "recipients.import", "spool.pauses", "lists.list", "blocks.list"}
+)
 # And what each must hear of nevertheless, one after the other, for they write to the same file; a dry run needs one.
 _BY_TURNS = frozenset(
     {
         *("spool.pause", "spool.resume", "greylist.forget", "greylist.release", "recipients.forget"),
-        *("lists.add", "lists.remove"),
+        *("lists.add", "lists.remove", "blocks.add", "blocks.remove"),
     }
 )
 # Before these each writes what it still has in hand, which it does when asked for that: so the first finds it, and what
@@ -48,7 +51,9 @@ _WRITTEN_FIRST = {
     "recipients.forget": "recipients.list",
 }
 # Where one does it for all, and the others need but look at what it wrote.
-_THEN = {"lists.add": "lists.look", "lists.remove": "lists.look"}
+_THEN = dict.fromkeys(("lists.add", "lists.remove"), "lists.look") | dict.fromkeys(
+    ("blocks.add", "blocks.remove"), "blocks.look"
+)
 _log = Logger()
 
 

@@ -70,9 +70,10 @@ class Check(Protocol):
     last, and not at all when nothing it says could change the verdict. ``most_points``: how far from 0 ``points`` of
     its findings may be. ``again``: a later stage at which it is asked once more, for more is known then; what it says
     then takes the place of what it said. ``about``: whether mail is ``spam`` (not asked of clients that are whitelisted
-    for that), what the ``origin`` of mail is (asked of them as well, weighs nothing), or something ``other`` (counts
-    for everybody). ``client``: what is looked at of the client, and so not of a bypass gateway: its ``address`` and
-    HELO (asked later, about whom the mail came from), or how it behaves on its ``connection``.
+    for that), what the ``origin`` of mail is (asked of them as well, weighs nothing), at what ``rate`` it comes
+    (asked before the message of clients that may send out through us as well), or something ``other`` (counts for
+    everybody). ``client``: what is looked at of the client, and so not of a bypass gateway: its ``address`` and HELO
+    (asked later, about whom the mail came from), or how it behaves on its ``connection``.
 
     There is no ``try`` in a check: ``Unavailable`` (and any fault) becomes ``error`` in the runner, once, for all.
     Made with options alone it only says whether they can be used (raising ValueError); ``tools`` are there whenever it
@@ -82,7 +83,7 @@ class Check(Protocol):
     kind: ClassVar[str]
     stage: ClassVar[Stage]
     again: ClassVar[Stage | None] = None
-    about: ClassVar[Literal["spam", "origin", "other"]] = "other"
+    about: ClassVar[Literal["spam", "origin", "rate", "other"]] = "other"
     client: ClassVar[Literal["", "address", "connection"]] = ""
     outcomes: ClassVar[frozenset[str]]
     after: ClassVar[frozenset[str]] = frozenset()

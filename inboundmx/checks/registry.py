@@ -15,6 +15,7 @@ from inboundmx.checks.dnsbl import DnsList
 from inboundmx.checks.greylist import Greylist
 from inboundmx.checks.headers import Headers
 from inboundmx.checks.helo import Helo
+from inboundmx.checks.ratelimit import RateLimit
 from inboundmx.checks.rdns import ReverseDns
 from inboundmx.checks.recipient import Recipient
 from inboundmx.checks.spamassassin import SpamAssassin
@@ -28,6 +29,7 @@ KINDS: Mapping[str, type[Check]] = {
     Greylist.kind: Greylist,
     Headers.kind: Headers,
     Helo.kind: Helo,
+    RateLimit.kind: RateLimit,
     Recipient.kind: Recipient,
     ReverseDns.kind: ReverseDns,
     SpamAssassin.kind: SpamAssassin,

@@ -85,6 +85,9 @@ class Runner:
             tuple(tuple(planned[name] for name in tier) for tier in tiers(stage, positions)) for stage in Stage
         )
         # Of each stage: how many tiers are asked whatever happens, and the checks of those after them, all dear.
+        self._rated = tuple(
+            any(plan.check.about == "rate" for tier in tiers for plan in tier) for tiers in self._tiers
+        )
         self._always = tuple(map(_without_dear_ones, self._tiers))
         self._dear = tuple(
             tuple(
@@ -93,9 +96,9 @@ class Runner:
             for tiers, always in zip(self._tiers, self._always, strict=True)
         )
 
-    def concerns(self, stage: Stage) -> bool:
-        """Whether any check looks at this stage; if not, asking can be spared."""
-        return bool(self._tiers[stage])
+    def concerns(self, stage: Stage, rates: bool = False) -> bool:
+        """Whether any check looks at this stage, of those about rates alone; if not, asking can be spared."""
+        return self._rated[stage] if rates else bool(self._tiers[stage])
 
     async def run(
         self,
@@ -104,13 +107,15 @@ class Runner:
         settled: Settled | None = None,
         spared: bool = False,
         looking_at: Collection[str] = ANYTHING,
+        rates: bool = False,
     ) -> tuple[CheckResult, ...]:
         """The results of this stage's checks, one for each that was asked. ``case.results`` are those of the stages
         before; a check with ``after`` sees, of these and of its own stage's, the ones of the kinds it names.
 
         Dear checks come last. They are not asked when ``settled`` says so, and then have no result; nor are, of a
         client that is ``spared``, those about spam. ``looking_at``: what checks may look at of the client, as they say
-        in their ``client``; others are not asked.
+        in their ``client``; others are not asked. ``rates``: of those about rates
+        alone.
 
         Never fails because of a check. Cancelling it cancels the checks that have not finished.
         """
@@ -129,6 +134,8 @@ class Runner:
                 if spared and plan.check.about == "spam":
                     continue
                 if plan.check.client not in looking_at:
+                    continue
+                if rates and plan.check.about != "rate":
                     continue
                 seen = _informed(case, known, plan.after) if plan.after else case
                 try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from inboundmx.app.answers import NotUnderstood, Told
+from inboundmx.app.block_operations import BlockOperations
 from inboundmx.app.greylist_operations import GreylistOperations
 from inboundmx.app.list_operations import ListOperations
 from inboundmx.app.maillog import LineWriter, MailLog, line_writer
@@ -77,7 +78,7 @@ def perform(
     clock = CommandClock()
     rows: list[bytes] = []
     try:
-        if operation.startswith(("greylist.", "lists.", "recipients.")):
+        if operation.startswith(("greylist.", "lists.", "recipients.", "blocks.")):
             return _shared(settings, operation, arguments, asked_by, clock, writer)
         for folder in sorted(path for path in (data / "spool").glob("*") if path.is_dir()):
             with (
@@ -136,6 +137,10 @@ def _shared(
             lists = LiveLists(clock, _Aloud(journal), ListsFile(settings.gateway.data), _at_once)
             lists.begin()
             return _finished(ListOperations(lists, journal, clock, lambda: settings).perform(verb, arguments, asked_by))
+        if noun == "blocks":
+            blocks = LiveLists(clock, _Aloud(journal), ListsFile(settings.gateway.data, noun), _at_once, noun)
+            blocks.begin()
+            return _finished(BlockOperations(blocks, journal, clock).perform(verb, arguments, asked_by))
         state = SqliteStateStore(
             settings.gateway.data,
             clock,

@@ -29,6 +29,8 @@ COMMANDS = (
     "lists",
     "walk",
     "recipients",
+    "blocks",
+    "connections",
     "explain",
     "status",
     "selftest",

@@ -16,20 +16,22 @@ from inboundmx.checks.rdns import confirmed_name
 from inboundmx.checks.registry import ABOUT_SPAM
 from inboundmx.checks.runner import ANYTHING, Runner
 from inboundmx.intake.acceptance import Acceptance
-from inboundmx.intake.acquaintances import Acquaintances
 from inboundmx.intake.admission import Admission, Way
 from inboundmx.intake.arrival import Arrival
+from inboundmx.intake.doorkeeping import Doorkeeper
+from inboundmx.intake.known_good import KnownGood
 from inboundmx.intake.turning_away import TurningAway
 from inboundmx.model.address import Address, written
 from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import CheckResult, Stage
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
+from inboundmx.model.listing import Listed
 from inboundmx.model.message import HEADER_LIMIT, Body, Message
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
-from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
+from inboundmx.model.settings import AbuseSettings, CheckSettings, DomainSettings, Settings
 from inboundmx.policy.judging import blocking_threshold, judge_early
-from inboundmx.policy.limiting import subject
+from inboundmx.policy.limiting import NO_RULES, Rules, subject
 from inboundmx.policy.listing import NOBODY
 from inboundmx.policy.looping import goes_in_circles
 from inboundmx.policy.relaying import may_relay
@@ -39,7 +41,7 @@ from inboundmx.policy.sparing import Unasked, excused, settled
 from inboundmx.policy.stamping import host_name
 from inboundmx.policy.walking import Walk
 from inboundmx.policy.walking import walk as walk_through
-from inboundmx.ports import Bodies, Chance, Clock, Draft, Hand, Journal, Lists, Spool, StateStore, Welcome
+from inboundmx.ports import Bodies, Chance, Clock, Draft, Hand, Journal, Lists, Spool, Welcome
 
 # Below this much room on the disk (and twice the declared size) no transaction begins: 452 4.3.1.
 DISK_RESERVE = 2**20
@@ -53,6 +55,7 @@ _BLACKLISTED = Reply(554, "5.7.1", "your address is on the blacklist here", then
 _CAME_FROM_BLACKLISTED = Reply(554, "5.7.1", "the address that this mail came from is on the blacklist here")
 _STRANGER = Welcome(None)
 _AT_HOME = Welcome(None, strange=False)
+_BLOCKED = Reply(421, "4.7.0", "your address is blocked for a while", then_close=True)
 # What checks may look at of a bypass gateway, and then of the client behind it; none judges how that one behaves.
 _OF_GATEWAY = frozenset({""})
 _OF_ORIGIN = frozenset({"address"})
@@ -68,6 +71,8 @@ class Plan:
     runner: Runner
     checks: Mapping[str, CheckSettings]
     lists: Lists = NOBODY
+    rules: Rules = NO_RULES
+
 
 class GatewayReception:
     """``ports.Reception``: makes a conversation for each connection."""
@@ -82,13 +87,15 @@ class GatewayReception:
         journal: Journal,
         clock: Clock,
         chance: Chance,
-        state: StateStore,
+        door: Doorkeeper,
+        known_good: KnownGood,
         hand: Hand | None = None,
     ) -> None:
         """``hand`` is told which message is being checked and judged."""
         self.hand = hand
+        self.door = door
         self.turning_away = TurningAway(journal, clock)
-        self.acquaintances = Acquaintances(state, clock)
+        self.known_good = known_good
         self.plan = plan
         self.admission = admission
         self.acceptance = acceptance
@@ -106,10 +113,12 @@ class GatewayConversation:
     """``ports.Conversation``. ``_id`` ends a refusal: the session's until MAIL, then the transaction's. ``_relays``:
     the client may send out through us; checks before the message judge strangers, and are not run for it. ``_spared``
     and ``_unblocked``: it is whitelisted for spam, and for smtp. ``_bypassed``: it is a gateway that mail of others
-    comes through: these are judged, once the message tells who they are."""
+    comes through: these are judged, once the message tells who they are. ``_who`` is whom rules count, empty when none
+    does: of who is whitelisted for smtp, comes to send out through us, or is such a gateway."""
 
     __slots__ = (
         "_accepted",
+        "_bad_recipients",
         "_bypassed",
         "_draft",
         "_dsn",
@@ -117,13 +126,16 @@ class GatewayConversation:
         "_gate",
         "_id",
         "_plan",
+        "_put_off",
         "_relays",
         "_results",
+        "_sent",
         "_session",
         "_session_results",
         "_spared",
         "_unblocked",
         "_ways",
+        "_who",
     )
 
     def __init__(self, gate: GatewayReception, session: Session) -> None:
@@ -142,6 +154,10 @@ class GatewayConversation:
         self._dsn: dict[Address, tuple[str, str]] = {}
         self._draft: Draft | None = None
         self._id = session.id
+        self._who = ""
+        self._sent = False
+        self._bad_recipients = 0
+        self._put_off = 0
 
     # --- stages -------------------------------------------------------------------------------------------------------
 
@@ -152,9 +168,18 @@ class GatewayConversation:
         entry = lists.blacklisted(ip)
         if entry:
             return self._turned_away(_BLACKLISTED, "blacklist", entry)
+        block = gate.door.blocks.find(ip)
+        if block is not None:
+            return self._turned_away(_BLOCKED, "block", block)
         if self._relays:
             return _AT_HOME
-        strange = self._plan.settings.smtp.banner_delay > 0 and not gate.acquaintances.knows(ip)
+        self._who = subject(ip)
+        rules = self._plan.rules.connections
+        if rules and self._who:
+            block = gate.door.count(rules, self._who, self._plan.settings)
+            if block is not None:
+                return self._turned_away(_BLOCKED, "block", block)
+        strange = self._plan.settings.smtp.banner_delay > 0 and not gate.known_good.knows(ip)
         return _STRANGER if strange else _AT_HOME
 
     async def connected(self) -> Reply:
@@ -191,6 +216,9 @@ class GatewayConversation:
         envelope = Envelope(sender, (), size, eight_bit, utf8, ret, envid)
         if gate.spool.free_octets() < max(2 * (size or 0), DISK_RESERVE):
             return self._refuse("mail", Reply(452, "4.3.1", "no room on the disk, try again later"), envelope)
+        blocked = self._blocked_meanwhile("mail", envelope)
+        if blocked is not None:
+            return blocked
         self._results = self._session_results + await self._run(Stage.SENDER, envelope)
         refused = self._judged("mail", self._results, envelope)
         if refused is not None:
@@ -200,6 +228,9 @@ class GatewayConversation:
 
     async def recipient(self, address: Address, notify: str = "", original: str = "") -> Reply:
         envelope = self._open_envelope()
+        blocked = self._blocked_meanwhile("rcpt", envelope)
+        if blocked is not None:
+            return blocked
         settings = self._plan.settings
         recipient = (postmaster(settings) if bare_postmaster(address) else None) or address
         way = await self._gate.admission.admit(
@@ -248,6 +279,10 @@ class GatewayConversation:
             envelope.envid,
             self._dsn,
         )
+        self._sent = True
+        if self._plan.rules.same_size and self._relays:
+            who = self._session.authenticated_as or self._session.peer_ip
+            self._gate.door.count(self._plan.rules.same_size, who, settings, of=f"{body.size} octets")
         if self._gate.hand is not None:
             self._gate.hand.take(self._id)
         message = Message(self._id, body)
@@ -287,12 +322,17 @@ class GatewayConversation:
             # The spool took the body's file over; it is not ours to discard any more.
             self._draft = None
         if taken.good and settings.smtp.banner_delay:
-            self._gate.acquaintances.sent_good_mail(self._session.peer_ip)
+            self._gate.known_good.sent_good_mail(self._session.peer_ip)
         return taken.reply
+
+    def client(self) -> Session:
+        return self._session
 
     # --- what the dialogue tells --------------------------------------------------------------------------------------
 
     def refused(self, verb: str, reply: Reply) -> Reply:
+        if 500 <= reply.code <= 504:
+            self._count(self._plan.rules.bad_commands)
         return self._refuse(verb, reply, self._envelope)
 
     def reset(self) -> None:
@@ -310,6 +350,12 @@ class GatewayConversation:
 
     def closed(self, reason: str) -> None:
         self.reset()
+        rules = self._plan.rules
+        # Whoever was put off is expected again: it was no harvester, even if one of its recipients is gone.
+        if rules.bad_sessions and self._bad_recipients > self._put_off and not self._sent:
+            self._count(rules.bad_sessions)
+        if rules.connections and self._session.authenticated_as and self._who:
+            self._gate.door.count(rules.connections, self._who, self._plan.settings, -1.0)
         self._gate.journal.record("disconnected", self._session.id, {"reason": reason}, level="debug")
 
     # --- parts --------------------------------------------------------------------------------------------------------
@@ -342,7 +388,8 @@ class GatewayConversation:
     ) -> tuple[CheckResult, ...]:
         """``origin``: the client behind a bypass gateway, once it is known."""
         runner = self._plan.runner
-        if not runner.concerns(stage) or (self._relays and stage is not Stage.MESSAGE):
+        rates = self._relays and stage is not Stage.MESSAGE
+        if not runner.concerns(stage, rates):
             return ()
         earlier = self._results if stage > Stage.HELLO or origin is not None else self._session_results
         case = Case(origin or self._session, envelope, recipient, message, earlier)
@@ -350,7 +397,7 @@ class GatewayConversation:
         if self._bypassed and not self._relays:
             looking_at = _OF_MESSAGE if message is not None else _OF_GATEWAY if origin is None else _OF_ORIGIN
         settled = self._settled if stage is Stage.MESSAGE else None
-        results = await runner.run(stage, case, settled, self._spared, looking_at)
+        results = await runner.run(stage, case, settled, self._spared, looking_at, rates)
         if self._plan.settings.log.level == "debug":
             for result in results:
                 self._gate.journal.record(
@@ -402,10 +449,30 @@ class GatewayConversation:
         return self._refuse(verb, verdict.reply, envelope, recipient, {"checks": checks, "score": total.filtering,
                                                                        "blocking": total.blocking})  # fmt: skip
 
-    def _turned_away(self, reply: Reply, because: str, of: str) -> Welcome:
+    def _turned_away(self, reply: Reply, because: str, entry: str | Listed) -> Welcome:
         ip = self._session.peer_ip
-        fields = {"verb": "connect", "reply": str(reply), "ip": ip, because: of}
+        fields: dict[str, Any] = {"verb": "connect", "reply": str(reply), "ip": ip, because: str(entry)}
+        if not isinstance(entry, str):
+            fields["until_at"] = entry.until_at
         return Welcome(self._gate.turning_away.refused(subject(ip), self._session.id, reply, fields))
+
+    def _blocked_meanwhile(self, verb: str, envelope: Envelope) -> Reply | None:
+        """A block that began since holds for all sessions of the client."""
+        block = self._gate.door.blocks.find(self._session.peer_ip) if self._who else None
+        if block is None:
+            return None
+        return self._refuse(verb, _BLOCKED, envelope, None, {"block": str(block), "until_at": block.until_at})
+
+    def _recipient_refused(self, reply: Reply) -> None:
+        if reply.temporary:
+            self._put_off += 1
+        elif reply.enhanced.startswith(("5.1.", "5.7.")):
+            self._bad_recipients += 1
+            self._count(self._plan.rules.bad_recipients)
+
+    def _count(self, rules: Sequence[AbuseSettings]) -> None:
+        if rules and self._who:
+            self._gate.door.count(rules, self._who, self._plan.settings)
 
     def _refuse(
         self,
@@ -426,6 +493,8 @@ class GatewayConversation:
             fields["session"] = self._session.id
         if more:
             fields.update(more)
+        if verb == "rcpt":
+            self._recipient_refused(reply)
         self._gate.journal.record("refused", self._id, fields)
         return Reply(reply.code, reply.enhanced, f"{reply.text} {self._id}", reply.then_close)
 

@@ -36,7 +36,18 @@ class Kept(Protocol):
 class LiveLists:
     """Implements ports.Lists. ``run`` calls what blocks, elsewhere or at once."""
 
-    def __init__(self, clock: Clock, journal: Journal, kept: Kept, run: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        journal: Journal,
+        kept: Kept,
+        run: Callable[..., Awaitable[Any]],
+        what: str = "lists",
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        """``what`` they are, in events."""
+        self._what = what
+        self._look_seconds = look_seconds
         self._clock = clock
         self._journal = journal
         self._kept = kept
@@ -67,6 +78,9 @@ class LiveLists:
 
     def sender_entry(self, address: Address | None, authenticated: Collection[str]) -> Listed | None:
         return self._listing.sender_entry(address, authenticated, self._clock.now()) if self._entries else None
+
+    def block(self, ip: str) -> Listed | None:
+        return self._listing.block(ip, self._clock.now()) if self._entries else None
 
     # --- for operators ------------------------------------------------------------------------------------------------
 
@@ -106,7 +120,7 @@ class LiveLists:
 
     def start(self) -> None:
         """From now on looks by itself."""
-        self._timer = self._clock.call_later(LOOK_SECONDS, self._look)
+        self._timer = self._clock.call_later(self._look_seconds, self._look)
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -128,7 +142,7 @@ class LiveLists:
                 # Cancelled: we stop.
                 return
             self._failed(result.value)
-        self._timer = self._clock.call_later(LOOK_SECONDS, self._look)
+        self._timer = self._clock.call_later(self._look_seconds, self._look)
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
@@ -136,13 +150,14 @@ class LiveLists:
         """The same trouble is told once."""
         if trouble.reason != self._trouble:
             self._trouble = trouble.reason
-            fields = {"what": f"the lists cannot be read: {trouble.reason}", "done": "what was read before holds"}
-            self._journal.record("lists_unreadable", "", fields, level="error")
+            what = f"the {self._what} cannot be read: {trouble.reason}"
+            fields = {"what": what, "done": "what was read before holds"}
+            self._journal.record(f"{self._what}_unreadable", "", fields, level="error")
 
     def _heard(self, news: News) -> None:
         self._trouble = ""
         if news.damage:
-            self._journal.record("lists_damaged", "", {"what": news.damage, "done": news.done}, level="error")
+            self._journal.record(f"{self._what}_damaged", "", {"what": news.damage, "done": news.done}, level="error")
         now = self._clock.now()
         for gone, come in news.differences:
             for entry in (gone, come):

@@ -10,8 +10,9 @@ from typing import Literal, NamedTuple, get_args
 
 from inboundmx.model.record import record
 
-Kind = Literal["whitelist", "blacklist", "blocked-sender", "trusted-sender", "bypass-gateway"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Kind = Literal["whitelist", "blacklist", "blocked-sender", "trusted-sender", "bypass-gateway", "block"]
+# Those of the lists; blocks are kept as entries are, apart from them.
+KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "block")
 # What a whitelisted client is spared: limits and blocks of SMTP; spam checks; greylisting. None grants relay.
 Tick = Literal["smtp", "spam", "greylisting"]
 TICKS: tuple[Tick, ...] = get_args(Tick)

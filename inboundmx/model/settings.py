@@ -187,6 +187,18 @@ class ListsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AbuseSettings:
+    """One ``[abuse NAME]``: a limit, and what follows when it is exceeded. ``use`` is never empty once it is read."""
+
+    name: str
+    use: str = key("", "word:connections bad-sessions bad-commands bad-recipients same-size", "what is counted; left out where NAME is one of these: connections; bad-sessions, that end without a message and with refused recipients (harvesting); bad-commands; bad-recipients, refused for good; same-size, messages of the same size from one authenticated user or relaying address")
+    window: float = key(10 * MINUTE, "limit", "counted together for so long, from the first on")
+    limit: int = key(20, "count", "so many are suffered in a window (must be given)")
+    block: float = key(0.0, "span", "whoever exceeds it, an IPv4 address or an IPv6 /64, is refused for so long before it has said anything (421); 0s: not")
+    notify: str = key("", "mailbox", "who is written to about it, once an hour for each who exceeds it; empty: only the log tells")
+
+
+@dataclass(frozen=True, slots=True)
 class BackupSettings:
     primaries: tuple[Network, ...] = key((), "networks", "SmarterMail's SmartHost servers: we are backup for any domain whose MX set names us and, with better preference, one of these; its mail is delivered to these alone")
     retry: Retry = key(BACKUP_RETRY, "retry", "minutes between attempts for those domains, as in [delivery]")
@@ -339,6 +351,7 @@ class Settings:
     archiving: DomainSettings = ARCHIVING
     outbound: tuple[OutboundSettings, ...] = ()
     archives: tuple[ArchiveSettings, ...] = ()
+    abuse: tuple[AbuseSettings, ...] = ()
     checks: tuple[CheckSettings, ...] = ()
     fingerprint: str = ""
 

@@ -186,6 +186,7 @@ class Listing:
         self._white = {tick: _Clients() for tick in TICKS}
         self._black = _Clients()
         self._gateways = _Clients()
+        self._blocks = _Clients()
         self._blocked = _Senders()
         self._trusted = _Senders()
         for entry in entries:
@@ -210,6 +211,9 @@ class Listing:
     def bypasses(self, ip: str, now: float = 0.0) -> bool:
         return self._gateways.find(ip, now) is not None
 
+    def block(self, ip: str, now: float) -> Listed | None:
+        return self._blocks.find(ip, now)
+
     def sender(self, address: Address | None, authenticated: Collection[str], now: float = 0.0) -> str:
         return word_of(self.sender_entry(address, authenticated, now))
 
@@ -227,7 +231,7 @@ class Listing:
 
     def concerning(self, text: str, now: float = 0.0) -> list[Listed]:
         """Every entry that an address of a client, or of a sender, falls under; a domain is that of a sender."""
-        clients = (*self._white.values(), self._black, self._gateways)
+        clients = (*self._white.values(), self._black, self._gateways, self._blocks)
         found = [entry for table in clients for entry in table.all(text, now)]
         local, _, domain = text.rpartition("@")
         for senders in (self._blocked, self._trusted):
@@ -239,6 +243,7 @@ class Listing:
             return [self._white[tick] for tick in entry.ticks]
         tables: dict[Kind, _Clients | _Senders] = {
             "blacklist": self._black,
+            "block": self._blocks,
             "bypass-gateway": self._gateways,
             "blocked-sender": self._blocked,
             "trusted-sender": self._trusted,

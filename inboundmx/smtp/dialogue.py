@@ -72,8 +72,8 @@ class Dialogue:
 
     ``outgoing`` is what to write, in order. ``closing`` is empty, or a word of ``Conversation.closed``: after writing,
     close. ``begin_tls``: after writing, begin TLS, then call ``secured``. ``asking``: what is done with the answer to
-    the question under way, None when nothing is asked. ``report`` is told of every exception that was answered with 4xx
-    for want of anything better: (what was going on, the exception).
+    the question under way, None when nothing is asked. ``messages``: how many were taken. ``report`` is told of every
+    exception that was answered with 4xx for want of anything better: (what was going on, the exception).
     """
 
     __slots__ = (
@@ -97,6 +97,7 @@ class Dialogue:
         "asking",
         "begin_tls",
         "closing",
+        "messages",
         "outgoing",
         "session",
     )
@@ -130,6 +131,7 @@ class Dialogue:
         self._accepted = 0
         self._bad = 0
         self._refused_recipients = 0
+        self.messages = 0
         self.outgoing: list[bytes] = []
         self.closing = ""
         self.begin_tls = False
@@ -201,6 +203,15 @@ class Dialogue:
     @property
     def in_transaction(self) -> bool:
         return self._transaction
+
+    @property
+    def stage(self) -> str:
+        """What has begun last: the greeting, hello, mail (a transaction) or its content."""
+        if self._content is not None:
+            return "content"
+        if self._transaction:
+            return "mail"
+        return "hello" if self.session.hello else "greeting"
 
     @property
     def waiting(self) -> int:
@@ -454,6 +465,8 @@ class Dialogue:
         return self._ask("DATA", self._transaction_over, self._conversation.content, body)
 
     def _transaction_over(self, reply: Reply) -> None:
+        if reply.positive:
+            self.messages += 1
         self._say(reply)
         self._forget_transaction()
 

@@ -7,7 +7,7 @@ which sockets are listened on.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,12 +18,13 @@ from inboundmx.model.reply import Reply
 from inboundmx.model.settings import Settings
 from inboundmx.ports import Chance, Clock, Reception, Timer
 from inboundmx.smtp.dialogue import STOPPING
-from inboundmx.smtp.server_connection import SmtpServer
+from inboundmx.smtp.server_connection import Live, SmtpServer
 
 # How long a client may take to hear that we stop.
 LAST_WORD_SECONDS = 1.0
 
 _FULL = Reply(421, "4.3.2", "Too many connections; please try again later", then_close=True)
+_ENDED = Reply(421, "4.3.2", "An operator has ended this connection", then_close=True)
 _FULL_FOR_YOU = Reply(421, "4.7.0", "Too many connections from your address", then_close=True)
 
 
@@ -79,6 +80,20 @@ class SmtpServerFactory(Factory):
                 del self._by_ip[ip]
         if not self.connections:
             self._all_closed()
+
+    def live(self) -> Iterator[Live]:
+        """Each connection whose client is known."""
+        for connection in self.connections:
+            live = connection.live()
+            if live is not None:
+                yield live
+
+    def end(self, id: str) -> None:
+        """Says 421 to the connection with this id, and closes it."""
+        for connection in list(self.connections):
+            live = connection.live()
+            if live is not None and live.session.id == id:
+                connection.interrupt(_ENDED)
 
     def drain(self, seconds: float) -> Deferred[None]:
         """Takes no more commands: idle connections hear 421, messages on their way in are finished, and what is left

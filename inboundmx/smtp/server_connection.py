@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
@@ -50,6 +50,15 @@ _NO_LIMIT = sys.maxsize
 
 _TIMEOUT = Reply(421, "4.4.2", "Waited for you for too long", then_close=True)
 _BROKEN = Reply(421, "4.3.0", "Something is wrong on our side; please try again later", then_close=True)
+
+
+class Live(NamedTuple):
+    """A connection as it is now. ``stage``: greeting, hello, mail or content, whichever began last. ``messages``: how
+    many were taken."""
+
+    session: Session
+    stage: str
+    messages: int
 
 
 @implementer(IHandshakeListener, IPushProducer)
@@ -189,14 +198,21 @@ class SmtpServer(Protocol):
         self._dialogue.stop()
         self._turn()
 
-    def interrupt(self) -> None:
-        """Says 421 and closes, whatever is under way."""
+    def interrupt(self, reply: Reply = STOPPING) -> None:
+        """Says ``reply``, a 421, and closes, whatever is under way."""
         dialogue = self._dialogue
         if dialogue is None:
             self._abort()
         elif not dialogue.closing and not dialogue.begin_tls:
-            dialogue.interrupt(STOPPING, "stopping")
+            dialogue.interrupt(reply, "stopping" if reply is STOPPING else "limit")
             self._flush(dialogue)
+
+    def live(self) -> Live | None:
+        """How far it is; None while it is not known whose it is, and after its end."""
+        conversation, dialogue = self._conversation, self._dialogue
+        if conversation is None or dialogue is None or dialogue.closing:
+            return None
+        return Live(conversation.client(), dialogue.stage, dialogue.messages)
 
     def cut(self) -> None:
         """Ends the connection now, whatever is under way."""

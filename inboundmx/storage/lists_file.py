@@ -19,15 +19,13 @@ import time
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, get_args
 
-from inboundmx.model.listing import KINDS, OF_SENDERS, TICKS, Difference, Key, Listed, News
+from inboundmx.model.listing import OF_SENDERS, TICKS, Difference, Key, Kind, Listed, News
 from inboundmx.policy.listing import blocks
 from inboundmx.ports import Unavailable
 from inboundmx.storage.disk import refuse_odd, sync_folder, unavailable
 
-NAME = "lists.jsonl"
-LOCK = "lists.lock"
 # A change holds the lock for one sync.
 LOCK_SECONDS = 5.0
 _AGAIN_SECONDS = 0.02
@@ -38,9 +36,12 @@ SPARE_LINES = 1000
 class ListsFile:
     """Every method blocks, and raises Unavailable with nothing changed. One call at a time."""
 
-    def __init__(self, data_folder: str) -> None:
+    def __init__(self, data_folder: str, kept: str = "lists") -> None:
+        """``kept``: lists, or blocks."""
         self._folder = data_folder
-        self._path = os.path.join(data_folder, NAME)
+        self._name = f"{kept}.jsonl"
+        self._lock = f"{kept}.lock"
+        self._path = os.path.join(data_folder, self._name)
         self._entries: dict[Key, Listed] = {}
         self._head = b""
         self._read_to = 0
@@ -149,7 +150,7 @@ class ListsFile:
             try:
                 os.ftruncate(descriptor, self._read_to)
                 if os.pwrite(descriptor, line, self._read_to) < len(line):
-                    raise Unavailable(f"{NAME} could not be written whole")
+                    raise Unavailable(f"{self._name} could not be written whole")
                 os.fsync(descriptor)
             except (OSError, Unavailable):
                 with contextlib.suppress(OSError):
@@ -186,13 +187,13 @@ class ListsFile:
                 differences, bad = self._catch_up(dict(self._entries))
                 if not bad:
                     return differences, "", ""
-                damage = f"{bad} of {self._lines} lines of {NAME} are damaged: what they said is lost"
-                aside = self._aside(f"{NAME}.damaged-{int(now)}")
+                damage = f"{bad} of {self._lines} lines of {self._name} are damaged: what they said is lost"
+                aside = self._aside(f"{self._name}.damaged-{int(now)}")
                 differences += self._write_anew(now)
                 return differences, damage, f"the rest holds; the old file is {aside}: see which entries are missing"
         except (OSError, Unavailable) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            damage = damage or f"lines of {NAME} are damaged: what they said is lost"
+            damage = damage or f"lines of {self._name} are damaged: what they said is lost"
             return [], damage, f"the rest holds; the file stays as it is: {reason}"
 
     def _aside(self, name: str) -> str:
@@ -208,7 +209,7 @@ class ListsFile:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        descriptor = os.open(os.path.join(self._folder, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(os.path.join(self._folder, self._lock), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             until = time.monotonic() + LOCK_SECONDS
             while True:
@@ -217,7 +218,7 @@ class ListsFile:
                     break
                 except BlockingIOError:
                     if time.monotonic() > until:
-                        raise Unavailable(f"another process holds {LOCK} for too long") from None
+                        raise Unavailable(f"another process holds {self._lock} for too long") from None
                     time.sleep(_AGAIN_SECONDS)
             yield
         finally:
@@ -255,7 +256,7 @@ def _row(entry: Listed) -> dict[str, Any]:
 def _entry(row: Mapping[str, Any]) -> Listed:
     """Raises ValueError, TypeError or KeyError when it cannot be used."""
     kind, value, ticks, until = row["kind"], row["value"], tuple(row["ticks"]), row["until_at"]
-    if kind not in KINDS or not set(ticks) <= set(TICKS):
+    if kind not in get_args(Kind) or not set(ticks) <= set(TICKS):
         raise ValueError(kind)
     if kind not in OF_SENDERS:
         blocks(value)

@@ -7,7 +7,7 @@ import pytest
 from inboundmx.app import reference
 from inboundmx.app.reading import keys_of
 from inboundmx.app.settings import PLAIN, load
-from inboundmx.app.usual_checks import USUAL, usual_checks
+from inboundmx.app.usual_checks import RULES, USUAL, usual_checks, usual_rules
 from inboundmx.checks.registry import KINDS
 from inboundmx.model.custody import Host
 from inboundmx.model.settings import (
@@ -30,13 +30,14 @@ def test_the_file_is_as_generated(path: Path, text: str) -> None:
     assert (reference.ROOT / path).read_text(encoding="utf-8") == text, "run python -m inboundmx.app.reference"
 
 
-def test_the_shipped_file_is_the_defaults_and_the_usual_checks(tmp_path: Path) -> None:
+def test_the_shipped_file_is_the_defaults_and_the_usual_rules_and_checks(tmp_path: Path) -> None:
     checks_alone = tmp_path / "checks.ini"
-    checks_alone.write_text(usual_checks())
+    checks_alone.write_text(usual_rules() + usual_checks())
     settings = load(str(SHIPPED))
     assert settings == load(str(checks_alone))
     assert [check.name for check in settings.checks] == [name for name, _, _ in USUAL]
-    assert {check.kind for check in settings.checks} == set(KINDS) - {"headers", "recipient"}
+    assert {check.kind for check in settings.checks} == set(KINDS) - {"headers", "recipient", "ratelimit"}
+    assert [rule.name for rule in settings.abuse] == [name for name, _, _ in RULES]
 
 
 def test_the_examples_in_the_shipped_file_load_when_their_sign_is_taken_away(tmp_path: Path) -> None:

@@ -145,6 +145,7 @@ SERVER = """
     from twisted.internet import reactor
     from inboundmx.app.control import ControlSocket
     from inboundmx.app.greylist_operations import GreylistOperations
+    from inboundmx.app.block_operations import BlockOperations
     from inboundmx.app.list_operations import ListOperations
     from inboundmx.app.health import ServicesHealth
     from inboundmx.app.operations import Operations
@@ -194,8 +195,11 @@ SERVER = """
         return work(*arguments)
     lists = LiveLists(clock, journal, ListsFile(data), at_once)
     lists.begin()
+    blocks = LiveLists(clock, journal, ListsFile(data, "blocks"), at_once, "blocks")
+    blocks.begin()
     recipients = RecipientOperations(state, Memory(state, clock), journal, clock, lambda: settings)
-    nouns = {"greylist": GreylistOperations(state, journal, clock, lambda: settings), "spool": pausing,
+    nouns = {"blocks": BlockOperations(blocks, journal, clock),
+             "greylist": GreylistOperations(state, journal, clock, lambda: settings), "spool": pausing,
              "lists": ListOperations(lists, journal, clock, lambda: settings), "recipients": recipients}
     paused = lambda domain: pauses.of(domain) is not None
     operations = Operations(spool, Deliveries(), journal, clock, settings, facts, nouns, paused)

@@ -16,14 +16,19 @@ from inboundmx.checks.registry import KINDS
 from inboundmx.checks.runner import Runner
 from inboundmx.intake.acceptance import Acceptance
 from inboundmx.intake.admission import Admission
+from inboundmx.intake.alerting import Alerts
+from inboundmx.intake.blocking import Blocks
 from inboundmx.intake.conversation import GatewayReception, Plan
+from inboundmx.intake.doorkeeping import Doorkeeper
 from inboundmx.intake.goodwill import Goodwill
+from inboundmx.intake.known_good import KnownGood
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Handover, Host, Parcel, Route
 from inboundmx.model.message import Body
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import CheckSettings, DomainSettings, GatewaySettings, Settings
+from inboundmx.policy.limiting import rules_of
 from inboundmx.policy.listing import NOBODY
 from inboundmx.ports import Lists
 from inboundmx.prompt import promptly
@@ -150,8 +155,11 @@ class Gate:
             (one, KINDS[one.kind](one.options, *([tools] if one.kind == "blocked" else []))) for one in given.checks
         ]
         runner = Runner(made, self.clock)
-        plan = Plan(given, runner, {one.name: one for one in given.checks}, lists)
+        plan = Plan(given, runner, {one.name: one for one in given.checks}, lists, rules_of(given.abuse))
         self.state = FakeStateStore(self.clock)
+        alerts = Alerts(self.spool, self.deliveries, self.state, self.journal, self.clock, self.chance)
+        self.blocks = Blocks(self.clock, self.journal)
+        self.door = Doorkeeper(self.state, self.blocks, alerts, self.journal, self.clock)
         acceptance = Acceptance(
             self.routes, self.courier, self.spool, self.deliveries, self.journal, self.clock, self.chance,
             Goodwill(self.state, self.clock, self.journal),
@@ -165,7 +173,8 @@ class Gate:
             self.journal,
             self.clock,
             self.chance,
-            self.state,
+            self.door,
+            KnownGood(self.state, self.clock),
         )
         self.conversation = self.reception.conversation(session)
 

@@ -12,8 +12,8 @@ from fakes.lists import lists
 from fakes.state import FakeStateStore
 from gate import ANN, MAIL, SESSION, SPAM, Gate, check, settings
 
-from inboundmx.intake import acquaintances, turning_away
-from inboundmx.intake.acquaintances import Acquaintances
+from inboundmx.intake import known_good, turning_away
+from inboundmx.intake.known_good import KnownGood
 from inboundmx.intake.turning_away import TurningAway
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
@@ -78,7 +78,7 @@ class Known:
         self.anew()
 
     def anew(self) -> None:
-        self.them = Acquaintances(self.state, self.clock)
+        self.them = KnownGood(self.state, self.clock)
 
 
 def test_an_acquaintance_outlives_the_process_and_ends() -> None:
@@ -86,7 +86,7 @@ def test_an_acquaintance_outlives_the_process_and_ends() -> None:
     known.them.sent_good_mail("2001:db8::1")
     known.anew()
     assert known.them.knows("2001:db8::2") and not known.them.knows("2001:db8:0:1::1")
-    known.clock.advance(acquaintances.KNOWN_SECONDS)
+    known.clock.advance(known_good.KNOWN_SECONDS)
     assert not known.them.knows("2001:db8::2")
 
 
@@ -95,7 +95,7 @@ def test_it_is_written_down_once_a_day() -> None:
     for _ in range(5):
         known.them.sent_good_mail("192.0.2.7")
     assert known.state.puts == 1
-    known.clock.advance(acquaintances.AGAIN_SECONDS)
+    known.clock.advance(known_good.AGAIN_SECONDS)
     known.them.sent_good_mail("192.0.2.7")
     assert known.state.puts == 2
 
@@ -107,7 +107,7 @@ def test_a_store_that_is_away_knows_nobody_and_harms_nobody() -> None:
 
 
 def test_memory_of_acquaintances_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acquaintances, "REMEMBERED", 10)
+    monkeypatch.setattr(known_good, "REMEMBERED", 10)
     known = Known()
     for number in range(100):
         known.them.sent_good_mail(f"192.0.2.{number}")

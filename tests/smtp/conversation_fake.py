@@ -69,6 +69,7 @@ class FakeConversation:
         self.write_trouble: Exception | None = None
         self.cancelled = 0
         self.welcome = Welcome(None)
+        self.session = Session("id0123456789", "192.0.2.7", 4000, "192.0.2.1", 0.0)
 
     def _answer(self, question: str, *arguments: Any) -> Any:
         self.asked.append((question, *arguments))
@@ -102,6 +103,9 @@ class FakeConversation:
 
     def arriving(self) -> Welcome:
         return self.welcome
+
+    def client(self) -> Session:
+        return self.session
 
     def connected(self) -> Any:
         return self._answer("connected")

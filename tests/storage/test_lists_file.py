@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from inboundmx.model.listing import Difference, Key, Listed
 from inboundmx.ports import Unavailable
 from inboundmx.storage import lists_file
-from inboundmx.storage.lists_file import LOCK, NAME, ListsFile
+from inboundmx.storage.lists_file import ListsFile
 
 NOW = 1_800_000_000.0
 BAD = Listed("blacklist", "192.0.2.66", (), "spam run", "ann (uid 7)", NOW, NOW + 60)
@@ -41,7 +41,7 @@ def test_what_was_added_is_found_by_whoever_starts_and_whoever_runs(tmp_path: Pa
     assert other.change([GOOD], [ODD.key], NOW).differences == [Difference(ODD, None), Difference(None, GOOD)]
     assert one.look(NOW).differences == [Difference(ODD, None), Difference(None, GOOD)]
     assert kept(tmp_path) == [BAD, GOOD]
-    assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "lists.jsonl").stat().st_mode & 0o777 == 0o600
 
 
 def test_what_others_changed_is_told_to_who_changes_as_well(tmp_path: Path) -> None:
@@ -55,15 +55,15 @@ def test_what_others_changed_is_told_to_who_changes_as_well(tmp_path: Path) -> N
 
 def test_a_change_that_the_power_cut_short_was_never_made(tmp_path: Path) -> None:
     ListsFile(str(tmp_path)).change([BAD], [], NOW)
-    whole = (tmp_path / NAME).read_bytes()
+    whole = (tmp_path / "lists.jsonl").read_bytes()
     ListsFile(str(tmp_path)).change([ODD], [], NOW)
-    longer = (tmp_path / NAME).read_bytes()
+    longer = (tmp_path / "lists.jsonl").read_bytes()
     for cut in range(len(whole), len(longer)):
-        (tmp_path / NAME).write_bytes(longer[:cut])
+        (tmp_path / "lists.jsonl").write_bytes(longer[:cut])
         assert kept(tmp_path) == [BAD], cut
     ListsFile(str(tmp_path)).change([GOOD], [], NOW)
     assert kept(tmp_path) == [BAD, GOOD]
-    assert sorted(os.listdir(tmp_path)) == [NAME, LOCK], "nothing was damaged"
+    assert sorted(os.listdir(tmp_path)) == ["lists.jsonl", "lists.lock"], "nothing was damaged"
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_a_damaged_line_is_told_and_the_rest_holds(tmp_path: Path, place: int, l
     running = ListsFile(str(tmp_path))
     running.change([BAD], [], NOW)
     running.change([ODD], [], NOW)
-    lines = (tmp_path / NAME).read_bytes().splitlines(keepends=True)
+    lines = (tmp_path / "lists.jsonl").read_bytes().splitlines(keepends=True)
     lines[place] = lines[place].replace(b"1", b"7", 1).replace(b"0", b"9", 1)
     damaged = b"".join(lines)
-    (tmp_path / NAME).write_bytes(damaged)
+    (tmp_path / "lists.jsonl").write_bytes(damaged)
     news = ListsFile(str(tmp_path)).look(NOW + 5)
     assert [each.come for each in news.differences] == left
-    assert news.damage == f"1 of 3 lines of {NAME} are damaged: what they said is lost"
-    aside = f"{NAME}.damaged-{int(NOW + 5)}"
+    assert news.damage == "1 of 3 lines of lists.jsonl are damaged: what they said is lost"
+    aside = f"lists.jsonl.damaged-{int(NOW + 5)}"
     assert aside in news.done
     assert (tmp_path / aside).read_bytes() == damaged
     assert kept(tmp_path) == left, "it is told once, and the file is whole again"
@@ -91,7 +91,7 @@ def test_a_damaged_line_is_told_and_the_rest_holds(tmp_path: Path, place: int, l
 
 @pytest.mark.parametrize("octets", [b"", b"\0" * 4096, b"\xff\n" * 9, b"[1]\n", b"0 {}\n"], ids=range(5))
 def test_a_file_that_makes_no_sense_is_set_aside(tmp_path: Path, octets: bytes) -> None:
-    (tmp_path / NAME).write_bytes(octets)
+    (tmp_path / "lists.jsonl").write_bytes(octets)
     news = ListsFile(str(tmp_path)).look(NOW)
     assert news.differences == []
     assert "damaged" in news.damage
@@ -112,7 +112,7 @@ def test_a_line_that_says_what_no_entry_can_be_is_damage(tmp_path: Path) -> None
         {"remove": ["x"]},
         [],
     ):
-        with (tmp_path / NAME).open("ab") as out:
+        with (tmp_path / "lists.jsonl").open("ab") as out:
             out.write(lists_file._line(said))  # type: ignore[arg-type]
         assert file.look(NOW).damage, said
         assert kept(tmp_path) == [BAD]
@@ -125,7 +125,7 @@ def test_what_is_over_is_dropped_when_the_file_is_written_anew(tmp_path: Path, m
     other.look(NOW)
     for number in range(40):
         file.change([Listed("blacklist", "192.0.2.1", reason=str(number), since_at=NOW)], [], NOW + 100)
-    assert len((tmp_path / NAME).read_bytes().splitlines()) < 25
+    assert len((tmp_path / "lists.jsonl").read_bytes().splitlines()) < 25
     last = Listed("blacklist", "192.0.2.1", reason="39", since_at=NOW)
     assert kept(tmp_path) == [GOOD, last]
     assert other.look(NOW + 100).differences == [Difference(BAD, None), Difference(None, last)]
@@ -137,7 +137,7 @@ def test_a_lock_that_is_held_for_too_long_is_trouble_and_nothing_changes(
     monkeypatch.setattr(lists_file, "LOCK_SECONDS", 0.0)
     file = ListsFile(str(tmp_path))
     file.change([BAD], [], NOW)
-    with (tmp_path / LOCK).open("wb") as held:
+    with (tmp_path / "lists.lock").open("wb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(Unavailable, match="another process"):
             file.change([GOOD], [], NOW)
@@ -167,7 +167,7 @@ def test_a_disk_that_fails_leaves_everything_as_it_was(tmp_path: Path, monkeypat
 
 
 def test_what_is_no_file_is_trouble(tmp_path: Path) -> None:
-    (tmp_path / NAME).mkdir()
+    (tmp_path / "lists.jsonl").mkdir()
     file = ListsFile(str(tmp_path))
     with pytest.raises(Unavailable):
         file.look(NOW)

@@ -18,7 +18,7 @@ AGAIN_SECONDS = 86400.0
 REMEMBERED = 10_000
 
 
-class Acquaintances:
+class KnownGood:
     def __init__(self, state: StateStore, clock: Clock) -> None:
         self._state = state
         self._clock = clock
