@@ -28,8 +28,8 @@ CHANGE_SECONDS = 100.0
 FRESH_SECONDS = 1.0
 
 _READING = frozenset(
-    {"status", "spool.list", "spool.show", "spool.pauses", "quarantine.list", "quarantine.show", "lists.list",
-     "blocks.list", "connections.list"}
+    {"status", "spool.list", "spool.show", "spool.pauses", "quarantine.list", "quarantine.show"}
+    | {"lists.list", "blocks.list", "connections.list"}
 )
 _IN_ORDER = frozenset({"spool.list", "quarantine.list"})
 # What all workers share: any of them can tell.
@@ -51,9 +51,12 @@ _WRITTEN_FIRST = {
     "recipients.forget": "recipients.list",
 }
 # Where one does it for all, and the others need but look at what it wrote.
-_THEN = dict.fromkeys(("lists.add", "lists.remove"), "lists.look") | dict.fromkeys(
-    ("blocks.add", "blocks.remove"), "blocks.look"
-)
+_THEN = {
+    "lists.add": "lists.look",
+    "lists.remove": "lists.look",
+    "blocks.add": "blocks.look",
+    "blocks.remove": "blocks.look",
+}
 _log = Logger()
 
 

@@ -140,7 +140,6 @@ class Gate:
     def __init__(self, given: Settings, session: Session = SESSION, lists: Lists = NOBODY) -> None:
         self.settings = given
         self.clock = FakeClock()
-        self.state = FakeStateStore(self.clock)
         self.chance = FakeChance()
         self.journal = FakeJournal()
         self.spool = FakeSpool()

@@ -194,7 +194,7 @@ def test_what_was_kept_is_synced_before_it_takes_its_place(tmp_path: Path, monke
     file = ListsFile(str(tmp_path))
     file.change([BAD], [], NOW)
     file.change([GOOD], [], NOW)
-    assert calls == [f"fsync {NAME}.new", f"rename {NAME}", f"fsync {tmp_path.name}", f"fsync {NAME}"]
+    assert calls == ["fsync lists.jsonl.new", "rename lists.jsonl", f"fsync {tmp_path.name}", "fsync lists.jsonl"]
 
 
 _VALUES = st.sampled_from(["192.0.2.1", "192.0.2.0/24", "192.0.2.1-192.0.2.7", "2001:db8::1"])
