@@ -37,7 +37,7 @@ def told(ask: Any) -> None:
     assert (status, out) == (0, "blocked: 192.0.2.7, ends in 2h\nblocked: 2001:db8::/64, ends in 2h\n")
     lines = ask("blocks", "list")[1].splitlines()
     assert lines[0].split() == ["ADDRESS", "SINCE", "ENDS", "BY", "REASON"]
-    assert lines[1].split()[0] == "192.0.2.7" and lines[1].endswith("spam run")
+    assert lines[2].split()[0] == "192.0.2.7" and lines[2].endswith("spam run")
     assert lines[-1] == "2 shown, 0 by rules"
     [row] = json.loads(ask("blocks", "list", "--matching", "192.0.2.7", "--json")[1])
     assert set(row) == {"value", "reason", "author", "since_at", "until_at"}

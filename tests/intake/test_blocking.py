@@ -79,7 +79,7 @@ def test_it_survives_a_restart_and_ends_by_itself(tmp_path: Path, clock: FakeClo
     clock.advance(1)
     assert not again.blocked("192.0.2.7")
     clock.advance(2)
-    assert again.kept.entries() == [] and again.journal.named("list_entry_over")
+    assert list(again.kept.entries()) == [] and again.journal.named("list_entry_over")
 
 
 def test_a_disk_that_is_full_leaves_the_block_in_this_worker(tmp_path: Path, clock: FakeClock) -> None:

@@ -165,7 +165,7 @@ def test_a_refused_sender_is_counted_where_he_is_refused() -> None:
     seed(made)
 
     class Runner:
-        def concerns(self, stage: Stage) -> bool:
+        def concerns(self, stage: Stage, rates: bool = False) -> bool:
             return stage is Stage.SENDER
 
         async def run(self, stage: Stage, case: Any, *more: Any) -> Any:
