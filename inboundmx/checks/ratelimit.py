@@ -31,7 +31,8 @@ _BY: Mapping[str, Callable[[Case, GreylistingSettings], str]] = {
 
 class RateLimit(Check):
     """``within``: not more than ``limit`` recipients within ``window``, or there is nothing to count by: no
-    authenticated user, a bypass gateway in place of the client, or a client that is whitelisted for smtp. ``over``: more."""
+    authenticated user, a bypass gateway in place of the client, or a client that is whitelisted for smtp. ``over``:
+    more."""
 
     kind: ClassVar[str] = "ratelimit"
     stage: ClassVar[Stage] = Stage.RECIPIENT

@@ -102,7 +102,7 @@ def test_checks_with_other_limits_count_apart_and_those_of_all_workers_together(
 def run(desk: Desk, settings: CheckSettings, rates: bool = False) -> Any:
     runner = Runner([(settings, desk.check)], desk.clock)
     with pytest.raises(StopIteration) as stop:
-        runner.run(Stage.RECIPIENT, CASE, None, False, rates).send(None)
+        runner.run(Stage.RECIPIENT, CASE, rates=rates).send(None)
     return stop.value.value
 
 
