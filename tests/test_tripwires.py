@@ -92,7 +92,7 @@ class Good:
     """A check that answers at once."""
 
     stage, kind, outcomes, after, options, weights = Stage.MESSAGE, "good", frozenset({"good"}), frozenset(), (), {}
-    dear, again, about, most_points = False, None, "other", 0.0
+    dear, again, about, client, most_points = False, None, "other", "", 0.0
 
     def words(self, options: Any) -> frozenset[str]:
         return self.outcomes
