@@ -213,3 +213,14 @@ def test_somebody_else_in_the_same_session_is_not_trusted_as_well(passing: None)
     gate.conversation.reset()
     gate.send(content.replace(b"From: ", b"From: x"), ANN, sender=Address("eve", "b.example"))
     assert gate.journal.events[-1][2]["score"] == 27.0
+
+
+def test_a_blocked_sender_does_not_send_out_through_us_either(passing: None) -> None:
+    relay = RelaySettings(("whitelisted",))
+    gate = Gate(
+        settings(SPF, BLOCKED, relay=relay), lists=lists(whitelist_smtp="192.0.2.99", blocked_senders=str(SENDER))
+    )
+    assert gate.send(MAIL, ANN).code == 554
+    assert gate.journal.events[-1][2]["checks"] == [
+        ["senders", "blocked", "reject", f"sender is on the list: {SENDER}"]
+    ]
