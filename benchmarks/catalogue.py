@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from benchmarks import backlog, checks, cold, greylist, lag, scanners, workers
+from benchmarks import backlog, checks, cold, flood, greylist, lag, scanners, workers
 from benchmarks.figures import Figures
 from benchmarks.haraka import Haraka
 from benchmarks.peers import (
@@ -145,6 +145,14 @@ SCENARIOS: tuple[Scenario | Apart, ...] = (
         lambda peer, effort: accepted(
             peer, 50, MANY, seconds=effort.seconds, refused=True, recipient="user@elsewhere.test"
         ),
+    ),
+    Scenario(
+        "turned away",
+        "a flood of connections from one blacklisted address, each refused before the greeting",
+        35,
+        (PROXY, OURS),
+        flood.measured,
+        own=flood.OWN,
     ),
     Scenario(
         "idle",

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.peers import DOMAIN, NotHere, Peer, program, stopped_on_failure, wait_for_banner
@@ -52,15 +53,17 @@ def installed() -> Path:
 
 
 class Haraka(Peer):
-    """``durable``: by its own queue."""
+    """``durable``: by its own queue. ``more``: plugins of ours that are asked first, by name."""
 
-    def __init__(self, folder: Path, *, durable: bool) -> None:
+    def __init__(self, folder: Path, *, durable: bool, more: Mapping[str, str] = {}) -> None:
         package = installed()
         super().__init__(folder)
         shutil.copytree(package / "config", folder / "config")
         (folder / "plugins").mkdir()
         (folder / "plugins" / "all_may_relay.js").write_text(RELAY)
-        plugins = [*(["all_may_relay"] if durable else []), "rcpt_to.in_host_list", "queue/smtp_forward"]
+        for name, text in more.items():
+            (folder / "plugins" / f"{name}.js").write_text(text)
+        plugins = [*more, *(["all_may_relay"] if durable else []), "rcpt_to.in_host_list", "queue/smtp_forward"]
         forward = f"host=127.0.0.1\nport={self.sink.port}\n"
         for name, text in {
             "smtp.ini": f"listen=127.0.0.1:{self.port}\n",

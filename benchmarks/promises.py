@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.peers import OURS, POSTFIX, SPOOL, TUNED
+from benchmarks.peers import OURS, POSTFIX, PROXY, SPOOL, TUNED
 
 CHECKED = "inboundmx, checks"
 
@@ -60,6 +60,8 @@ PROMISES = (
     Promise("checks cold", "cpu_ms", 1 / 1.5, 1, ours=CHECKED),
     Promise("checks cold", "cpu_ms", 2, 3, ours=CHECKED, theirs="postfix, rspamd"),
     Promise("refused", "rate", 1.4, 1.9),
+    Promise("turned away", "cpu_ms", 2, theirs=PROXY),
+    limit("turned away", "cpu_ms", 0.2),
     Promise("idle", "held", 10_000, theirs=""),
     limit("idle", "kib_each", 10, 3),
     limit("idle", "mail_p50_ms", 50),
