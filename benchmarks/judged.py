@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.figures import LOWER_IS_BETTER, Spread, ratios, spread
-from benchmarks.peers import POSTFIX, TUNED
+from benchmarks.peers import POSTFIX, PROXY, TUNED
 from benchmarks.promises import PROMISES, Promise
 
 FIGURES = {
@@ -25,10 +25,11 @@ FIGURES = {
     "list_s": "time to list all",
     "held": "connections held",
 }
-UNITS = {"mail_p50_ms": " ms", "dot_p50_ms": " ms", "kib_each": " KiB", "list_s": " s"}
+UNITS = {"cpu_ms": " ms", "mail_p50_ms": " ms", "dot_p50_ms": " ms", "kib_each": " KiB", "list_s": " s"}
 OTHERS = {
     POSTFIX: "Postfix",
     TUNED: "tuned Postfix",
+    PROXY: "Haraka",
     "postfix, rspamd": "Postfix with rspamd",
     "1 worker": "one worker",
 }
@@ -36,6 +37,8 @@ OTHERS = {
 SPECIAL = {
     ("backlog", "rate"): "messages drained a second",
     ("refused", "rate"): "refusals a second",
+    ("turned away", "rate"): "refusals a second",
+    ("turned away", "cpu_ms"): "CPU a refusal",
     ("idle", "mail_p50_ms"): "a new session meanwhile, MAIL to 250, p50",
 }
 

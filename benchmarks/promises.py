@@ -60,7 +60,9 @@ PROMISES = (
     Promise("checks cold", "cpu_ms", 1 / 1.5, 1, ours=CHECKED),
     Promise("checks cold", "cpu_ms", 2, 3, ours=CHECKED, theirs="postfix, rspamd"),
     Promise("refused", "rate", 1.4, 1.9),
+    Promise("turned away", "rate", 2, theirs=PROXY),
     Promise("turned away", "cpu_ms", 2, theirs=PROXY),
+    # 5,000 a second of one core.
     limit("turned away", "cpu_ms", 0.2),
     Promise("idle", "held", 10_000, theirs=""),
     limit("idle", "kib_each", 10, 3),
