@@ -64,7 +64,9 @@ class Outside:
 def plan_of(tools: Tools, journal: Journal) -> Plan:
     """Reception by the settings in ``tools``. Raises ValueError when checks wait for one another."""
     settings = tools.settings
-    lists = Joined(Listing(entry for _, entry in written_entries(settings.lists)), tools.lists)
+    # Of two lists each is asked for each connection: one that is empty need not be.
+    written = [entry for _, entry in written_entries(settings.lists)]
+    lists = Joined(Listing(written), tools.lists) if written else tools.lists
     tools = replace(tools, lists=lists)
     checks = [
         (check, KINDS[check.kind](check.options, replace(tools, timeout=check.timeout))) for check in settings.checks

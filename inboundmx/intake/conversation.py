@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from inboundmx.checks.api import Case
-from inboundmx.checks.blocked import Blocked
 from inboundmx.checks.rdns import confirmed_name
 from inboundmx.checks.registry import ABOUT_SPAM
 from inboundmx.checks.runner import ANYTHING, Runner
@@ -501,4 +500,4 @@ class GatewayConversation:
 
 def _trusted(results: Sequence[CheckResult]) -> bool:
     """Whether what was seen last of the sender is that he is trusted, and who he says."""
-    return any(result.kind == Blocked.kind and result.finding.outcome == "trusted" for result in results)
+    return "trusted" in [result.finding.outcome for result in results if result.kind == "blocked"]
