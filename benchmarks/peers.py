@@ -187,6 +187,7 @@ workers = {workers}
 [smtp]
 max_connections = {2 * MOST_CONNECTIONS}
 max_connections_per_ip = {2 * MOST_CONNECTIONS}
+max_junk_commands = 1000000
 max_message_size = 64MB
 [log]
 to = {folder}/gateway.log

@@ -118,8 +118,8 @@ class Conversation(Protocol):
     def arriving(self) -> Welcome:
         """Asked first, and answered at once. After a refusal nothing but ``closed`` is called."""
 
-    def connected(self) -> Awaitable[Reply]:
-        """The greeting (220) or a refusal (421, 554: closes)."""
+    def connected(self, early: bool = False) -> Awaitable[Reply]:
+        """The greeting (220) or a refusal (421, 554: closes). ``early``: the client has spoken before it."""
 
     def hello(self, session: Session) -> Awaitable[Reply]:
         """EHLO or HELO was given; ``session`` has the new facts. The positive reply's text is replaced by the
@@ -153,7 +153,8 @@ class Conversation(Protocol):
         """RSET, a new EHLO, or the transaction is over: sender, recipients and draft are forgotten."""
 
     def closed(self, reason: str) -> None:
-        """The connection is gone: ``quit``, ``lost``, ``timeout``, ``limit`` or ``stopping``."""
+        """The connection is gone: ``quit``, ``lost``, ``timeout``, ``limit`` or ``stopping``; or ``renamed``:
+        it goes on, and is somebody else's (XCLIENT)."""
 
 
 class Reception(Protocol):

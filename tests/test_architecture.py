@@ -22,6 +22,7 @@ RINGS = {
     "inboundmx.smtp.framing": 1,
     "inboundmx.smtp.commands": 1,
     "inboundmx.smtp.dialogue": 1,
+    "inboundmx.smtp.naming": 1,
     "inboundmx.smtp.replies": 1,
     "inboundmx.checks": 2,
     "inboundmx.intake": 2,

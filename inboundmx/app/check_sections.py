@@ -21,7 +21,6 @@ RECIPIENT_SECONDS = 15.0
 
 CHECKS_TO_COME = frozenset(
     (
-        *("early_talker",),
         *("dmarc", "arc", "attachments", "uribl", "bayes", "command", "rspamd"),
     )
 )

@@ -25,11 +25,7 @@ SMALLEST_LIMIT = 64 * 1024
 
 def problems_at_start(settings: Settings) -> list[str]:
     """Sentences about local things without which the gateway must not start; empty when all is well."""
-    problems = []
-    try:
-        certificate.examine(settings.tls)
-    except certificate.Unusable as trouble:
-        problems.append(str(trouble))
+    problems = certificate.problems(settings.tls)
     if trouble_with_data := _unusable_folder(settings.gateway.data):
         problems.append(f"[gateway] data {settings.gateway.data} {trouble_with_data}")
     if settings.log.to != "stdout" and (trouble_with_log := _unusable_file(settings.log.to)):
@@ -152,14 +148,7 @@ def warnings(settings: Settings, now: datetime.datetime) -> list[str]:
     found += _nobody_verified(settings) + _nobody_confirmed(settings)
     if settings.smtp.max_message_size < SMALLEST_LIMIT:
         found.append("[smtp] max_message_size is below 64KB, which RFC 5321 4.5.3.1.7 asks every server to take")
-    try:
-        shown = certificate.examine(settings.tls)
-    except certificate.Unusable:
-        shown = None
-    if shown:
-        found += shown.warnings(gateway.hostname, now)
-        if certificate.exposed(settings.tls):
-            found.append(f"[tls] private_key {settings.tls.private_key or shown.path} can be read by everybody here")
+    found += certificate.warnings(settings.tls, gateway.hostname, now)
     found += _redirections("", settings.levels, settings)
     for domain in settings.sections:
         found += _of_domain(domain, settings)

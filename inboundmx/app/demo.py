@@ -119,7 +119,7 @@ class SavingConversation:
     def client(self) -> Session:
         return self._session
 
-    def connected(self) -> Awaitable[Reply]:
+    def connected(self, early: bool = False) -> Awaitable[Reply]:
         return succeed(Reply(220, "", "primary.example.test the demonstration primary"))
 
     def hello(self, session: Session) -> Awaitable[Reply]:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import resource
 
 from inboundmx.model.settings import Settings
+from inboundmx.smtp.server import OVERHANG
 
-# Files of the spool, the ledger and the log, sockets of scanners, DNS and the control socket, bodies being written.
+# Files of the spool, the ledger and the log, sockets of scanners, DNS and the control socket.
 FOR_OURSELVES = 64
+# A connection, and the file that its message is written to while it comes.
+FOR_A_STRANGER = 2
 
 
 def room_for_strangers(settings: Settings) -> int:
@@ -19,4 +22,5 @@ def room_for_strangers(settings: Settings) -> int:
     for, besides all outgoing connections and our own files. At least one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(1, hard - FOR_OURSELVES - settings.delivery.max_connections)
+    left = hard - FOR_OURSELVES - settings.delivery.max_connections
+    return max(1, left // FOR_A_STRANGER - OVERHANG)

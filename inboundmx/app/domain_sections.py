@@ -108,6 +108,9 @@ def _domain(
     paired(reading, section, "recipients_username", "recipients_password")
     _everything(reading, domain, section)
     _outbound(reading, domain, section, settings)
+    if domain.require_tls and not settings.tls.certificate:
+        wrong = "all its mail would be refused: STARTTLS needs [tls] certificate, which is empty"
+        reading.problems.append(section.entries["require_tls"].problem(wrong))
     return domain
 
 

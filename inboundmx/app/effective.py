@@ -30,6 +30,8 @@ def effective(settings: Settings, secret: Callable[[str], str] = hidden) -> Sect
         value = getattr(settings, each.name)
         if hasattr(value, "__dataclass_fields__") and not isinstance(value, DomainSettings):
             found[each.name] = _written(value, secret)
+    for other in settings.tls.others:
+        found[f"tls {other.name}"] = _written(other)
     for level in settings.levels:
         found[f"level {level.level.word}"] = _level(level)
     for check in settings.checks:

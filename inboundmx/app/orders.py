@@ -12,15 +12,15 @@ from inboundmx.smtp.tls import Pem
 @dataclass(frozen=True, slots=True)
 class Orders:
     """``number`` is the worker's, of ``workers`` in all, counted from 0; ``supervisor`` the process that asks for the
-    operator. ``settings`` are the whole gateway's; ``pem`` is its certificate with the key. ``listen`` names number and
-    endpoint of each listening socket that comes with it. ``guilty``: mail that is not to be tried any more, for each
-    time it was in hand the worker died."""
+    operator. ``settings`` are the whole gateway's; ``pem`` are its certificates with their keys. ``listen`` names
+    number and endpoint of each listening socket that comes with it. ``guilty``: mail that is not to be tried any more,
+    for each time it was in hand the worker died."""
 
     number: int
     workers: int
     supervisor: int
     settings: Settings
-    pem: Pem | None
+    pem: tuple[Pem, ...]
     listen: tuple[tuple[int, str], ...]
     guilty: frozenset[str]
 
@@ -31,7 +31,7 @@ class Outfit:
     those of ``listen``."""
 
     settings: Settings
-    pem: Pem | None
+    pem: tuple[Pem, ...]
     log: int
     lock: int
     listen: tuple[tuple[int, str], ...]

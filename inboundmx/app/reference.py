@@ -23,6 +23,7 @@ from inboundmx.model.settings import (
     DEFAULT_LEVELS,
     AbuseSettings,
     ArchiveSettings,
+    CertificateSettings,
     CheckSettings,
     DomainSettings,
     LevelSettings,
@@ -38,6 +39,7 @@ ABOUT: Mapping[str, str] = {
     "gateway": "Who we are, where we listen, where our files are.",
     "smtp": "Limits of a conversation with a stranger.",
     "tls": "STARTTLS for strangers; how we speak TLS to the primaries stands in [delivery].",
+    "tls NAME": "Another certificate, for strangers who ask for its names. SIGHUP reads all of them anew.",
     "dns": "Look-ups.",
     "storage": "Where mail waits and decisions are remembered.",
     "log": "The log, and the memory behind inboundmx explain.",
@@ -190,13 +192,16 @@ def _examples_of_routes() -> Iterator[str]:
     yield f"# {keys_of(DomainSettings)['except'].metadata['help']}"
     yield "#except = example.org example.net"
     yield ""
+    # It needs a [tls] that is not empty, and so is no example that could be taken as it stands.
+    second = CertificateSettings("second", "/etc/inboundmx/tls/second.pem", names=("mx2.example.org",))
+    yield from (f"# {line.removeprefix('#').lstrip()}".rstrip() for line in _example("tls NAME", second, {}))
     yield from _example("outbound", OutboundSettings("relay-a"), {"server": "smtp.relay.example:587"})
     yield from _example("archive", ArchiveSettings("everything"), {"path": "/var/lib/inboundmx/archive"})
 
 
 def _example(word: str, made: Any, needed: Mapping[str, str]) -> Iterator[str]:
     yield f"# {ABOUT[word]}"
-    yield f"#[{word} {made.name}]"
+    yield f"#[{word.removesuffix(' NAME')} {made.name}]"
     for name, field in keys_of(type(made)).items():
         yield f"# {_help(field)}"
         yield f"#{name} = {needed.get(name) or _default(field, made)}".rstrip()
@@ -242,10 +247,15 @@ def manual() -> str:
         f"{_table(DomainSettings, DomainSettings('example.com'))}"
     )
     parts.append(f"### `[domain *]`\n\n{ABOUT['domain *']} It has the keys of `[domain NAME]`.\n")
-    for word, made in (("outbound", OutboundSettings), ("archive", ArchiveSettings), ("abuse", AbuseSettings)):
+    named = (
+        *(("tls NAME", CertificateSettings), ("outbound", OutboundSettings)),
+        *(("archive", ArchiveSettings), ("abuse", AbuseSettings)),
+    )
+    for word, made in named:
         parts.append(
-            f"### `[{word} NAME]`\n\n{ABOUT[word]} There may be several; NAME is yours: letters, digits, `-` and "
-            f"`_`.\n\n{_table(made, made(''))}"
+            f"### `[{word.removesuffix(' NAME')} NAME]`\n\n"
+            f"{ABOUT[word]} There may be several; NAME is yours: letters, digits, `-` and `_`.\n\n"
+            f"{_table(made, made(''))}"
         )
     parts.append(
         f"### `[check NAME]`\n\n{ABOUT['check']} `use` names the kind; NAME is yours: letters, digits, `-` and `_`. "

@@ -36,11 +36,11 @@ def exposures(settings: Settings) -> list[str]:
         found.append(
             f"[backup] primaries {each}: whoever owns a domain could have us deliver its mail to any of so many"
         )
-    for endpoint in settings.gateway.listen:
-        if endpoint.startswith("haproxy:") and _reachable(endpoint.removeprefix("haproxy:")):
+    proxied = any(endpoint.startswith("haproxy:") for endpoint in settings.gateway.listen)
+    for key, believed in (("proxies", settings.smtp.proxies if proxied else ()), ("xclient", settings.smtp.xclient)):
+        for each in _vast(believed):
             found.append(
-                f"[gateway] listen {endpoint} can be reached from elsewhere: whoever comes there says himself which "
-                f"address he has, that of a client in [relay] allow too; let nobody but your proxy come to it"
+                f"[smtp] {key} {each}: so many may say which address they have, that of a client in [relay] allow too"
             )
     console = settings.console
     for endpoint in console.listen:
@@ -79,12 +79,21 @@ def _loopback(text: str) -> bool:
 def of_routes(settings: Settings) -> list[str]:
     """Sentences about sections that come to nothing, or to something else."""
     return [
+        *_of_proxies(settings),
         *_of_everything(settings),
         *_of_outbound(settings),
         *_of_backup(settings),
         *_of_archives(settings),
         *_of_sources(settings),
     ]
+
+
+def _of_proxies(settings: Settings) -> Iterable[str]:
+    if any(not each.is_loopback for each in settings.smtp.proxies):
+        return
+    for endpoint in settings.gateway.listen:
+        if endpoint.startswith("haproxy:") and _reachable(endpoint.removeprefix("haproxy:")):
+            yield f"[gateway] listen {endpoint}: a proxy elsewhere is refused there until [smtp] proxies names it"
 
 
 def _of_everything(settings: Settings) -> Iterable[str]:

@@ -28,6 +28,7 @@ from inboundmx.app.ini import Problem, Section
 from inboundmx.app.level_sections import read_levels
 from inboundmx.app.outbound_sections import read_outbound
 from inboundmx.app.reading import Reading, keys_of
+from inboundmx.app.tls_sections import read_certificates
 from inboundmx.app.words import Wrong, nearest
 from inboundmx.checks.api import Check
 from inboundmx.checks.registry import KINDS
@@ -68,7 +69,7 @@ PLAIN: Mapping[str, type[Any]] = {
     "greylisting": GreylistingSettings,
     "lists": ListsSettings,
 }
-NAMED = ("domain", "outbound", "archive", "abuse", "check", "level")
+NAMED = ("tls", "domain", "outbound", "archive", "abuse", "check", "level")
 
 S = TypeVar("S")
 
@@ -191,6 +192,7 @@ def _settings(reading: Reading, sections: Mapping[str, Section], kinds: Mapping[
         _certified(reading, alone[name], plain[name].listen, plain["tls"].certificate)
     _apart(reading, alone["console"], plain["console"].listen, plain["gateway"].listen)
     paired(reading, alone["console"])
+    plain["tls"] = replace(plain["tls"], others=read_certificates(reading, named["tls"], plain["tls"]))
     levels = read_levels(reading, named["level"])
     checks = read_checks(reading, named["check"], kinds)
     if any(map(asks_who_exists, (section for _, section in named["domain"]))):

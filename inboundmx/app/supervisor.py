@@ -68,7 +68,7 @@ class SupervisorService(Service):
     def privilegedStartService(self) -> None:
         settings = self.settings
         try:
-            self._pem: Pem | None = read_pem(settings.tls)
+            self._pem: tuple[Pem, ...] = read_pem(settings.tls)
             self._certificate.options = options_of(self._pem, settings.tls)
             self._log_descriptor = open_log(settings.log)
         except (ValueError, OSError) as trouble:
@@ -233,7 +233,7 @@ class SupervisorService(Service):
             fields["listen"] = self._sockets.shown()
         self._record("reloaded", fields)
 
-    def _take(self, settings: Settings, pem: Pem | None, log: int) -> None:
+    def _take(self, settings: Settings, pem: tuple[Pem, ...], log: int) -> None:
         self.settings, self._pem, self._log_descriptor = settings, pem, log
 
     def _refused(self, problems: list[str]) -> None:

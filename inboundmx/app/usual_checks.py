@@ -23,6 +23,11 @@ USUAL: tuple[tuple[str, str, str], ...] = (
         "use = rdns\nweight.none = 10\nweight.unconfirmed = 5",
     ),
     (
+        "early",
+        "Who speaks before it is greeted has no time for protocols. Needs a banner_delay in [smtp], such as 2s.",
+        "use = early_talker\ncounts_for = filtering blocking\nweight.yes = 15",
+    ),
+    (
         "helo",
         "Honest servers know their own name; one that uses ours is lying.",
         "use = helo\nweight.invalid = 5\nweight.our_name = 15\nweight.literal = 2\nweight.unresolvable = 3",

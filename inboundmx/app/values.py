@@ -32,14 +32,17 @@ from inboundmx.app.endpoint_strings import endpoint, endpoints, servers
 from inboundmx.app.words import Wrong, nearest, not_there_yet
 from inboundmx.model.verdict import written_weight
 from inboundmx.net import recipient_ldap
+from inboundmx.smtp.commands import OFFERED, WORD_LIMIT
 
 LARGEST_COUNT = 1_000_000
 MOST_WORKERS = 64
+MOST_VERBS = 50
 
 _OUTCOME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _CODES = IPv4Network("127.0.0.0/8")
 # What checks, outbound servers and archives are called.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_VERB = re.compile(rf"[!-~]{{1,{WORD_LIMIT}}}")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\$?")
 
 
@@ -144,6 +147,12 @@ def domain_names(text: str) -> tuple[str, ...]:
     return tuple(addresses.domain_name(each) for each in text.split())
 
 
+def host_names(text: str) -> tuple[str, ...]:
+    """As in a certificate: ``*.`` stands for one label (RFC 6125 6.4.3)."""
+    found = (("*." * each.startswith("*."), each.removeprefix("*.")) for each in text.split())
+    return tuple(dict.fromkeys(star + addresses.domain_name(name) for star, name in found))
+
+
 def section_name(text: str) -> str:
     """The name of another section, or nothing."""
     if text and not NAME.fullmatch(text.lower()):
@@ -178,6 +187,19 @@ def one_line(text: str) -> str:
     if "\n" in text:
         raise Wrong("must stand on one line")
     return text
+
+
+def verbs(text: str) -> tuple[str, ...]:
+    """Words that end a session. Those of mail cannot."""
+    found = tuple(dict.fromkeys(text.upper().split()))
+    if len(found) > MOST_VERBS:
+        raise Wrong(f"holds {len(found)} words; {MOST_VERBS} at most")
+    for each in found:
+        if not _VERB.fullmatch(each):
+            raise Wrong(f"{each} is no word of a protocol: printable ASCII, at most {WORD_LIMIT}")
+        if each in OFFERED:
+            raise Wrong(f"{each} is a command of SMTP that we answer")
+    return found
 
 
 # --- what happens anyway, and what is not there yet ----------------------------------------------------------------
@@ -276,6 +298,7 @@ KINDS: Mapping[str, Kind] = {
     "priority": Kind(lambda text: whole(text, 1, 10), str, "1 to 10"),
     "number": Kind(number, plain, "number"),
     "weight": Kind(weight, written_weight, "number, reject or defer"),
+    "verbs": Kind(verbs, _list, "words, blanks between"),
     "yes": Kind(yes, lambda value: "yes" if value else "no", "yes or no"),
     "retry": Kind(retry, written_retry, "minutes, / between"),
     "actions": Kind(actions.actions, actions.written_actions, "actions, commas between"),
@@ -297,6 +320,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "priorities": Kind(priority_range, lambda value: "-".join(map(str, value)), "LOWEST-HIGHEST within 1-10"),
     "source_addresses": Kind(source_addresses, _list, "addresses, blanks between"),
+    "host_names": Kind(host_names, _list, "host names, *. for any label, blanks between"),
     "domain_names": Kind(domain_names, _list, "domains, blanks between"),
     "domain_or_all": Kind(lambda text: "*" if text == "*" else addresses.domain_name(text), str, "domain, or *"),
     "any_count": Kind(lambda text: whole(text, 0, LARGEST_COUNT), str, "whole number, 0 for no limit"),

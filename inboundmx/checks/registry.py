@@ -12,6 +12,7 @@ from inboundmx.checks.blocked import Blocked
 from inboundmx.checks.clamav import ClamAV
 from inboundmx.checks.dkim import Dkim
 from inboundmx.checks.dnsbl import DnsList
+from inboundmx.checks.early_talker import EarlyTalker
 from inboundmx.checks.greylist import Greylist
 from inboundmx.checks.headers import Headers
 from inboundmx.checks.helo import Helo
@@ -26,6 +27,7 @@ KINDS: Mapping[str, type[Check]] = {
     ClamAV.kind: ClamAV,
     Dkim.kind: Dkim,
     DnsList.kind: DnsList,
+    EarlyTalker.kind: EarlyTalker,
     Greylist.kind: Greylist,
     Headers.kind: Headers,
     Helo.kind: Helo,

@@ -123,11 +123,11 @@ def _trouble(domain: DomainSettings, call: Call) -> str:
 
 def report(settings: Settings) -> list[str]:
     """The effective settings for a person to read."""
-    gateway, tls = settings.gateway, settings.tls
+    gateway, shown = settings.gateway, " ".join(each.certificate for each in settings.tls.certificates)
     lines = [
         f"{gateway.hostname} listens on {' '.join(gateway.listen)}, its files are in {gateway.data}",
         f"postmaster {gateway.postmaster}; "
-        f"{f'STARTTLS with {tls.certificate}' if tls.certificate else 'no STARTTLS: [tls] certificate is empty'}; "
+        f"{f'STARTTLS with {shown}' if shown else 'no STARTTLS: [tls] certificate is empty'}; "
         f"messages up to {kind('size').write(settings.smtp.max_message_size)}",
         f"settings {settings.fingerprint}",
     ]

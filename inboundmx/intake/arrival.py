@@ -107,6 +107,8 @@ def facts_of(arrival: Arrival, lots: Sequence[Lot]) -> dict[str, Any]:
         "size": arrival.message.body.size,
         **judged(lots[0]),
     }
+    if session.sni:
+        facts["sni"] = session.sni
     if len(lots) == 1 and lots[0].domain.via:
         facts["via"] = lots[0].domain.via
     if arrival.spared:

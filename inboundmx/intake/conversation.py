@@ -59,6 +59,7 @@ _BLOCKED = Reply(421, "4.7.0", "your address is blocked for a while", then_close
 _OF_GATEWAY = frozenset({""})
 _OF_ORIGIN = frozenset({"address"})
 _OF_MESSAGE = _OF_GATEWAY | _OF_ORIGIN
+_IN_THE_CLEAR = Reply(550, "5.7.10", "must issue STARTTLS first: this domain takes mail over TLS alone")
 _GO_ON = Reply(354, "", "end with a line that holds only a dot")
 
 
@@ -181,7 +182,9 @@ class GatewayConversation:
         strange = self._plan.settings.smtp.banner_delay > 0 and not gate.known_good.knows(ip)
         return _STRANGER if strange else _AT_HOME
 
-    async def connected(self) -> Reply:
+    async def connected(self, early: bool = False) -> Reply:
+        if early:
+            self._session = replace(self._session, early=True)
         self._gate.journal.record(
             "connected", self._id, {"ip": self._session.peer_ip, "port": self._session.peer_port}, level="debug"
         )
@@ -238,6 +241,8 @@ class GatewayConversation:
         if isinstance(way, Reply):
             return self._refuse("rcpt", way, envelope, address)
         domain = way.domain
+        if domain.require_tls and not self._session.tls:
+            return self._refuse("rcpt", _IN_THE_CLEAR, envelope, address)
         results = await self._run(Stage.RECIPIENT, envelope, recipient)
         known = self._results
         if self._accepted:
@@ -484,6 +489,10 @@ class GatewayConversation:
         fields: dict[str, Any] = {
             "verb": verb, "reply": str(reply), "ip": self._session.peer_ip, "helo": self._session.hello,
         }  # fmt: skip
+        if self._session.tls:
+            fields["tls"] = self._session.tls
+        if self._session.sni:
+            fields["sni"] = self._session.sni
         if envelope is not None:
             fields["sender"] = written(envelope.sender)
         if recipient is not None:

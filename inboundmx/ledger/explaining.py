@@ -130,10 +130,10 @@ def _headline(event: str, fields: dict[str, Any]) -> str:
 
 
 def _stranger(fields: dict[str, Any]) -> str:
-    ip, hello, tls = (fields.pop(name, "") for name in ("ip", "helo", "tls"))
+    ip, hello, tls, sni = (fields.pop(name, "") for name in ("ip", "helo", "tls", "sni"))
     if not (ip or hello or tls):
         return ""
-    details = [f"helo {plain(hello)}" if hello else "", plain(tls) if tls else ""]
+    details = [f"helo {plain(hello)}" if hello else "", plain(tls) if tls else "", f"sni {plain(sni)}" if sni else ""]
     known = ", ".join(filter(None, details))
     return plain(ip or "unknown") + (f" ({known})" if known else "")
 

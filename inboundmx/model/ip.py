@@ -18,6 +18,13 @@ def ip_of(text: str) -> IP | None:
     return getattr(found, "ipv4_mapped", None) or found
 
 
+def counted_as(ip: str) -> str:
+    """What connections of an address are counted by: itself, or the /64 of an IPv6 address, in which one host may have
+    as many as it likes (RFC 6177)."""
+    address = ip_of(ip)
+    return str(IPv6Address(int(address) >> 64 << 64)) if isinstance(address, IPv6Address) else ip
+
+
 def is_ip(text: str) -> bool:
     """Whether it is an address, and not a name or the peer of a local socket."""
     return ip_of(text) is not None

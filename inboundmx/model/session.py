@@ -12,6 +12,8 @@ class Session:
     ``via``: these are the facts of a client of whom a bypass gateway told us, and this is that gateway's address; empty
     when they are our peer's.
     ``tls`` is empty on a clear connection, else protocol and cipher ("TLSv1.3 TLS_AES_256_GCM_SHA384").
+    ``sni`` is the name that the client asked for in TLS, in small letters, empty when it asked for none. ``early``: it
+    spoke before it was greeted.
     """
 
     id: str
@@ -25,3 +27,5 @@ class Session:
     authenticated_as: str = ""
     reverse_name: str = ""
     via: str = ""
+    early: bool = False
+    sni: str = ""

@@ -56,25 +56,59 @@ class GatewaySettings:
     include: tuple[str, ...] = key((), "paths", "further files to read, patterns relative to this one: conf.d/*.ini")
 
 
+# Methods of HTTP (RFC 9110 9, RFC 5789), and what HTTP/2 begins with (RFC 9113 3.4): a browser that was lured here, or a
+# proxy that is misused.
+FORBIDDEN_COMMANDS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PRI", "PUT", "TRACE")
+
+
+# Whoever is on this machine could speak to the primaries as well.
+_THIS_MACHINE: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+
+
 @dataclass(frozen=True, slots=True)
 class SmtpSettings:
     session_timeout: float = key(15 * MINUTE, "limit", "nothing said for so long: closed (never in the middle of a message that keeps coming)")
     command_timeout: float = key(120.0, "limit", "for a whole command line; 5m once a transaction is under way")
-    max_connections: int = key(1000, "count", "connections in all; more hear 421")
-    max_connections_per_ip: int = key(50, "count", "connections from one address; more hear 421")
+    max_connections: int = key(1000, "count", "connections in all; one more takes the place of whoever has kept us waiting longest, for 10s at least, else hears 421")
+    max_connections_per_ip: int = key(50, "count", "connections from one address, or from one /64 of IPv6; more hear 421")
+    message_timeout: float = key(HOUR, "limit", "for a whole message, however steadily it comes")
+    min_data_rate: int = key(100, "any_count", "octets a second that a message must come at, over each 5m of it; slower: closed; 0: no limit")
     max_bad_commands: int = key(8, "count", "commands refused for syntax, order or being unknown before the session ends")
+    max_junk_commands: int = key(100, "count", "NOOP, RSET, EHLO, VRFY, HELP and the like without a message between; each one more counts as a bad command")
+    forbidden_commands: tuple[str, ...] = key(FORBIDDEN_COMMANDS, "verbs", "words of other protocols that end a session at once (554); header lines, TLS and SSH always do")
     max_bad_recipients: int = key(20, "count", "recipients refused before the session ends")
     max_hop_count: int = key(50, "count", "Received fields a message may have; SmarterMail ships 20, RFC 5321 asks for room")
     max_message_size: int = key(30 * MB, "size", "announced as SIZE; larger messages are refused")
     max_recipients: int = key(200, "count", "recipients of one message; more hear 452 and come in the next one")
-    banner_delay: float = key(0.0, "span", "wait before the greeting")
+    banner_delay: float = key(0.0, "span", "wait before the greeting, in which whoever speaks is early (use = early_talker); 2s to 6s tells many bots from servers")
+    proxies: tuple[Network, ...] = key(_THIS_MACHINE, "networks", "who may come to haproxy: endpoints and name its clients by PROXY headers; anybody else is refused there")
+    xclient: tuple[Network, ...] = key((), "networks", "who may name its clients by XCLIENT (Postfix); nobody else hears of it. They are not counted by max_connections_per_ip")
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSettings:
+    """One ``[tls NAME]``: a certificate for strangers who ask for certain names (SNI, RFC 6066 3)."""
+
+    name: str
+    certificate: str = key("", "path", "PEM file, the whole chain")
+    private_key: str = key("", "path", "PEM file of the certificate's key; empty: it is in the certificate's file")
+    names: tuple[str, ...] = key((), "host_names", "shown to whom asks for one of these, *.example.com for any one label; empty: the DNS names in the certificate")
 
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
+    """``others`` are for names, the one here for whoever asks for none of them."""
+
     certificate: str = key("", "path", "PEM file, the whole chain; empty: no STARTTLS")
     private_key: str = key("", "path", "PEM file of the certificate's key; empty: it is in the certificate's file")
     minimum: str = key("1.2", "word:1.2 1.3", "oldest TLS version spoken")
+    others: tuple[CertificateSettings, ...] = ()
+
+    @property
+    def certificates(self) -> tuple[CertificateSettings, ...]:
+        """All that are configured, the one without a name first."""
+        first = CertificateSettings("", self.certificate, self.private_key)
+        return (first, *self.others) if self.certificate else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +309,7 @@ class DomainSettings:
     recipients_unreachable: Literal["hold", "accept", "defer"] = key("hold", "word:hold accept defer", "a recipient of whom nothing is known while nobody can be asked; hold: greylisted first, then kept unverified until the primary is back and can be asked by delivering; accept: the same without greylisting; defer: put off")
     recipients_username: str = key("", "text", "to ask a web service or an LDAP server (a DN) with; empty: without a name")
     recipients_password: str = key("", "secret", "file:/path, or the password itself")
+    require_tls: bool = key(False, "yes", "yes: mail for it is taken over TLS alone (550 5.7.10 in the clear)")
     greylisting: bool = key(True, "yes", "no exempts the domain from greylisting; yes needs a check that uses greylist")
     priority: int = key(5, "priority", "1 (last) to 10 (first), given to this domain's messages in the spool")
     when_exhausted: Literal["bounce", "hold"] = key("bounce", "word:bounce hold", "after the last attempt; hold is the default for mode = backup")

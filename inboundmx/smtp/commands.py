@@ -8,7 +8,7 @@ guessed at: an address is read in one way or not at all.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 
@@ -22,6 +22,8 @@ from inboundmx.model.reply import Reply
 LOCAL_LIMIT = 254
 DOMAIN_LIMIT = 255
 HELLO_LIMIT = 255
+# No word of [smtp] forbidden_commands is longer.
+WORD_LIMIT = 32
 # RFC 3461 4.4 and 4.2.
 ENVID_LIMIT = 100
 ORCPT_LIMIT = 500
@@ -74,7 +76,9 @@ class Noop:
 
 @record(frozen=True, slots=True)
 class Vrfy:
-    pass
+    """VRFY or EXPN: who exists is told to neither (RFC 5321 7.3)."""
+
+    verb: str
 
 
 @record(frozen=True, slots=True)
@@ -93,6 +97,13 @@ class StartTls:
 
 
 @record(frozen=True, slots=True)
+class Xclient:
+    """``text`` is not read yet: hardly anybody may say it."""
+
+    text: str
+
+
+@record(frozen=True, slots=True)
 class Bad:
     """A line that is refused whatever came before. ``verb`` is empty when it is none that we know of."""
 
@@ -100,13 +111,14 @@ class Bad:
     reply: Reply
 
 
-Command = Hello | Mail | Rcpt | Data | Rset | Noop | Vrfy | Help | Quit | StartTls | Bad
+Command = Hello | Mail | Rcpt | Data | Rset | Noop | Vrfy | Help | Quit | StartTls | Xclient | Bad
 
 _UNKNOWN = Reply(500, "5.5.2", "Command not recognized")
 _NOT_TEXT = Reply(500, "5.5.2", "Command is not valid UTF-8")
 _NO_ARGUMENT = Reply(501, "5.5.4", "This command takes no argument")
 _NOT_HERE = Reply(502, "5.5.1", "Command not implemented")
 _NOT_MAIL = Reply(554, "5.5.1", "This is a mail server", then_close=True)
+_NOT_TLS = Reply(554, "5.5.1", "This is a mail server; TLS begins with STARTTLS", then_close=True)
 # Its octets follow at once, without waiting for our answer: only the end of the connection keeps them from being read.
 _NO_CHUNKS = Reply(502, "5.5.1", "BDAT is not offered", then_close=True)
 _BAD_PARAMETER = Reply(501, "5.5.4", "Parameter not understood")
@@ -145,14 +157,28 @@ _ORCPT = re.compile(rf"(?!utf-8;)[A-Za-z0-9][A-Za-z0-9-]*;{_XTEXT}", re.IGNORECA
 # RFC 6533 3: neither "+" nor "=", and a backslash only to name a character; beyond ASCII where SMTPUTF8 was said.
 _ORCPT_UTF8 = re.compile(r"(?i:utf-8);(?:[!-*,-<>-\[\]-~\u0080-\U0010ffff]|\\x\{[0-9A-Fa-f]{2,6}\})+")
 _NAMED = re.compile(r"\\x\{([0-9A-Fa-f]+)\}")
-_HEADER_LINE = re.compile(rb"[!-9;-~]+:")
+_HEADER_LINE = re.compile(rb"[A-Za-z][A-Za-z0-9-]*:")
+# What clients of other protocols begin with: SSH (RFC 4253 4.2), remote desktops (RFC 1006 6), SOCKS 4 and 5.
+_FOREIGN = (b"SSH-", b"\x03\0", b"\x04\x01", b"\x05")
+_TLS = b"\x16\x03"
+FOREIGN_LENGTH = 4
+FOREIGN_FIRST = frozenset(each[0] for each in (*_FOREIGN, _TLS))
 
 _BAD_SENDER = Reply(501, "5.1.7", "Bad sender address syntax")
 _BAD_RECIPIENT = Reply(501, "5.1.3", "Bad recipient address syntax")
 
 
-def parse(line: bytes, utf8: bool = False) -> Command:
+def foreign(beginning: bytes) -> Reply | None:
+    """The refusal of a client whose first octets (``FOREIGN_LENGTH`` of them are enough) are those of another protocol
+    that need not send lines; else None."""
+    if beginning.startswith(_TLS):
+        return _NOT_TLS
+    return _NOT_MAIL if beginning.startswith(_FOREIGN) else None
+
+
+def parse(line: bytes, utf8: bool = False, forbidden: Collection[str] = ()) -> Command:
     """The command in a line without its CRLF. ``utf8``: the transaction under way was begun with SMTPUTF8.
+    ``forbidden``: words that no mail client says, in upper case.
 
     Never raises: what cannot be a command is ``Bad`` with the reply to give.
     """
@@ -160,9 +186,7 @@ def parse(line: bytes, utf8: bool = False) -> Command:
     # Upper-casing octets touches ASCII alone: no foreign letter turns into one of ours.
     known = _VERBS.get(verb.upper())
     if known is None:
-        if _HEADER_LINE.fullmatch(verb):
-            return Bad("", _NOT_MAIL)
-        return Bad("", _UNKNOWN)
+        return _unknown(verb.upper(), forbidden)
     name, read = known
     try:
         text = argument.decode()
@@ -172,6 +196,13 @@ def parse(line: bytes, utf8: bool = False) -> Command:
         return read(text.rstrip(" \t"), utf8)
     except _Unfit as unfit:
         return Bad(name, unfit.reply)
+
+
+def _unknown(verb: bytes, forbidden: Collection[str]) -> Bad:
+    word = verb[:WORD_LIMIT].decode("ascii", "replace")
+    if word in forbidden or _HEADER_LINE.match(verb):
+        return Bad("", _NOT_MAIL)
+    return Bad(word, _NOT_HERE) if word in NOT_OFFERED else Bad("", _UNKNOWN)
 
 
 def _hello(extended: bool, text: str, _utf8: bool) -> Command:
@@ -355,10 +386,14 @@ def _with_anything(command: Command, _text: str, _utf8: bool) -> Command:
     return command
 
 
-def _vrfy(text: str, _utf8: bool) -> Command:
+def _vrfy(verb: str, text: str, _utf8: bool) -> Command:
     if not text:
-        raise _Unfit(Reply(501, "5.5.4", "VRFY needs a name"))
-    return Vrfy()
+        raise _Unfit(Reply(501, "5.5.4", f"{verb} needs a name"))
+    return Vrfy(verb)
+
+
+def _xclient(text: str, _utf8: bool) -> Command:
+    return Xclient(text)
 
 
 def _refused(reply: Reply, _text: str, _utf8: bool) -> Command:
@@ -373,14 +408,14 @@ _VERBS: dict[bytes, tuple[str, Callable[[str, bool], Command]]] = {
     b"DATA": ("DATA", partial(_alone, Data())),
     b"RSET": ("RSET", partial(_alone, Rset())),
     b"NOOP": ("NOOP", partial(_with_anything, Noop())),
-    b"VRFY": ("VRFY", _vrfy),
+    b"VRFY": ("VRFY", partial(_vrfy, "VRFY")),
+    b"EXPN": ("EXPN", partial(_vrfy, "EXPN")),
     b"HELP": ("HELP", partial(_with_anything, Help())),
     b"QUIT": ("QUIT", partial(_alone, Quit())),
     b"STARTTLS": ("STARTTLS", partial(_alone, StartTls())),
+    b"XCLIENT": ("XCLIENT", _xclient),
     b"BDAT": ("BDAT", partial(_refused, _NO_CHUNKS)),
 }
-for _name in ("AUTH", "ETRN", "EXPN", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD"):
-    _VERBS[_name.encode()] = (_name, partial(_refused, _NOT_HERE))
-# Not mail at all: a browser that was lured here, or a proxy that is misused (RFC 9110 9).
-for _name in ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT", "TRACE"):
-    _VERBS[_name.encode()] = (_name, partial(_refused, _NOT_MAIL))
+# Known, and never said by whoever has read our EHLO.
+NOT_OFFERED = frozenset(("AUTH", "ETRN", "SAML", "SEND", "SOML", "TURN", "XFORWARD"))
+OFFERED = frozenset(verb.decode() for verb in _VERBS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import CoroutineType
 from typing import Any
@@ -23,6 +24,8 @@ from inboundmx.model.settings import SmtpSettings
 from inboundmx.ports import Conversation, Draft, StorageFull
 from inboundmx.prompt import resumed
 from inboundmx.smtp.commands import (
+    FOREIGN_FIRST,
+    FOREIGN_LENGTH,
     Bad,
     Command,
     Data,
@@ -35,21 +38,28 @@ from inboundmx.smtp.commands import (
     Rset,
     StartTls,
     Vrfy,
+    Xclient,
+    foreign,
     parse,
 )
 from inboundmx.smtp.framing import ContentReader, Flaw, LineReader
+from inboundmx.smtp.naming import OFFER, Named, named
 
 Then = Callable[[Reply], None]
+# Begins anew for a client that somebody speaks for: a conversation and a session of its own, and perhaps a refusal,
+# recorded already.
+Rename = Callable[[Named], tuple[Conversation, Session, Reply | None]]
 
 _OK = Reply(250, "2.0.0", "OK")
 _BYE = Reply(221, "2.0.0", "Bye", then_close=True)
-_VRFY = Reply(252, "2.5.0", "Cannot tell; send some mail and it will be seen")
+_TELLS_NOBODY = Reply(252, "2.5.0", "Cannot tell; send some mail and it will be seen")
 _HELP = Reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP STARTTLS QUIT; see RFC 5321")
 _READY = Reply(220, "2.0.0", "Ready to start TLS")
 _FAULT = Reply(451, "4.3.0", "Something is wrong on our side; please try again later")
 _FULL = Reply(452, "4.3.1", "No room to take this now; please try again later")
 STOPPING = Reply(421, "4.3.2", "Service is stopping; please try again later", then_close=True)
 _TOO_MANY_BAD = Reply(421, "4.7.0", "Too many bad commands", then_close=True)
+_TOO_MUCH_JUNK = Reply(421, "4.7.0", "Too many commands without any mail", then_close=True)
 _TOO_MANY_REFUSED = Reply(421, "4.7.0", "Too many refused recipients", then_close=True)
 _TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients; send the message to the others separately")
 _TOO_LARGE = Reply(552, "5.3.4", "Message is too large")
@@ -60,6 +70,8 @@ _SECOND_MAIL = Reply(503, "5.5.1", "A transaction is under way already")
 _NO_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
 _NO_TLS = Reply(502, "5.5.1", "STARTTLS is not offered")
 _TLS_ALREADY = Reply(503, "5.5.1", "TLS is on already")
+_NOT_FOR_OTHERS = Reply(550, "5.7.0", "You may not speak for others")
+_NOT_NAMED = Reply(501, "5.5.4", "Not a client that could be named so")
 _FLAWS = {
     Flaw.TOO_LONG: Reply(500, "5.5.2", "Line too long"),
     Flaw.STRAY: Reply(500, "5.5.2", "Line holds a bare CR, a bare LF or a NUL"),
@@ -73,7 +85,8 @@ class Dialogue:
     ``outgoing`` is what to write, in order. ``closing`` is empty, or a word of ``Conversation.closed``: after writing,
     close. ``begin_tls``: after writing, begin TLS, then call ``secured``. ``asking``: what is done with the answer to
     the question under way, None when nothing is asked. ``messages``: how many were taken. ``report`` is told of every
-    exception that was answered with 4xx for want of anything better: (what was going on, the exception).
+    exception that was answered with 4xx for want of anything better: (what was going on, the exception). ``rename`` is
+    there for whom we believe whose connections it passes on (XCLIENT), else None.
     """
 
     __slots__ = (
@@ -82,11 +95,15 @@ class Dialogue:
         "_content",
         "_conversation",
         "_draft",
+        "_fresh",
         "_greeted",
+        "_hello",
         "_hostname",
+        "_junk",
         "_lines",
         "_problem",
         "_refused_recipients",
+        "_rename",
         "_report",
         "_settings",
         "_starttls",
@@ -111,6 +128,7 @@ class Dialogue:
         *,
         starttls: bool,
         report: Callable[[str, BaseException], object],
+        rename: Rename | None = None,
     ) -> None:
         self._conversation = conversation
         self.session = session
@@ -118,6 +136,9 @@ class Dialogue:
         self._hostname = hostname
         self._starttls = starttls
         self._report = report
+        self._rename = rename
+        # What the client that was named has called itself, whatever whoever named it says in EHLO.
+        self._hello = ""
         self._lines = LineReader()
         self._content: ContentReader | None = None
         self._draft: Draft | None = None
@@ -130,6 +151,9 @@ class Dialogue:
         self._utf8 = False
         self._accepted = 0
         self._bad = 0
+        self._junk = 0
+        # Nothing has been heard yet: it may be another protocol.
+        self._fresh = True
         self._refused_recipients = 0
         self.messages = 0
         self.outgoing: list[bytes] = []
@@ -149,7 +173,10 @@ class Dialogue:
             return None
         if not self._greeted and not self.closing:
             self._greeted = True
-            question = self._ask("CONNECT", self._connected, self._conversation.connected)
+            connected: Callable[..., Any] = self._conversation.connected
+            if self.session.early:
+                connected = partial(connected, early=True)
+            question = self._ask("CONNECT", self._connected, connected)
             if question is not None:
                 return question
         while not self.closing and not self.begin_tls:
@@ -161,6 +188,8 @@ class Dialogue:
                 self.interrupt(STOPPING, "stopping")
                 return None
             else:
+                if self._fresh and self._is_foreign():
+                    return None
                 line = self._lines.next()
                 if line is None:
                     return None
@@ -168,6 +197,16 @@ class Dialogue:
             if question is not None:
                 return question
         return None
+
+    def keep_silent(self) -> None:
+        """Nothing is said, and nothing worked off, until ``greet``."""
+        self.asking = _nothing
+
+    def greet(self) -> None:
+        """The silence is over. Who has spoken meanwhile did not wait for its turn (RFC 5321 3.1)."""
+        self.asking = None
+        if self.waiting:
+            self.session = replace(self.session, early=True)
 
     def answered(self, reply: Reply) -> None:
         """The answer to the question that ``advance`` gave out."""
@@ -179,10 +218,12 @@ class Dialogue:
         """The question that ``advance`` gave out failed: that is our fault, never the client's."""
         self.answered(self._conversation_refused(self._verb, self._faulty(self._verb, error)))
 
-    def secured(self, tls: str) -> None:
+    def secured(self, tls: str, sni: str = "") -> None:
         """TLS is on: all that was said in the clear is forgotten (RFC 3207 4.2)."""
         self.begin_tls = False
-        self.session = _with(self.session, "", False, tls)
+        session = self.session = _with(self.session, "", False, tls)
+        if sni:
+            self.session = replace(session, sni=sni)
 
     def interrupt(self, reply: Reply, reason: str) -> None:
         """The connection is to end with ``reply`` (a time-out, a limit), whatever is going on."""
@@ -217,6 +258,16 @@ class Dialogue:
     def waiting(self) -> int:
         """Octets that have come and are not worked off."""
         return self._lines.waiting
+
+    @property
+    def junk(self) -> int:
+        """Commands since the last message that led nowhere."""
+        return self._junk
+
+    @property
+    def content_octets(self) -> int:
+        """How much of the content under way has come."""
+        return 0 if self._content is None else self._content.size
 
     @property
     def under_way(self) -> str:
@@ -283,12 +334,37 @@ class Dialogue:
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
+    def _is_foreign(self) -> bool:
+        beginning = self._lines.beginning(FOREIGN_LENGTH)
+        if not beginning:
+            return False
+        if beginning[0] not in FOREIGN_FIRST:
+            self._fresh = False
+            return False
+        self._fresh = len(beginning) < FOREIGN_LENGTH and b"\n" not in beginning
+        refusal = foreign(beginning)
+        if refusal is not None:
+            self._refuse("", refusal)
+        return refusal is not None
+
     def _command(self, line: bytes | Flaw) -> Deferred[Reply] | None:
         if isinstance(line, Flaw):
             self._refuse_bad("", _FLAWS[line])
             return None
-        command = parse(line, self._utf8)
+        command = parse(line, self._utf8, self._settings.forbidden_commands)
         return _ANSWERS[type(command)](self, command)
+
+    def _is_junk(self, verb: str) -> bool:
+        """Counts what costs us something and leads nowhere by itself. Of too much of it each is as bad as a bad
+        command, and the last one is refused."""
+        self._junk += 1
+        if self._junk <= self._settings.max_junk_commands:
+            return False
+        self._bad += 1
+        if self._bad < self._settings.max_bad_commands:
+            return False
+        self._refuse(verb, _TOO_MUCH_JUNK)
+        return True
 
     def _connected(self, reply: Reply) -> None:
         self._say(reply)
@@ -299,9 +375,11 @@ class Dialogue:
         self._refuse_bad(command.verb, command.reply)
 
     def _on_hello(self, command: Hello) -> Deferred[Reply] | None:
+        if self._is_junk("EHLO" if command.extended else "HELO"):
+            return None
         if self._transaction:
             self._forget_transaction()
-        session = _with(self.session, command.name, command.extended, self.session.tls)
+        session = _with(self.session, self._hello or command.name, command.extended, self.session.tls)
         verb = "EHLO" if command.extended else "HELO"
 
         def then(reply: Reply) -> None:
@@ -314,10 +392,11 @@ class Dialogue:
         return self._ask(verb, then, self._conversation.hello, session)
 
     def _extensions(self) -> bytes:
+        xclient = f"250-{OFFER}\r\n" if self._rename is not None else ""
         starttls = "250-STARTTLS\r\n" if self._starttls and not self.session.tls else ""
         return (
             f"250-{self._hostname}\r\n250-PIPELINING\r\n250-SIZE {self._settings.max_message_size}\r\n"
-            f"250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n{starttls}250 ENHANCEDSTATUSCODES\r\n"
+            f"250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n{starttls}{xclient}250 ENHANCEDSTATUSCODES\r\n"
         ).encode()
 
     def _on_mail(self, command: Mail) -> Deferred[Reply] | None:
@@ -369,7 +448,8 @@ class Dialogue:
             return None
         if not self._accepted:
             # No fault of a client that sends MAIL, RCPT and DATA in one go.
-            self._refuse("DATA", _NO_RECIPIENTS)
+            if not self._is_junk("DATA"):
+                self._refuse("DATA", _NO_RECIPIENTS)
             return None
         return self._ask("DATA", self._data_answered, self._conversation.data)
 
@@ -391,16 +471,20 @@ class Dialogue:
 
     def _on_rset(self, _command: Rset) -> None:
         self._forget_transaction()
-        self._say(_OK)
+        if not self._is_junk("RSET"):
+            self._say(_OK)
 
     def _on_noop(self, _command: Noop) -> None:
-        self._say(_OK)
+        if not self._is_junk("NOOP"):
+            self._say(_OK)
 
-    def _on_vrfy(self, _command: Vrfy) -> None:
-        self._say(_VRFY)
+    def _on_vrfy(self, command: Vrfy) -> None:
+        if not self._is_junk(command.verb):
+            self._say(_TELLS_NOBODY)
 
     def _on_help(self, _command: Help) -> None:
-        self._say(_HELP)
+        if not self._is_junk("HELP"):
+            self._say(_HELP)
 
     def _on_quit(self, _command: Quit) -> None:
         self.closing = "quit"
@@ -419,6 +503,27 @@ class Dialogue:
             self._forget_transaction()
         self.session = _with(self.session, "", False, "")
         self.begin_tls = True
+
+    def _on_xclient(self, command: Xclient) -> Deferred[Reply] | None:
+        if self._rename is None:
+            self._refuse_bad("XCLIENT", _NOT_FOR_OTHERS)
+            return None
+        if self._transaction:
+            self._refuse_bad("XCLIENT", _SECOND_MAIL)
+            return None
+        client = named(command.text)
+        if client is None:
+            self._refuse_bad("XCLIENT", _NOT_NAMED)
+            return None
+        if self._is_junk("XCLIENT"):
+            return None
+        self._hello = client.hello or ""
+        self._conversation, self.session, refusal = self._rename(client)
+        self._bad = self._refused_recipients = 0
+        if refusal is not None:
+            self._connected(refusal)
+            return None
+        return self._ask("CONNECT", self._connected, self._conversation.connected)
 
     # --- content ------------------------------------------------------------------------------------------------------
 
@@ -468,6 +573,7 @@ class Dialogue:
         if reply.positive:
             self.messages += 1
         self._say(reply)
+        self._junk = 0
         self._forget_transaction()
 
     def _discard(self) -> None:
@@ -492,7 +598,12 @@ _ANSWERS: dict[type[Command], Callable[[Dialogue, Any], Deferred[Reply] | None]]
     Help: Dialogue._on_help,
     Quit: Dialogue._on_quit,
     StartTls: Dialogue._on_starttls,
+    Xclient: Dialogue._on_xclient,
 }
+
+
+def _nothing(_reply: Reply) -> None:
+    """What is done with the answer while nothing was asked."""
 
 
 def _with(session: Session, hello: str, extended: bool, tls: str) -> Session:
@@ -508,6 +619,9 @@ def _with(session: Session, hello: str, extended: bool, tls: str) -> Session:
         tls,
         session.authenticated_as,
         session.reverse_name,
+        session.via,
+        session.early,
+        session.sni,
     )
 
 

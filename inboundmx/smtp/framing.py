@@ -84,6 +84,10 @@ class LineReader:
         """Whether part of a line has come: asked after ``next`` has answered None."""
         return self._at < len(self._buffer) or self._dropped > 0
 
+    def beginning(self, octets: int) -> bytes:
+        """The first so many of them."""
+        return self._buffer[self._at : self._at + octets]
+
     def take(self) -> bytes:
         """Gives away everything held: it is content, or it is to be forgotten (STARTTLS)."""
         rest = self._buffer[self._at :]

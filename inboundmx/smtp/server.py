@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
+from inboundmx.model.ip import counted_as
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import Settings
 from inboundmx.ports import Chance, Clock, Reception, Timer
 from inboundmx.smtp.dialogue import STOPPING
-from inboundmx.smtp.server_connection import Live, SmtpServer
+from inboundmx.smtp.server_connection import LAST_WORD_SECONDS, Live, SmtpServer
 
-# How long a client may take to hear that we stop.
-LAST_WORD_SECONDS = 1.0
+# Whoever has kept us waiting for so long gives way when connections run out, and so often we look for them.
+PATIENCE_SECONDS = 10.0
+LOOK_SECONDS = 1.0
+# How many that gave way may still be closing while others have their places.
+OVERHANG = 16
 
-_FULL = Reply(421, "4.3.2", "Too many connections; please try again later", then_close=True)
 _ENDED = Reply(421, "4.3.2", "An operator has ended this connection", then_close=True)
 _FULL_FOR_YOU = Reply(421, "4.7.0", "Too many connections from your address", then_close=True)
+_FULL = Reply(421, "4.3.2", "Too many connections; please try again later", then_close=True)
 
 
 class SmtpServerFactory(Factory):
@@ -51,6 +56,8 @@ class SmtpServerFactory(Factory):
         self.unlimited: Callable[[str], bool] = lambda ip: False
         self.connections: set[SmtpServer] = set()
         self._by_ip: dict[str, int] = {}
+        self._waited_for: list[SmtpServer] = []
+        self._look_at = 0.0
         self._drained: list[Deferred[None]] = []
         self._last_words: list[Timer] = []
         self._stopping = False
@@ -60,24 +67,31 @@ class SmtpServerFactory(Factory):
 
     def counted(self, ip: str) -> Reply | None:
         """Counts a connection from ``ip``; a refusal when it is one too many."""
-        self._by_ip[ip] = self._by_ip.get(ip, 0) + 1
+        place = counted_as(ip) if ":" in ip else ip
+        there = self._by_ip[place] = self._by_ip.get(place, 0) + 1
         settings = self.settings.smtp
         if self._stopping:
             return STOPPING
-        if len(self.connections) > min(settings.max_connections, self.room):
-            return _FULL
         # Peers behind a unix socket have no address: they are many, not one.
-        if ip and self._by_ip[ip] > settings.max_connections_per_ip and not self.unlimited(ip):
+        if ip and there > settings.max_connections_per_ip and not self.unlimited(ip):
             return _FULL_FOR_YOU
+        most = min(settings.max_connections, self.room)
+        if len(self.connections) > most and not self._somebody_gives_way(most + OVERHANG):
+            return _FULL
         return None
+
+    def uncounted(self, ip: str) -> None:
+        """It turned out to be somebody else."""
+        place = counted_as(ip) if ":" in ip else ip
+        self._by_ip[place] -= 1
+        if not self._by_ip[place]:
+            del self._by_ip[place]
 
     def forget(self, connection: SmtpServer, ip: str | None) -> None:
         """A connection is gone. ``ip`` as it was counted, None when it was not."""
         self.connections.discard(connection)
         if ip is not None:
-            self._by_ip[ip] -= 1
-            if not self._by_ip[ip]:
-                del self._by_ip[ip]
+            self.uncounted(ip)
         if not self.connections:
             self._all_closed()
 
@@ -110,6 +124,24 @@ class SmtpServerFactory(Factory):
         if not self.connections:
             self._all_closed()
         return drained
+
+    def _somebody_gives_way(self, most: int) -> bool:
+        """The one that has kept us waiting longest makes room for another, unless there are more than ``most``."""
+        if len(self.connections) > most:
+            return False
+        now = self.clock.monotonic()
+        if not self._waited_for and now >= self._look_at:
+            # To look at all of them for each that comes would make a flood dear.
+            self._look_at = now + LOOK_SECONDS
+            waits = [(each.kept_waiting(now), each) for each in self.connections]
+            waits.sort(key=itemgetter(0))
+            self._waited_for = [each for seconds, each in waits if seconds >= PATIENCE_SECONDS]
+        while self._waited_for:
+            longest = self._waited_for.pop()
+            if longest in self.connections and longest.kept_waiting(now) >= PATIENCE_SECONDS:
+                longest.give_way()
+                return True
+        return False
 
     def _each(self, end: Callable[[SmtpServer], None]) -> None:
         for connection in list(self.connections):

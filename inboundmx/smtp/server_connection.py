@@ -26,8 +26,11 @@ from inboundmx.model.identity import TOKEN_LENGTH, make_id
 from inboundmx.model.ip import ip_of, is_ip
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
+from inboundmx.policy.relaying import within
 from inboundmx.ports import Conversation, Timer, Unavailable
 from inboundmx.smtp.dialogue import STOPPING, Dialogue, written
+from inboundmx.smtp.naming import Named
+from inboundmx.smtp.tls import asked_name
 from inboundmx.smtp.writing import write, write_last
 
 if TYPE_CHECKING:
@@ -39,16 +42,24 @@ _log = Logger()
 WAITING_LIMIT = 64 * 1024
 # A command line may take this long once a transaction is under way (RFC 5321 4.5.3.2.7).
 TRANSACTION_COMMAND_SECONDS = 300.0
-# A message that keeps coming is not cut before this, and no message goes on for longer.
-CONTENT_SECONDS = 3600.0
+# How long a message may be slower than it must be on the whole: whoever sends it waits as long for us (RFC 5321
+# 4.5.3.2.5), and a line may be down for a while.
+PACE_SECONDS = 300.0
+# So many commands that lead nowhere are needed to begin; who goes on with them is waited for since it came.
+EXCUSED_JUNK = 3
 # No answer of ours may take longer: then it is 451. A client waits 10 minutes for the last one (RFC 5321 4.5.3.2.6).
 QUESTION_SECONDS = 600.0
 # What was written last must be taken within this, then the connection is cut.
 CLOSING_SECONDS = 30.0
 # Bad commands and recipients of a client that limits do not hold for.
 _NO_LIMIT = sys.maxsize
+# How long a client may take to hear that its connection is needed, or that we stop.
+LAST_WORD_SECONDS = 1.0
 
 _TIMEOUT = Reply(421, "4.4.2", "Waited for you for too long", then_close=True)
+_TOO_SLOW = Reply(421, "4.4.2", "Your message comes too slowly", then_close=True)
+_GIVE_WAY = Reply(421, "4.3.2", "Too many connections, and we have waited for you; please try again", then_close=True)
+_NOT_A_PROXY = Reply(554, "5.7.1", "Only our own proxies come this way", then_close=True)
 _BROKEN = Reply(421, "4.3.0", "Something is wrong on our side; please try again later", then_close=True)
 
 
@@ -68,6 +79,7 @@ class SmtpServer(Protocol):
     transport: Any
 
     __slots__ = (
+        "_content_ends",
         "_content_since",
         "_conversation",
         "_deadline",
@@ -76,10 +88,14 @@ class SmtpServer(Protocol):
         "_factory",
         "_handshaking",
         "_line_since",
+        "_made_at",
+        "_pace_at",
+        "_pace_octets",
         "_peer_ip",
         "_reading",
         "_refusal",
         "_settings",
+        "_silence",
         "_timer",
         "_timer_at",
         "_tls_options",
@@ -96,11 +112,16 @@ class SmtpServer(Protocol):
         self._conversation: Conversation | None = None
         self._dialogue: Dialogue | None = None
         self._waiting: Deferred[Any] | None = None
+        self._silence: Timer | None = None
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self._deadline = 0.0
         self._line_since: float | None = None
         self._content_since: float | None = None
+        self._content_ends = 0.0
+        self._pace_at = 0.0
+        self._pace_octets = 0
+        self._made_at = 0.0
         self._peer_ip: str | None = None
         self._refusal: Reply | None = None
         self._handshaking = False
@@ -119,21 +140,24 @@ class SmtpServer(Protocol):
         transport.registerProducer(self, True)
         self._factory.connections.add(self)
         settings = self._settings.smtp
-        now = self._factory.clock.monotonic()
+        now = self._made_at = self._factory.clock.monotonic()
         self._wait_until(now + settings.command_timeout + settings.banner_delay, now)
         if not isinstance(transport, TLSMemoryBIOProtocol):
-            self._greet()
+            self._begin()
             return
         # The greeting waits for the handshake, and so for what is to be known of it. One connection too many is not
         # worth a handshake; whose it is behind a proxy is not known before.
+        peer: Any = transport.getPeer()  # type: ignore[no-untyped-call]
         if not isinstance(transport.transport, HAProxyProtocolWrapper):
-            self._count(self.transport.getPeer())
+            self._count(_ip(peer))
+        elif not self._is_proxy(peer):
+            self._refusal = _NOT_A_PROXY
         if self._refusal is not None:
-            self._abort()
+            self._turn_away(peer, self._refusal)
 
     def handshakeCompleted(self) -> None:
         if self._dialogue is None:
-            self._greet()
+            self._begin()
         else:
             self._secured(self._dialogue)
             self._turn()
@@ -141,7 +165,7 @@ class SmtpServer(Protocol):
     def dataReceived(self, data: bytes) -> None:
         dialogue = self._dialogue
         if dialogue is None:
-            # Said before the greeting: harmless, and read after it.
+            # Said before it is known whose connection this is: read after that.
             self._unread += data
             if len(self._unread) > WAITING_LIMIT:
                 self._read(False)
@@ -165,6 +189,8 @@ class SmtpServer(Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._silence is not None:
+            self._end_silence()
         conversation, self._conversation = self._conversation, None
         dialogue, self._dialogue = self._dialogue, None
         waiting, self._waiting = self._waiting, None
@@ -194,9 +220,11 @@ class SmtpServer(Protocol):
         """Finishes what is under way, then 421."""
         if self._dialogue is None:
             self._abort()
-            return
-        self._dialogue.stop()
-        self._turn()
+        elif self._silence is not None:
+            self.interrupt()
+        else:
+            self._dialogue.stop()
+            self._turn()
 
     def interrupt(self, reply: Reply = STOPPING) -> None:
         """Says ``reply``, a 421, and closes, whatever is under way."""
@@ -204,6 +232,7 @@ class SmtpServer(Protocol):
         if dialogue is None:
             self._abort()
         elif not dialogue.closing and not dialogue.begin_tls:
+            self._end_silence()
             dialogue.interrupt(reply, "stopping" if reply is STOPPING else "limit")
             self._flush(dialogue)
 
@@ -220,46 +249,88 @@ class SmtpServer(Protocol):
             self._dialogue.closing = self._dialogue.closing or "stopping"
         self._abort()
 
+    def kept_waiting(self, now: float) -> float:
+        """Seconds for which the client has not got on with its mail, though it could have; 0 while it is our turn."""
+        dialogue = self._dialogue
+        if dialogue is None:
+            return now - self._made_at
+        under_way = dialogue.under_way
+        if dialogue.closing or under_way == "question":
+            return 0.0
+        if dialogue.begin_tls or under_way == "line":
+            since = self._line_since
+        elif under_way == "content":
+            since = self._content_since
+            if since is not None and dialogue.content_octets >= self._settings.smtp.min_data_rate * (now - since):
+                return 0.0
+        else:
+            since = self._deadline - self._settings.smtp.session_timeout
+        if dialogue.junk > EXCUSED_JUNK and not dialogue.in_transaction:
+            since = self._made_at
+        return 0.0 if since is None else now - since
+
+    def give_way(self) -> None:
+        """Somebody else needs the connection more."""
+        dialogue = self._dialogue
+        if dialogue is None or dialogue.begin_tls:
+            self._abort()
+            return
+        dialogue.interrupt(_GIVE_WAY, "limit")
+        self._flush(dialogue)
+        if not self._ended:
+            now = self._factory.clock.monotonic()
+            self._wait_until(now + LAST_WORD_SECONDS, now)
+
     # --- the conversation ---------------------------------------------------------------------------------------------
 
-    def _count(self, peer: Any) -> None:
-        self._peer_ip = _ip(peer)
+    def _count(self, ip: str) -> None:
+        """Whoever speaks for others is as many as those without an address."""
+        trusted = self._settings.smtp.xclient
+        self._peer_ip = "" if trusted and within(ip, trusted) else ip
         self._refusal = self._factory.counted(self._peer_ip)
+
+    def _is_proxy(self, peer: Any) -> bool:
+        """Who comes by a local socket was let in by its file."""
+        return getattr(peer, "host", None) is None or within(_ip(peer), self._settings.smtp.proxies)
+
+    def _turn_away(self, peer: Any, refusal: Reply) -> None:
+        """Ends a connection that is not worth a handshake; it is on record like others."""
+        try:
+            session = self._session_of(_ip(peer), peer, self.transport.getHost())
+            self._conversation = self._factory.reception.conversation(session)
+            self._conversation.refused("CONNECT", refusal)
+        except Exception as error:  # noqa: BLE001 - it ends all the same
+            self._report("CONNECT", error)
+        self._abort()
+
+    def _session_of(self, ip: str, peer: Any, local: Any, tls: str = "", sni: str = "") -> Session:
+        now = self._factory.clock.now()
+        id = make_id(now, self._factory.chance.token(TOKEN_LENGTH))
+        return Session(id, ip, getattr(peer, "port", 0), _ip(local), now, tls=tls, sni=sni)
 
     def _secured(self, dialogue: Dialogue) -> None:
         self._handshaking = False
-        dialogue.secured(self._tls())
-
-    def _greet(self) -> None:
-        delay = self._settings.smtp.banner_delay
-        if delay > 0:
-            self._factory.clock.call_later(delay, self._begin)
-        else:
-            self._begin()
+        dialogue.secured(*self._tls())
 
     def _begin(self) -> None:
-        if self._ended:
-            return
         factory, transport = self._factory, self.transport
         if isinstance(transport, HAProxyProtocolWrapper) and transport._proxyInfo is None:
-            self._begin_after_header(transport)
-            return
+            if self._is_proxy(transport.getPeer()):
+                self._begin_after_header(transport)
+                return
+            # Whatever it says is not read.
+            transport.dataReceived = _nothing  # type: ignore[method-assign, assignment]
+            self._refusal = _NOT_A_PROXY
         peer, local = transport.getPeer(), transport.getHost()
         if not (_named(peer) and _named(local)):
             # A PROXY header may say anything.
             self._abort()
             return
-        if self._peer_ip is None:
-            self._count(peer)
-        now = factory.clock.now()
-        session = Session(
-            make_id(now, factory.chance.token(TOKEN_LENGTH)),
-            self._peer_ip or "",
-            getattr(peer, "port", 0),
-            _ip(local),
-            now,
-            tls=self._tls() if isinstance(transport, TLSMemoryBIOProtocol) else "",
-        )
+        ip = _ip(peer)
+        if self._peer_ip is None and self._refusal is None:
+            self._count(ip)
+        tls = self._tls() if isinstance(transport, TLSMemoryBIOProtocol) else ()
+        session = self._session_of(ip, peer, local, *tls)
         try:
             conversation = self._conversation = factory.reception.conversation(session)
             welcome = conversation.arriving()
@@ -273,7 +344,9 @@ class SmtpServer(Protocol):
             return
         gateway, smtp = self._settings.gateway, self._settings.smtp
         if welcome.spared:
-            smtp = replace(smtp, max_bad_commands=_NO_LIMIT, max_bad_recipients=_NO_LIMIT)
+            smtp = replace(
+                smtp, max_bad_commands=_NO_LIMIT, max_bad_recipients=_NO_LIMIT, max_junk_commands=_NO_LIMIT
+            )
         dialogue = self._dialogue = Dialogue(
             conversation,
             session,
@@ -281,13 +354,53 @@ class SmtpServer(Protocol):
             gateway.hostnames.get(session.local_ip, gateway.hostname),
             starttls=self._tls_options is not None,
             report=self._report,
+            rename=self._rename if smtp.xclient and within(ip, smtp.xclient) else None,
         )
         if self._refusal is not None:
             dialogue.interrupt(self._refusal, "limit")
+        elif welcome.strange and self._settings.smtp.banner_delay > 0:
+            dialogue.keep_silent()
+            self._silence = factory.clock.call_later(self._settings.smtp.banner_delay, self._greet)
         if self._unread:
             dialogue.receive(self._unread)
             self._unread = b""
         self._turn()
+
+    def _rename(self, client: Named) -> tuple[Conversation, Session, Reply | None]:
+        """What is done for a client that somebody else speaks for, in place of what was done for that one."""
+        assert self._conversation is not None and self._dialogue is not None
+        before, factory = self._dialogue.session, self._factory
+        now = factory.clock.now()
+        session = Session(
+            make_id(now, factory.chance.token(TOKEN_LENGTH)),
+            before.peer_ip if client.ip is None else client.ip,
+            before.peer_port if client.port is None else client.port,
+            before.local_ip,
+            now,
+            tls=before.tls,
+            sni=before.sni,
+        )
+        conversation = factory.reception.conversation(session)
+        self._conversation.closed("renamed")
+        self._conversation = conversation
+        if self._peer_ip is not None:
+            factory.uncounted(self._peer_ip)
+        self._count(session.peer_ip)
+        refusal = conversation.arriving().refusal
+        if refusal is None and self._refusal is not None:
+            refusal = conversation.refused("CONNECT", self._refusal)
+        return conversation, session, refusal
+
+    def _greet(self) -> None:
+        dialogue, self._silence = self._dialogue, None
+        if dialogue is not None and not dialogue.closing:
+            dialogue.greet()
+            self._turn()
+
+    def _end_silence(self) -> None:
+        silence, self._silence = self._silence, None
+        if silence is not None:
+            silence.cancel()
 
     def _begin_after_header(self, wrapper: HAProxyProtocolWrapper) -> None:
         """Behind a proxy the client's address is known once the PROXY header has come, of which Twisted's wrapper
@@ -394,8 +507,12 @@ class SmtpServer(Protocol):
         if under_way == "question":
             deadline = now + QUESTION_SECONDS
         elif under_way == "content":
-            since_content = now if self._content_since is None else self._content_since
-            deadline = min(deadline, since_content + CONTENT_SECONDS)
+            since_content = self._content_since
+            if since_content is None:
+                since_content = now
+                self._pace_at, self._pace_octets = now + PACE_SECONDS, 0
+            self._content_ends = deadline = min(deadline, since_content + settings.message_timeout)
+            deadline = min(deadline, self._pace_at)
         elif under_way or dialogue.begin_tls:
             since_line = now if self._line_since is None else self._line_since
             seconds = settings.command_timeout
@@ -436,8 +553,21 @@ class SmtpServer(Protocol):
             self._wait_until(now + CLOSING_SECONDS, now)
             waiting.cancel()
             return
-        dialogue.interrupt(_TIMEOUT, "timeout")
+        reply = _TIMEOUT
+        if self._content_since is not None and now < self._content_ends:
+            if self._keeps_pace(dialogue, now):
+                self._wait_until(min(self._content_ends, self._pace_at), now)
+                return
+            reply = _TOO_SLOW
+        dialogue.interrupt(reply, "timeout")
         self._flush(dialogue)
+
+    def _keeps_pace(self, dialogue: Dialogue, now: float) -> bool:
+        """Whether enough of the message has come since this was asked last; the next time is set."""
+        octets = dialogue.content_octets
+        came, self._pace_octets = octets - self._pace_octets, octets
+        self._pace_at = now + PACE_SECONDS
+        return came >= self._settings.smtp.min_data_rate * PACE_SECONDS
 
     def _close(self, last: bytes) -> None:
         transport = self.transport
@@ -453,9 +583,10 @@ class SmtpServer(Protocol):
 
     # --- small facts --------------------------------------------------------------------------------------------------
 
-    def _tls(self) -> str:
+    def _tls(self) -> tuple[str, str]:
+        """Protocol and cipher, and the name that was asked for."""
         connection = self.transport.getHandle()
-        return f"{connection.get_protocol_version_name()} {connection.get_cipher_name()}"
+        return f"{connection.get_protocol_version_name()} {connection.get_cipher_name()}", asked_name(connection)
 
     def _report(self, doing: str, error: BaseException) -> None:
         session = self._dialogue.session.id if self._dialogue is not None else ""
@@ -466,6 +597,10 @@ class SmtpServer(Protocol):
             reason = ascii(f"{type(error).__name__}: {error}"[:200])
         _log.error("{doing} failed in session {session}: {reason}", doing=doing, session=session, reason=reason)
         _log.debug("{trace}", trace="".join(traceback.format_exception(error)))
+
+
+def _nothing(_data: bytes) -> None:
+    """What is done with octets that nobody reads."""
 
 
 def _named(address: Any) -> bool:

@@ -27,6 +27,7 @@ from inboundmx.model.settings import (
     RelaySettings,
     Retry,
     Settings,
+    SmtpSettings,
 )
 
 NOW = datetime.datetime(2030, 6, 1, tzinfo=datetime.UTC)
@@ -107,11 +108,20 @@ def test_a_console_that_strangers_reach(endpoint: str, password: str, said: str)
         ("haproxy:tcp:25:interface=192.0.2.1", True),
     ],
 )
-def test_whoever_comes_as_a_proxy_is_who_it_says(endpoint: str, reachable: bool) -> None:
+def test_a_proxy_that_is_not_named_is_refused(endpoint: str, reachable: bool) -> None:
     settings = replace(FINE, gateway=replace(FINE.gateway, listen=("tcp:25", endpoint)))
-    found = checking.warnings_at_start(settings)
-    said = f"[gateway] listen {endpoint} can be reached from elsewhere"
-    assert [said in each for each in found] == [True] * reachable
+    said = f"[gateway] listen {endpoint}: a proxy elsewhere is refused there until [smtp] proxies names it"
+    assert warned(settings) == [said] * reachable
+    assert warned(replace(settings, smtp=SmtpSettings(proxies=(ip_network("192.0.2.7"),)))) == []
+
+
+@pytest.mark.parametrize("key", ["proxies", "xclient"])
+def test_so_many_say_themselves_who_they_are(key: str) -> None:
+    listen = replace(FINE.gateway, listen=("haproxy:tcp:25",))
+    for network, vast in (("192.0.2.0/24", False), ("203.0.0.0/8", True), ("::/0", True)):
+        smtp = replace(SmtpSettings(), **{key: (ip_network(network),)})
+        found = checking.warnings_at_start(replace(FINE, gateway=listen, smtp=smtp))
+        assert [each.startswith(f"[smtp] {key} {network}: so many ") for each in found] == [True] * vast
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,8 @@ def test_no_limit_stays_none(workers: int) -> None:
 
 # Of one session, message or attempt, or not a limit at all: what one worker does is no concern of the others.
 OF_ONE = {
-    "max_bad_commands", "max_bad_recipients", "max_hop_count", "max_message_size", "max_recipients",
-    "dns_error_attempts", "message_size_threshold", "auto_allow",
+    "max_bad_commands", "max_bad_recipients", "max_junk_commands", "max_hop_count", "max_message_size",
+    "max_recipients", "min_data_rate", "dns_error_attempts", "message_size_threshold", "auto_allow",
 }  # fmt: skip
 
 

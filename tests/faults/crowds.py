@@ -38,7 +38,7 @@ from programs import Gateway
 
 MB = 2**20
 SPARE_MIB = 4
-ROOM = "[smtp]\nmax_connections = 3000\nmax_connections_per_ip = 2000\n"
+ROOM = "[smtp]\nmax_connections = 3000\nmax_connections_per_ip = 2000\nmax_junk_commands = 1000000\n"
 
 
 def _connected(gateway: Gateway, number: int) -> Wire:

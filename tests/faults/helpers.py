@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from figures import Figure, exactly
-from lab import DOMAIN, Lab, crowd, domain, letter, noops, progress, sent, stranger, until
+from lab import DOMAIN, UNHURRIED, Lab, crowd, domain, letter, noops, progress, sent, stranger, until
 from name_servers import PlayedServer
 from scanners import Liar, read_request, read_stream
 from test_checks_scanners import CLAMD_LIARS, SPAMD_LIARS, av, sa
@@ -75,7 +75,7 @@ def _tried(lab: Lab, kind: str, act: Callable[[socket.socket], object], expected
         av(endpoint, timeout=seconds) if kind == "clamd" else sa(endpoint, f"timeout = {seconds}", "weight.high = 30")
     )
     primary = lab.counting()
-    gateway = lab.gateway(domain(primary.port) + sections)
+    gateway = lab.gateway(domain(primary.port) + sections + UNHURRIED)
     to = [f"user@{DOMAIN}"]
     with noops(gateway.port) as asking, noops(primary.port) as idle:
         # After these it is left alone.

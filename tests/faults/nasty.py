@@ -10,7 +10,20 @@ from collections import Counter
 from collections.abc import Callable
 
 from figures import Figure, exactly
-from lab import DOMAIN, Lab, domain, forget_peak, letter, noops, peak_mib, progress, resident_mib, sent, until
+from lab import (
+    DOMAIN,
+    UNHURRIED,
+    Lab,
+    domain,
+    forget_peak,
+    letter,
+    noops,
+    peak_mib,
+    progress,
+    resident_mib,
+    sent,
+    until,
+)
 
 MB = 2**20
 CHECKS = (
@@ -67,7 +80,11 @@ FEW = ("100,000 header fields", "50,000 recipients in To", "MIME 10,000 deep", "
 def bombs(lab: Lab) -> list[Figure]:
     primary = lab.counting()
     gateway = lab.gateway(
-        "[dns]\nservers = 127.0.0.1:9\n" + domain(primary.port, tls="none") + CHECKS + "[smtp]\nmax_hop_count = 50\n"
+        "[dns]\nservers = 127.0.0.1:9\n"
+        + domain(primary.port, tls="none")
+        + CHECKS
+        + UNHURRIED
+        + "max_hop_count = 50\n"
     )
     sent(gateway.port, letter("warm", b"y" * MB + b"\r\n"), [f"user@{DOMAIN}"])
     codes: Counter[int] = Counter()

@@ -15,6 +15,8 @@ _ENHANCED = re.compile(rb"([245])\.[0-9]{1,3}\.[0-9]{1,3} ")
 _BARE = frozenset({b"220", b"250", b"354"})
 # No line without its end is read for longer.
 ENDLESS = 64 * 1024
+# What begins so is another protocol: it is refused before any line has ended.
+FOREIGN = (b"\x16\x03", b"SSH-", b"\x03\0", b"\x04\x01", b"\x05")
 
 
 @dataclass
@@ -94,6 +96,11 @@ class _Client:
     def segment(self, octets: bytes) -> bool:
         """Reads what was said up to the next STARTTLS; whether that was accepted."""
         at = 0
+        if not self.secured and octets.startswith(FOREIGN):
+            reply = self.next()
+            assert reply is None or reply[:3] in (b"554", b"421"), f"{octets!r} was answered {reply!r}"
+            assert reply is None or self.closed
+            return False
         while (end := octets.find(b"\r\n", at)) >= 0:
             line, at = octets[at:end], end + 2
             verb = _verb(line)

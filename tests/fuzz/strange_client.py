@@ -189,6 +189,9 @@ class Line(Wire):
     def get_protocol_version_name(self) -> str:
         return "TLSv1.3"
 
+    def get_servername(self) -> bytes | None:
+        return None
+
     def get_cipher_name(self) -> str:
         return "TLS_AES_256_GCM_SHA384"
 

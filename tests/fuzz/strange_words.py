@@ -14,6 +14,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,9 @@ from inboundmx.model.settings import Settings
 from inboundmx.net import dns_codec
 from inboundmx.ports import SPAM_SCORE_LIMIT, TooLarge, Unavailable
 from inboundmx.prompt import promptly
-from inboundmx.smtp.commands import Bad, Mail, Rcpt, parse
+from inboundmx.smtp.commands import Bad, Mail, Rcpt, Xclient, parse
 from inboundmx.smtp.framing import ENDLESS, ContentReader, Flaw, LineReader
+from inboundmx.smtp.naming import named
 from inboundmx.smtp.replies import Garbage, ReplyParser
 from inboundmx.smtp.server import SmtpServerFactory
 
@@ -103,6 +105,11 @@ def command(octets: bytes) -> None:
     found = parse(line, utf8)
     if isinstance(found, Bad):
         assert found.reply.code >= 500
+        return
+    if isinstance(found, Xclient):
+        client = named(found.text)
+        assert client is None or not client.ip or str(ip_address(client.ip)) == client.ip
+        assert client is None or (client.hello or "").isprintable()
         return
     if not isinstance(found, Mail | Rcpt):
         return
@@ -305,8 +312,8 @@ def proxy(octets: bytes) -> None:
     reception = Nobody()
     served = SmtpServerFactory(reception, FakeClock(), FakeChance(), settings())  # type: ignore[arg-type]
     wrapped: Any = HAProxyWrappingFactory(served)
-    protocol = wrapped.buildProtocol(IPv4Address("TCP", "198.51.100.1", 1))
-    wire = Line(IPv4Address("TCP", "198.51.100.1", 1))
+    peer = IPv4Address("TCP", "127.0.0.1", 1)
+    protocol, wire = wrapped.buildProtocol(peer), Line(peer)
     protocol.makeConnection(wire)
     for piece in octets.split(b"\xff|"):
         if not wire.disconnecting and not wire.aborted:

@@ -107,8 +107,8 @@ class FakeConversation:
     def client(self) -> Session:
         return self.session
 
-    def connected(self) -> Any:
-        return self._answer("connected")
+    def connected(self, early: bool = False) -> Any:
+        return self._answer("connected", *(("early",) if early else ()))
 
     def hello(self, session: Session) -> Any:
         return self._answer("hello", session)
@@ -210,6 +210,9 @@ class Wire(StringTransport):
 
     def get_protocol_version_name(self) -> str:
         return "TLSv1.3"
+
+    def get_servername(self) -> bytes | None:
+        return None
 
     def get_cipher_name(self) -> str:
         return "TLS_AES_256_GCM_SHA384"

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inboundmx.model.address import Address
+from inboundmx.model.settings import FORBIDDEN_COMMANDS
 from inboundmx.smtp.commands import (
     Bad,
     Data,
@@ -19,6 +20,8 @@ from inboundmx.smtp.commands import (
     Rset,
     StartTls,
     Vrfy,
+    Xclient,
+    foreign,
     parse,
 )
 
@@ -37,7 +40,9 @@ A = Address("a", "b.example")
         ("RSET", Rset()),
         ("NOOP", Noop()),
         ("NOOP whatever you like", Noop()),
-        ("VRFY someone", Vrfy()),
+        ("VRFY someone", Vrfy("VRFY")),
+        ("expn everybody", Vrfy("EXPN")),
+        ("xclient ADDR=192.0.2.1 NAME=x", Xclient("ADDR=192.0.2.1 NAME=x")),
         ("HELP", Help()),
         ("HELP MAIL", Help()),
         ("QUIT", Quit()),
@@ -260,10 +265,11 @@ def test_unicode_that_is_not_what_it_seems(path: str) -> None:
         ("QUIT now", "QUIT", 501, "5.5.4"),
         ("STARTTLS now", "STARTTLS", 501, "5.5.4"),
         ("VRFY", "VRFY", 501, "5.5.4"),
-        ("EXPN list", "EXPN", 502, "5.5.1"),
+        ("EXPN", "EXPN", 501, "5.5.4"),
+        ("ETRN domain.example", "ETRN", 502, "5.5.1"),
+        ("GET / HTTP/1.1", "", 500, "5.5.2"),
         ("AUTH", "AUTH", 502, "5.5.1"),
         ("AUTH PLAIN", "AUTH", 502, "5.5.1"),
-        ("XCLIENT ADDR=192.0.2.1", "XCLIENT", 502, "5.5.1"),
         ("XFORWARD ADDR=192.0.2.1", "XFORWARD", 502, "5.5.1"),
         ("", "", 500, "5.5.2"),
         (" ", "", 500, "5.5.2"),
@@ -413,14 +419,38 @@ def test_an_original_recipient_beyond_ascii_belongs_to_smtputf8() -> None:
         ("Host: mx.example.net:25", 554),
         ("User-Agent: lured", 554),
         ("Content-Length:", 554),
+        ("Host:mx.example.net", 554),
+        ("PRI * HTTP/2.0", 554),
         ("BDAT 12 LAST", 502),
     ],
 )
 def test_what_ends_the_session(line: str, code: int) -> None:
-    command = parse(line.encode())
+    command = parse(line.encode(), forbidden=FORBIDDEN_COMMANDS)
     assert isinstance(command, Bad)
     assert command.reply.code == code
     assert command.reply.then_close
+
+
+@pytest.mark.parametrize(
+    ("beginning", "code"),
+    [
+        (b"\x16\x03\x01\x02", 554),
+        (b"\x16\x03", 554),
+        (b"SSH-", 554),
+        (b"\x03\0\0\x13", 554),
+        (b"\x04\x01\0\x19", 554),
+        (b"\x05\x01\0", 554),
+        (b"\x16", None),
+        (b"SSH", None),
+        (b"EHLO", None),
+        (b"\0\0", None),
+        (b"\r\n", None),
+    ],
+)
+def test_what_is_another_protocol(beginning: bytes, code: int | None) -> None:
+    refusal = foreign(beginning)
+    assert (refusal and refusal.code) == code
+    assert refusal is None or refusal.then_close
 
 
 def test_octets_that_are_no_text() -> None:

@@ -73,8 +73,8 @@ def test_who_is_talking(peer: Any, ip: str, port: int) -> None:
 def test_a_proxy_header_that_names_nobody_ends_the_connection(header: bytes) -> None:
     server = Server()
     wrapped: Any = HAProxyWrappingFactory(server.factory)  # type: ignore[no-untyped-call]
-    protocol = wrapped.buildProtocol(IPv4Address("TCP", "198.51.100.1", 1))
-    wire = Wire()
+    proxy = IPv4Address("TCP", "127.0.0.1", 1)
+    protocol, wire = wrapped.buildProtocol(proxy), Wire(proxy)
     protocol.makeConnection(wire)
     protocol.dataReceived(header + b"\r\nEHLO x\r\n")
     assert wire.aborted and wire.value() == b""
@@ -248,7 +248,7 @@ def test_whatever_is_said_is_answered_properly(said: list[bytes]) -> None:
 
 def test_what_waits_is_bounded() -> None:
     conversation = FakeConversation(slow=frozenset({"mail"}))
-    client = Server(conversation).connect()
+    client = Server(conversation, max_junk_commands=100_000).connect()
     client.say(b"HELO x\r\nMAIL FROM:<>\r\n")
     line = b"NOOP\r\n"
     fed = 0
@@ -265,7 +265,7 @@ def test_before_the_greeting_as_well() -> None:
     server = Server(banner_delay=5.0)
     client = server.connect()
     assert client.say(b"EHLO early.example\r\n") == b""
-    assert server.reception.sessions == []
+    assert server.reception.conversations[0].asked == []
     client.say(b"NOOP\r\n" * 20_000)
     assert client.wire.producerState == "paused"
     server.clock.advance(5)
@@ -305,12 +305,12 @@ def test_answers_that_never_come() -> None:
 
 
 def test_a_message_that_keeps_coming_is_cut_after_an_hour() -> None:
-    server = Server()
+    server = Server(min_data_rate=1)
     client = server.connect()
     assert client.codes(ENVELOPE) == ENVELOPE_CODES
     for _ in range(59):
         server.clock.advance(60)
-        client.say(b"x")
+        client.say(b"x" * 120)
         assert not client.closed
     server.clock.advance(61)
     assert client.codes() == ["421"]

@@ -296,7 +296,7 @@ class Child:
             if not self.running:
                 pytest.fail(f"{self.name} ended instead of greeting\n{self.said()}")
             try:
-                with socket.create_connection((host, port), 0.5) as probe:
+                with socket.create_connection((host, port), 3.0) as probe:
                     if probe.recv(4).startswith(b"220"):
                         probe.sendall(b"QUIT\r\n")
                         return
