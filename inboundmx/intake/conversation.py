@@ -17,6 +17,7 @@ from inboundmx.checks.runner import ANYTHING, Runner
 from inboundmx.intake.acceptance import Acceptance
 from inboundmx.intake.admission import Admission, Way
 from inboundmx.intake.arrival import Arrival
+from inboundmx.intake.conduct import Conduct
 from inboundmx.intake.doorkeeping import Doorkeeper
 from inboundmx.intake.known_good import KnownGood
 from inboundmx.intake.turning_away import TurningAway
@@ -28,7 +29,7 @@ from inboundmx.model.listing import Listed
 from inboundmx.model.message import HEADER_LIMIT, Body, Message
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
-from inboundmx.model.settings import AbuseSettings, CheckSettings, DomainSettings, Settings
+from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
 from inboundmx.policy.judging import blocking_threshold, judge_early
 from inboundmx.policy.limiting import NO_RULES, Rules, subject
 from inboundmx.policy.listing import NOBODY
@@ -113,29 +114,26 @@ class GatewayConversation:
     """``ports.Conversation``. ``_id`` ends a refusal: the session's until MAIL, then the transaction's. ``_relays``:
     the client may send out through us; checks before the message judge strangers, and are not run for it. ``_spared``
     and ``_unblocked``: it is whitelisted for spam, and for smtp. ``_bypassed``: it is a gateway that mail of others
-    comes through: these are judged, once the message tells who they are. ``_who`` is whom rules count, empty when none
-    does: of who is whitelisted for smtp, comes to send out through us, or is such a gateway."""
+    comes through: these are judged, once the message tells who they are. ``_conduct`` is what rules count, None
+    where they count nothing: of who is whitelisted for smtp, comes to send out through us, or is such a gateway."""
 
     __slots__ = (
         "_accepted",
-        "_bad_recipients",
         "_bypassed",
+        "_conduct",
         "_draft",
         "_dsn",
         "_envelope",
         "_gate",
         "_id",
         "_plan",
-        "_put_off",
         "_relays",
         "_results",
-        "_sent",
         "_session",
         "_session_results",
         "_spared",
         "_unblocked",
         "_ways",
-        "_who",
     )
 
     def __init__(self, gate: GatewayReception, session: Session) -> None:
@@ -154,10 +152,7 @@ class GatewayConversation:
         self._dsn: dict[Address, tuple[str, str]] = {}
         self._draft: Draft | None = None
         self._id = session.id
-        self._who = ""
-        self._sent = False
-        self._bad_recipients = 0
-        self._put_off = 0
+        self._conduct: Conduct | None = None
 
     # --- stages -------------------------------------------------------------------------------------------------------
 
@@ -173,12 +168,10 @@ class GatewayConversation:
             return self._turned_away(_BLOCKED, "block", block)
         if self._relays:
             return _AT_HOME
-        self._who = subject(ip)
-        rules = self._plan.rules.connections
-        if rules and self._who:
-            block = gate.door.count(rules, self._who, self._plan.settings)
-            if block is not None:
-                return self._turned_away(_BLOCKED, "block", block)
+        self._conduct = Conduct(gate.door, self._plan.rules, self._plan.settings, ip)
+        block = self._conduct.arrived()
+        if block is not None:
+            return self._turned_away(_BLOCKED, "block", block)
         strange = self._plan.settings.smtp.banner_delay > 0 and not gate.known_good.knows(ip)
         return _STRANGER if strange else _AT_HOME
 
@@ -283,7 +276,8 @@ class GatewayConversation:
             envelope.envid,
             self._dsn,
         )
-        self._sent = True
+        if self._conduct is not None:
+            self._conduct.sent = True
         if self._plan.rules.same_size and self._relays:
             who = self._session.authenticated_as or self._session.peer_ip
             self._gate.door.count(self._plan.rules.same_size, who, settings, of=f"{body.size} octets")
@@ -335,8 +329,8 @@ class GatewayConversation:
     # --- what the dialogue tells --------------------------------------------------------------------------------------
 
     def refused(self, verb: str, reply: Reply) -> Reply:
-        if 500 <= reply.code <= 504:
-            self._count(self._plan.rules.bad_commands)
+        if self._conduct is not None:
+            self._conduct.command_refused(reply)
         return self._refuse(verb, reply, self._envelope)
 
     def reset(self) -> None:
@@ -354,12 +348,8 @@ class GatewayConversation:
 
     def closed(self, reason: str) -> None:
         self.reset()
-        rules = self._plan.rules
-        # Whoever was put off is expected again: it was no harvester, even if one of its recipients is gone.
-        if rules.bad_sessions and self._bad_recipients > self._put_off and not self._sent:
-            self._count(rules.bad_sessions)
-        if rules.connections and self._session.authenticated_as and self._who:
-            self._gate.door.count(rules.connections, self._who, self._plan.settings, -1.0)
+        if self._conduct is not None:
+            self._conduct.left(authenticated=bool(self._session.authenticated_as))
         self._gate.journal.record("disconnected", self._session.id, {"reason": reason}, level="debug")
 
     # --- parts --------------------------------------------------------------------------------------------------------
@@ -461,22 +451,10 @@ class GatewayConversation:
         return Welcome(self._gate.turning_away.refused(subject(ip), self._session.id, reply, fields))
 
     def _blocked_meanwhile(self, verb: str, envelope: Envelope) -> Reply | None:
-        """A block that began since holds for all sessions of the client."""
-        block = self._gate.door.blocks.find(self._session.peer_ip) if self._who else None
+        block = self._conduct.blocked() if self._conduct is not None and not self._relays else None
         if block is None:
             return None
         return self._refuse(verb, _BLOCKED, envelope, None, {"block": str(block), "until_at": block.until_at})
-
-    def _recipient_refused(self, reply: Reply) -> None:
-        if reply.temporary:
-            self._put_off += 1
-        elif reply.enhanced.startswith(("5.1.", "5.7.")):
-            self._bad_recipients += 1
-            self._count(self._plan.rules.bad_recipients)
-
-    def _count(self, rules: Sequence[AbuseSettings]) -> None:
-        if rules and self._who:
-            self._gate.door.count(rules, self._who, self._plan.settings)
 
     def _refuse(
         self,
@@ -501,8 +479,8 @@ class GatewayConversation:
             fields["session"] = self._session.id
         if more:
             fields.update(more)
-        if verb == "rcpt":
-            self._recipient_refused(reply)
+        if verb == "rcpt" and self._conduct is not None:
+            self._conduct.recipient_refused(reply)
         self._gate.journal.record("refused", self._id, fields)
         return Reply(reply.code, reply.enhanced, f"{reply.text} {self._id}", reply.then_close)
 
