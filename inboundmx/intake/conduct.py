@@ -48,11 +48,12 @@ class Conduct:
             self._bad_recipients += 1
             self._count(self._rules.bad_recipients)
 
-    def left(self, authenticated: bool) -> None:
+    def left(self, excused: bool) -> None:
+        """``excused``: its connection was nothing to be counted."""
         # Whoever was put off is expected again: it was no harvester, even if one of its recipients is gone.
         if self._bad_recipients > self._put_off and not self.sent:
             self._count(self._rules.bad_sessions)
-        if authenticated:
+        if excused:
             self._count(self._rules.connections, -1.0)
 
     def _count(self, rules: Sequence[AbuseSettings], amount: float = 1.0) -> Listed | None:

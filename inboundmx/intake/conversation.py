@@ -349,7 +349,8 @@ class GatewayConversation:
     def closed(self, reason: str) -> None:
         self.reset()
         if self._conduct is not None:
-            self._conduct.left(authenticated=bool(self._session.authenticated_as))
+            # Whoever speaks for others is not counted for them, nor is who is known by name.
+            self._conduct.left(excused=reason == "renamed" or bool(self._session.authenticated_as))
         self._gate.journal.record("disconnected", self._session.id, {"reason": reason}, level="debug")
 
     # --- parts --------------------------------------------------------------------------------------------------------

@@ -112,6 +112,14 @@ def test_who_authenticates_is_not_counted() -> None:
     assert [visits.code(user="ann") for _ in range(9)] == [220] * 9
 
 
+def test_who_speaks_for_others_is_not_counted_for_them() -> None:
+    visits = Visits(rule("connections"))
+    for number in range(9):
+        assert visits.come() is None
+        visits.gate.conversation.closed("renamed")
+        assert visits.code(f"198.51.100.{number}") == 220
+
+
 def test_peers_without_an_address_are_many() -> None:
     visits = Visits(rule("connections"))
     assert [visits.code("") for _ in range(9)] == [220] * 9

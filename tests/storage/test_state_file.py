@@ -481,6 +481,22 @@ def test_nothing_is_counted_while_the_file_is_locked_and_what_was_is_kept(
     assert count(one, "a") == 3 and count(one, "before") == 4
 
 
+def test_nothing_is_counted_while_the_disk_is_full(one: Process, clock: TestClock) -> None:
+    count(one, "before", 3)
+    one.flush()
+    connection = one.store._file._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count={pages}")
+    for number in range(300):
+        count(one, f"{number:0200}")
+    one.flush()
+    assert one.reports == ["state_failing"]
+    with pytest.raises(Unavailable):
+        count(one, "before")
+    clock.task.advance(module.RETRY_SECONDS)
+    assert one.reports[-1] == "state_recovered" and count(one, "before") == 4
+
+
 def test_a_million_counters_take_no_more_room_than_thousands(one: Process, monkeypatch: Any) -> None:
     monkeypatch.setattr(state_file, "ROWS", 500)
     monkeypatch.setattr(module, "REMEMBERED", 100)
