@@ -294,7 +294,8 @@ class StateStore(Protocol):
         counter is its total, the beginning and the end of its window. Raises Unavailable when it cannot be counted."""
 
     def forget(self, space: str, matching: str) -> Deferred[int]:
-        """Forgets keys that contain ``matching`` literally; fires with how many."""
+        """Forgets keys that contain ``matching`` literally; fires with how many. Whatever other processes wrote is
+        then read anew."""
 
     def facts(
         self, space: str, matching: str, limit: int, numbers: int | None = None

@@ -12,7 +12,8 @@ from inboundmx.model.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("docs/backup-mx.md", "docs/outgoing.md")
-LINKING = (*PAGES, "README.md", "docs/reliability.md", "docs/operations.md", "docs/install.md")
+SHORTER = ("docs/greylisting.md",)
+LINKING = (*PAGES, *SHORTER, "README.md", "docs/reliability.md", "docs/operations.md", "docs/install.md")
 
 _FENCED = re.compile(r"^```ini\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SECRET = re.compile(r"file:(\S+)")
@@ -22,7 +23,7 @@ _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 def examples() -> list[tuple[str, str]]:
     found = []
-    for page in PAGES:
+    for page in (*PAGES, *SHORTER):
         for number, text in enumerate(_FENCED.findall((ROOT / page).read_text())):
             found.append((f"{page} {number + 1}", text))
     return found

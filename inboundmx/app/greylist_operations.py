@@ -33,6 +33,8 @@ AUTO_ALLOWED, WRITTEN_TO = "auto-allowed", "written-to"
 ALL_STATES = (*STATES, AUTO_ALLOWED, WRITTEN_TO)
 # A client, sender and recipient as a refusal tells them; a message has no more recipients than that by far.
 MOST_VISITS = 1000
+# Is in no key.
+_NOWHERE = SEPARATOR * 3
 
 
 class GreylistOperations:
@@ -49,8 +51,8 @@ class GreylistOperations:
         """The rows of the answer, None when there is no such verb. ``matching`` is text that what is remembered
         contains literally, case aside; ``limit`` how many rows are told, the newest first; ``state`` one of ALL_STATES.
         ``release`` takes ``matching``, or the ``id`` of a refusal with its ``visits``: lists of client address, sender
-        and recipient as text. A dry run tells what would be forgotten or released. Raises NotUnderstood and
-        Unavailable."""
+        and recipient as text; once one process has done it, the others are to ``look``. A dry run tells what would be
+        forgotten or released. Raises NotUnderstood and Unavailable."""
         if verb == "list":
             state = arguments.get("state")
             if state is not None and state not in ALL_STATES:
@@ -76,6 +78,9 @@ class GreylistOperations:
                 raise NotUnderstood("greylist release needs an id, or a text that triplets contain; nothing was done")
             found = await (self._visited(visits) if visits else self._waiting(matching))
             return await self._release(found, bool(arguments.get("dry_run")), matching, id, asked_by)
+        if verb == "look":
+            await self._state.forget(SPACE, _NOWHERE)
+            return []
         return None
 
     @property
@@ -122,12 +127,9 @@ class GreylistOperations:
     # --- letting through ----------------------------------------------------------------------------------------------
 
     async def _waiting(self, matching: str) -> dict[str, Fact | None]:
-        """Those that wait; and those that another process has released since it was asked the same, for this one may
-        still remember that they wait."""
         found: dict[str, Fact | None] = {}
         for text in searched(matching, self._greylisting):
-            for state in ("waiting", "released"):
-                found.update(await self._state.facts(SPACE, text, LARGEST_LIMIT, STATES[state]))
+            found.update(await self._state.facts(SPACE, text, LARGEST_LIMIT, STATES["waiting"]))
         return found
 
     async def _visited(self, visits: Sequence[tuple[str, Address | None, Address]]) -> dict[str, Fact | None]:
@@ -166,7 +168,7 @@ class GreylistOperations:
             self._journal.record("greylist_released", id, {name: value for name, value in fields.items() if value})
         if not dry_run:
             # Answered in its turn, once all of it is on the disk, where the next process finds it.
-            await self._state.facts(SPACE, SEPARATOR * 3, 1)
+            await self._state.facts(SPACE, _NOWHERE, 1)
         return rows
 
 

@@ -52,6 +52,7 @@ _WRITTEN_FIRST = {
 }
 # Where one does it for all, and the others need but look at what it wrote.
 _THEN = {
+    "greylist.release": "greylist.look",
     "lists.add": "lists.look",
     "lists.remove": "lists.look",
     "blocks.add": "blocks.look",

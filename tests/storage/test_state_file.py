@@ -142,6 +142,22 @@ def test_two_processes_share_the_file(one: Process, tmp_path: Path, clock: TestC
     other.close()
 
 
+def test_what_others_wrote_is_read_anew_when_something_is_to_be_forgotten(
+    one: Process, tmp_path: Path, clock: TestClock
+) -> None:
+    other = Process(tmp_path, clock)
+    one.put("a", 1)
+    one.flush()
+    assert other.value("a") == 1
+    one.put("a", 2)
+    one.flush()
+    assert other.value("a") == 1
+    done = other.store.forget(SPACE, "no key holds this")
+    other.flush()
+    assert (result(done), other.value("a")) == (0, 2)
+    other.close()
+
+
 def test_memory_is_bounded_and_answers_without_the_file(one: Process, monkeypatch: Any) -> None:
     monkeypatch.setattr(module, "REMEMBERED", 3)
     for key in "abcd":

@@ -1,5 +1,6 @@
 """Greylisting as strangers see it, who come from many addresses: a network namespace of its own holds them and the
-gateway. Threat 24: pools pass, null senders pass, addresses are only text, and a damaged store refuses nobody."""
+gateway. Pools pass, by network and by the domain that SPF confirms, null senders pass, good mail and correspondents
+need not wait, addresses are only text, an operator lets one through, and a damaged store refuses nobody."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from name_servers import PlayedServer
 from programs import DOMAIN, PATIENCE, Answer, Gateway, Wire, domain, letter, need, stage, until
 from requiring import impossible
 
@@ -23,6 +25,8 @@ pytestmark = pytest.mark.root
 SERVER = "192.0.2.1"
 POOL = ("198.51.100.10", "198.51.100.77")
 ALONE = "203.0.113.5"
+# Sends good mail, and then a bad one; nobody else is in its network.
+REGULAR = "192.0.2.77"
 POOL6 = ("2001:db8:1::10", "2001:db8:1::77")
 SERVER6 = "2001:db8::1"
 _NEW_NETWORK = 0x40000000
@@ -35,7 +39,30 @@ pass = 1h
 [check grey]
 use = greylist
 skip_for = 203.0.113.200
+
+[check pills]
+use = headers
+header = Subject
+value = pills
+weight.match = reject
 """
+# One service in many networks, which SPF confirms; nobody waits long enough by himself.
+BY_DOMAIN = """
+[dns]
+servers = 127.0.0.1:{port}
+[relay]
+allow = 203.0.113.200
+[greylisting]
+key = domain
+block = 30m
+auto_allow = 2
+[check spf]
+use = spf
+[check grey]
+use = greylist
+"""
+SERVICE = ("198.51.100.10", "203.0.113.5", "2001:db8:1::10")
+NAMES = {"service.example": {"TXT": ["v=spf1 ip4:198.51.100.0/24 ip4:203.0.113.5 ip6:2001:db8:1::/48 -all"]}}
 
 
 class Namespace:
@@ -48,7 +75,7 @@ class Namespace:
     def __enter__(self) -> Self:
         self._run("netns", "add", self.name)
         self._run("-n", self.name, "link", "set", "lo", "up")
-        for address in (SERVER, *POOL, ALONE, "203.0.113.200"):
+        for address in (SERVER, *POOL, ALONE, REGULAR, "203.0.113.200"):
             self._run("-n", self.name, "address", "add", f"{address}/32", "dev", "lo")
         for address in (SERVER6, *POOL6):
             self._run("-n", self.name, "address", "add", f"{address}/128", "dev", "lo", "nodad")
@@ -99,10 +126,10 @@ class Stranger(Wire):
 class SecludedGateway(Gateway):
     """The gateway in that network, its primary nowhere: what it takes it keeps."""
 
-    def __init__(self, folder: Path, network: Namespace) -> None:
+    def __init__(self, folder: Path, network: Namespace, more: str = SECTIONS, keys: str = "") -> None:
         self.network = network
-        sections = domain(9) + domain(9, "open.example", greylisting="no") + SECTIONS
-        super().__init__(folder, sections, gateway_keys="", extra_listen="", launcher="run")
+        sections = domain(9) + domain(9, "open.example", greylisting="no") + more
+        super().__init__(folder, sections, gateway_keys=keys, extra_listen="", launcher="run")
         listen = f"tcp:{self.port}:interface={SERVER} tcp6:{self.port}:interface={SERVER6.replace(':', chr(92) + ':')}"
         ours = self.config.read_text().replace(f"tcp:{self.port}:interface=127.0.0.1", listen)
         self.config.write_text(ours)
@@ -128,6 +155,13 @@ class SecludedGateway(Gateway):
         with Stranger(self.network, source, self.port) as wire:
             wire.hello()
             return wire.envelope(sender, recipient)[1]
+
+    def send(self, source: str, sender: str, subject: str, recipient: str = f"user@{DOMAIN}") -> Answer:
+        """The answer to a whole message."""
+        with Stranger(self.network, source, self.port) as wire:
+            wire.hello()
+            assert [answer.code for answer in wire.envelope(sender, recipient)] == [250, 250]
+            return wire.content(letter(subject))
 
     def passes(self, source: str, sender: str = "ann@sender.example") -> None:
         """Tries until it is let in, as a mail server would, if more often."""
@@ -232,6 +266,89 @@ def test_what_passed_is_known_after_a_kill(gateway: SecludedGateway) -> None:
     gateway.kill9()
     gateway.start()
     assert gateway.rcpt(ALONE, "killed@sender.example").code == 250
+
+
+def test_good_mail_spares_a_client_until_a_bad_one(gateway: SecludedGateway) -> None:
+    gateway.passes(REGULAR, "regular@sender.example")
+    for number in range(5):
+        assert gateway.send(REGULAR, "regular@sender.example", f"good {number}").code == 250
+    answer = gateway.send(REGULAR, "other@else.example", "good as well")
+    assert "192.0.2.0/24 is auto-allowed after 5 good deliveries" in gateway.command("explain", answer.id)
+    assert gateway.send(REGULAR, "other@else.example", "pills").code == 554
+    assert gateway.rcpt(REGULAR, "third@else.example").code == 451
+
+
+# --- by the sender's domain, with two workers ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pair(network: Namespace) -> Iterator[SecludedGateway]:
+    names = network.within(lambda: PlayedServer(NAMES))
+    try:
+        with stage() as play:
+            sections = BY_DOMAIN.format(port=names.port)
+            made = play._keep(SecludedGateway(play._room("pair"), network, sections, "workers = 2\n"))
+            made.start()
+            yield made
+            assert made.faults() == []
+    finally:
+        names.close()
+
+
+def test_a_service_in_many_networks_is_let_through_once_for_all_workers(pair: SecludedGateway) -> None:
+    sender = "ann@service.example"
+    answer = pair.rcpt(SERVICE[0], sender)
+    assert answer.code == 451
+    assert "service.example (SPF) may try again in 30 minutes" in pair.command("explain", answer.id)
+    assert [row["state"] for row in pair.listed("greylist", "release", answer.id)] == ["released"]
+    until("it is on record", lambda: "let through the greylist by" in pair.command("explain", answer.id))
+    # From any of its networks, and by whichever worker.
+    for source in SERVICE * 3:
+        assert pair.rcpt(source, sender).code == 250, source
+    assert pair.rcpt(POOL[1], sender, "else@open.example").code == 250
+    assert pair.rcpt(SERVICE[1], "bob@service.example").code == 451
+    # Nobody else speaks for it.
+    assert pair.rcpt("203.0.113.200", "").code == 250
+    (row,) = until("it is on the disk", lambda: pair.listed("greylist", "list", "--state", "known", sender))
+    assert (row["domain"], row["network"]) == ("service.example", None)
+    events = until("it is in the log", lambda: pair.log_events(event="greylist_released", id=answer.id))
+    assert [event["count"] for event in events] == [1] and events[0]["asked_by"]
+
+
+def test_whom_it_does_not_confirm_is_known_by_its_network(pair: SecludedGateway) -> None:
+    assert pair.rcpt(REGULAR, "ann@else.example").code == 451
+    # The worker that is asked need not be the one that saw it.
+    (row,) = until("it is on the disk", lambda: pair.listed("greylist", "list", "ann@else.example"))
+    assert (row["network"], row["state"]) == ("192.0.2.0/24", "waiting")
+    (row,) = pair.listed("greylist", "release", "ann@else.example")
+    assert row["state"] == "released"
+    assert pair.rcpt(REGULAR, "ann@else.example").code == 250
+
+
+def test_good_mail_of_a_service_spares_all_of_its_senders(pair: SecludedGateway) -> None:
+    sender = "good@service.example"
+    assert pair.rcpt(SERVICE[0], sender).code == 451
+    assert pair.listed("greylist", "release", sender)
+    assert pair.send(SERVICE[0], sender, "good").code == 250
+    assert pair.listed("greylist", "list", "--state", "auto-allowed") == []
+
+    def another() -> list[dict[str, Any]]:
+        # What one worker counted, the other sees in a moment; of two that count at the same one neither may be enough.
+        assert pair.send(SERVICE[1], sender, "good as well").code == 250
+        return pair.listed("greylist", "list", "--state", "auto-allowed")
+
+    (row,) = until("it is enough", another)
+    assert (row["domain"], row["network"]) == ("service.example", None) and row["deliveries"] >= 2
+    until("a sender never seen passes", lambda: pair.rcpt(SERVICE[2], "never.seen@service.example").code == 250)
+
+
+def test_whom_our_users_write_to_may_answer_at_once(pair: SecludedGateway) -> None:
+    friend = "friend@far.example"
+    assert pair.send("203.0.113.200", f"user@{DOMAIN}", "how are you", friend).code == 250
+    until("it is remembered", lambda: pair.listed("greylist", "list", "--state", "written-to", friend))
+    answer = pair.send(REGULAR, friend, "well, thanks")
+    assert f"a user of {DOMAIN} has written to {friend}" in pair.command("explain", answer.id)
+    assert pair.rcpt(REGULAR, "stranger@far.example").code == 451
 
 
 def test_a_damaged_store_refuses_nobody_for_good(gateway: SecludedGateway) -> None:
