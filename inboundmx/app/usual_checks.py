@@ -1,7 +1,7 @@
 """The checks and rules that a gateway usually has, as text of an INI, each with a sentence why.
 
-Knows what is shipped. Does not know how a check works. etc/inboundmx.ini, ``inboundmx init`` and the demonstration all
-take them from here.
+Knows what is shipped. Does not know how a check works. etc/inboundmx.ini and ``inboundmx init`` take both from here,
+the demonstration the checks.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from inboundmx.app.addresses import domain_name, hosts, mailbox
 from inboundmx.app.effective import as_ini
 from inboundmx.app.endpoint_strings import endpoints
 from inboundmx.app.settings import BadSettings, load, own_name
-from inboundmx.app.usual_checks import missing, usual_checks
+from inboundmx.app.usual_checks import missing, usual_checks, usual_rules
 from inboundmx.app.values import one_line
 from inboundmx.app.words import Wrong
 from inboundmx.cli.printing import complain, safe, say
@@ -130,6 +130,8 @@ def _text(answers: dict[str, str], left_out: list[str], backup: bool) -> str:
         "# inboundmx: a first configuration. Every other key has its default;\n"
         "# etc/inboundmx.ini and docs/reference.md of the program name them all.\n\n"
         + as_ini(sections)
+        + "\n"
+        + usual_rules()
         + "\n"
         + usual_checks(left_out)
     )

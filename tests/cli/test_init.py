@@ -48,6 +48,7 @@ def test_by_options(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert settings.gateway.hostname == "mx1.example.com"
     assert settings.gateway.postmaster == "me@example.com"
     assert settings.gateway.listen == ("tcp:2525",)
+    assert "connections" in {rule.name for rule in settings.abuse}
     assert settings.gateway.data == str(tmp_path / "data")
     assert settings.domains["example.com"].primary == (Host("192.0.2.10"), Host("2001:db8::1", 26))
     assert f"inboundmx --config {path} check" in capsys.readouterr().out
