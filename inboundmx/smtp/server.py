@@ -56,7 +56,8 @@ class SmtpServerFactory(Factory):
         self.unlimited: Callable[[str], bool] = lambda ip: False
         self.connections: set[SmtpServer] = set()
         self._by_ip: dict[str, int] = {}
-        self._waited_for: list[SmtpServer] = []
+        # When the patience with each ends, unless it gets on; the first to give way last.
+        self._waited_for: list[tuple[float, SmtpServer]] = []
         self._look_at = 0.0
         self._drained: list[Deferred[None]] = []
         self._last_words: list[Timer] = []
@@ -130,14 +131,13 @@ class SmtpServerFactory(Factory):
         if len(self.connections) > most:
             return False
         now = self.clock.monotonic()
-        if not self._waited_for and now >= self._look_at:
+        if now >= self._look_at and not (self._waited_for and self._waited_for[-1][0] <= now):
             # To look at all of them for each that comes would make a flood dear.
             self._look_at = now + LOOK_SECONDS
-            waits = [(each.kept_waiting(now), each) for each in self.connections]
-            waits.sort(key=itemgetter(0))
-            self._waited_for = [each for seconds, each in waits if seconds >= PATIENCE_SECONDS]
-        while self._waited_for:
-            longest = self._waited_for.pop()
+            self._waited_for = [(now + PATIENCE_SECONDS - each.kept_waiting(now), each) for each in self.connections]
+            self._waited_for.sort(key=itemgetter(0), reverse=True)
+        while self._waited_for and self._waited_for[-1][0] <= now:
+            _, longest = self._waited_for.pop()
             if longest in self.connections and longest.kept_waiting(now) >= PATIENCE_SECONDS:
                 longest.give_way()
                 return True

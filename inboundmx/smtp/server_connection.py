@@ -87,6 +87,7 @@ class SmtpServer(Protocol):
         "_ended",
         "_factory",
         "_handshaking",
+        "_idle_since",
         "_line_since",
         "_made_at",
         "_pace_at",
@@ -121,7 +122,7 @@ class SmtpServer(Protocol):
         self._content_ends = 0.0
         self._pace_at = 0.0
         self._pace_octets = 0
-        self._made_at = 0.0
+        self._made_at = self._idle_since = 0.0
         self._peer_ip: str | None = None
         self._refusal: Reply | None = None
         self._handshaking = False
@@ -140,7 +141,7 @@ class SmtpServer(Protocol):
         transport.registerProducer(self, True)
         self._factory.connections.add(self)
         settings = self._settings.smtp
-        now = self._made_at = self._factory.clock.monotonic()
+        now = self._made_at = self._idle_since = self._factory.clock.monotonic()
         self._wait_until(now + settings.command_timeout + settings.banner_delay, now)
         if not isinstance(transport, TLSMemoryBIOProtocol):
             self._begin()
@@ -257,14 +258,13 @@ class SmtpServer(Protocol):
         under_way = dialogue.under_way
         if dialogue.closing or under_way == "question":
             return 0.0
-        if dialogue.begin_tls or under_way == "line":
+        since: float | None = self._idle_since
+        if dialogue.begin_tls:
             since = self._line_since
         elif under_way == "content":
             since = self._content_since
             if since is not None and dialogue.content_octets >= self._settings.smtp.min_data_rate * (now - since):
                 return 0.0
-        else:
-            since = self._deadline - self._settings.smtp.session_timeout
         if dialogue.junk > EXCUSED_JUNK and not dialogue.in_transaction:
             since = self._made_at
         return 0.0 if since is None else now - since
@@ -506,6 +506,7 @@ class SmtpServer(Protocol):
         under_way = dialogue.under_way
         if under_way == "question":
             deadline = now + QUESTION_SECONDS
+            self._idle_since = now
         elif under_way == "content":
             since_content = self._content_since
             if since_content is None:
@@ -519,6 +520,8 @@ class SmtpServer(Protocol):
             if dialogue.in_transaction:
                 seconds = max(seconds, TRANSACTION_COMMAND_SECONDS)
             deadline = min(deadline, since_line + seconds)
+        else:
+            self._idle_since = now
         self._line_since = since_line
         self._content_since = since_content
         self._deadline = deadline

@@ -85,6 +85,40 @@ def slow_crowd(lab: Lab) -> list[Figure]:
     return figures
 
 
+def full_house(lab: Lab) -> list[Figure]:
+    """All connections are taken by clients that say an octet now and then, and more of them wait to come in."""
+    most = lab.times(300, 30)
+    primary = lab.counting()
+    gateway = lab.gateway(
+        domain(primary.port, tls="none") + f"[smtp]\nmax_connections = {most}\nmax_connections_per_ip = {most}\n"
+    )
+    honest: list[float] = []
+    refused = 0
+    with ExitStack() as crowded:
+        slow = [crowded.enter_context(_connected(gateway, number)) for number in range(most)]
+        for wire in slow:
+            wire.hello()
+        began = time.monotonic()
+        until("a place", lambda: sent(gateway.port, serial(0), [f"user@{DOMAIN}"]) == 250, 60.0)
+        progress(f"the first honest mail after {time.monotonic() - began:.1f} s")
+        # Ten seconds are everybody's to begin.
+        until("the end of our patience with the last of them", lambda: time.monotonic() - began > 10.5, 60.0)
+        for number in range(1, lab.times(100, 10)):
+            for wire in slow:
+                with suppress(OSError):
+                    wire.send(b"N")
+            # Its place is taken as soon as it has left.
+            with suppress(OSError):
+                slow.append(crowded.enter_context(_connected(gateway, most + number)))
+            at = time.monotonic()
+            refused += sent(gateway.port, serial(number), [f"user@{DOMAIN}"]) != 250
+            honest.append(time.monotonic() - at)
+    return [
+        exactly(f"honest mails not accepted while {most} slow connections have every place", refused, 0),
+        Figure("slowest of the honest then", max(honest), "s", most=2.0, timed=True),
+    ]
+
+
 def held_octets(lab: Lab) -> list[Figure]:
     """What connections can make us keep: a line without end, and sixty kilobytes of a message on each of many."""
     primary = lab.counting()

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent), str(HERE.parent / "system"), str(HERE)]
 
 from clocks import jumps  # noqa: E402
-from crowds import backlog, few_descriptors, harvest, held_octets, many_large, slow_crowd  # noqa: E402
+from crowds import backlog, few_descriptors, full_house, harvest, held_octets, many_large, slow_crowd  # noqa: E402
 from figures import Figure, exactly, keep  # noqa: E402
 from helpers import black_hole, scanners  # noqa: E402
 from lab import Lab  # noqa: E402
@@ -38,6 +38,7 @@ FAULTS: dict[str, Callable[[Lab], list[Figure]]] = {
     "descriptors": few_descriptors,
     "backlog": backlog,
     "slow-crowd": slow_crowd,
+    "full-house": full_house,
     "held-octets": held_octets,
     "harvest": harvest,
     "bombs": bombs,

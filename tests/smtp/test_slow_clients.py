@@ -123,6 +123,16 @@ def test_who_only_looks_busy_gives_way(kind: str) -> None:
     assert client.closed
 
 
+def test_to_begin_a_line_is_not_to_get_on() -> None:
+    server = crowded(1)
+    client = server.connect(peer(1))
+    client.say(b"HELO x\r\n")
+    server.clock.advance(PATIENCE_SECONDS)
+    client.say(b"N")
+    assert server.connect(peer(2)).codes() == ["220"]
+    assert client.closed
+
+
 def test_who_waits_for_us_does_not_give_way() -> None:
     conversation = FakeConversation(slow=frozenset({"mail"}))
     server = crowded(1)
@@ -163,6 +173,19 @@ def test_who_does_not_close_is_cut_and_never_too_many_are_there() -> None:
     assert answers == [["220"]] * OVERHANG + [["421"]] * (20 - OVERHANG)
     server.clock.advance(LAST_WORD_SECONDS)
     assert [client.wire.aborted for client in slow] == [True] * OVERHANG + [False] * (20 - OVERHANG)
+
+
+def test_who_came_a_moment_later_gives_way_a_moment_later() -> None:
+    server = crowded(3)
+    for number in range(3):
+        server.connect(peer(number))
+        server.clock.advance(0.1)
+    server.clock.advance(PATIENCE_SECONDS - 0.29)
+    codes = []
+    for number in range(3):
+        codes.append(server.connect(peer(100 + number)).codes())
+        server.clock.advance(0.1)
+    assert codes == [["220"]] * 3
 
 
 def test_a_flood_does_not_look_at_everybody_each_time() -> None:
