@@ -60,7 +60,7 @@ class Additions:
         waiting = self._waiting
         before = None if began else waiting.get(name)
         if before is not None:
-            waiting[name] = Addition(before.amount + amount, window_seconds, before.at)
+            waiting[name] = Addition(before.amount + amount, before.window_seconds, before.at)
             return
         waiting[name] = Addition(amount, window_seconds, now)
         self._bound()

@@ -85,7 +85,7 @@ class StateFile:
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._rows = 0
-        self._excess = 0
+        self._aim: int | None = None
         self._uncounted = 0
 
     def make(self, now: float) -> list[Damage]:
@@ -200,22 +200,27 @@ class StateFile:
         """One small step."""
         first = "DELETE FROM fact WHERE number IN (SELECT number FROM fact {} ORDER BY expires_at LIMIT ?)"
         self._rows -= connection.execute(first.format("WHERE expires_at <= ?"), (now, _STEP)).rowcount
-        if self._excess <= 0:
-            self._excess = self._surplus(connection)
-        if self._excess > 0:
-            gone = connection.execute(first.format(""), (min(self._excess, _STEP),)).rowcount
+        if self._aim is None:
+            self._aim = self._surplus(connection)
+        if self._aim is not None:
+            # Whoever else sweeps has the same aim: what is gone already need not go twice.
+            self._count(connection)
+            gone = connection.execute(first.format(""), (max(0, min(self._rows - self._aim, _STEP)),)).rowcount
             self._rows -= gone
-            self._excess = self._excess - gone if gone else 0
+            if not gone or self._rows <= self._aim:
+                self._aim = None
 
-    def _surplus(self, connection: sqlite3.Connection) -> int:
-        """Rows too many. Somewhat more than need be, so that it is not asked again with the next batch."""
+    def _surplus(self, connection: sqlite3.Connection) -> int | None:
+        """How many rows are to be left, None: as many as there are. Somewhat fewer than may be, so that it is not asked
+        again with the next batch."""
         if self._rows > ROWS:
-            return self._rows - ROWS + ROWS // 50
+            self._count(connection)
+            return ROWS - ROWS // 50 if self._rows > ROWS else None
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         (free,) = connection.execute("PRAGMA freelist_count").fetchone()
         (size,) = connection.execute("PRAGMA page_size").fetchone()
         # Pages empty slowly while rows go: a tenth at a time.
-        return self._rows // 10 + 1 if (pages - free) * size > OCTETS else 0
+        return self._rows - self._rows // 10 - 1 if (pages - free) * size > OCTETS else None
 
     def _count(self, connection: sqlite3.Connection) -> None:
         (self._rows,) = connection.execute("SELECT count(*) FROM fact").fetchone()

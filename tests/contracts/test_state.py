@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fakes.disk import NOW, TestClock, result
 from fakes.state import FakeStateStore
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from inboundmx.ports import Fact, Unavailable
@@ -286,6 +286,7 @@ STEPS = st.lists(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
+@example(steps=[("add", "b", 20), ("add", "b", 50), ("forget", "a", 0)])
 def test_the_real_one_is_as_the_fake(steps: list[tuple[str, str, int]], tmp_path_factory: Any) -> None:
     real, fake = Sqlite(tmp_path_factory.mktemp("state"), threads=False), Fake()
     for number, (verb, key, length) in enumerate(steps):

@@ -221,6 +221,22 @@ def test_a_flood_drives_out_what_would_expire_first(tmp_path: Path, clock: TestC
     assert len(again.rows()) <= 200
 
 
+def test_two_processes_that_find_too_much_sweep_once(tmp_path: Path, clock: TestClock, monkeypatch: Any) -> None:
+    monkeypatch.setattr(state_file, "ROWS", 1000)
+    monkeypatch.setattr(state_file, "_STEP", 5)
+    monkeypatch.setattr(state_file, "_COUNTED_EVERY", 1)
+    one, other = Process(tmp_path, clock), Process(tmp_path, clock)
+    for number in range(1002):
+        (one, other)[number % 2].put(f"a {number}", lives=1000 + number)
+    one.flush()
+    for number in range(30):
+        (one, other)[number % 2].put("again", lives=9000)
+        clock.task.advance(module.FLUSH_SECONDS)
+    assert len(one.rows()) == 980
+    for process in (one, other):
+        process.close()
+
+
 def test_the_size_of_the_file_is_a_bound_too(one: Process, monkeypatch: Any) -> None:
     for number in range(900):
         one.put(f"{number} {'x' * 400}", lives=100 + number)
