@@ -10,21 +10,26 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.checks import FakeClock
+from fakes.checks import FakeClock, tools
 from fakes.socketless import REFUSED, SocketlessGateway
+from fakes.state import FakeStateStore
 
 from inboundmx.checks.api import Case, Tools
 from inboundmx.checks.greylist import Greylist
+from inboundmx.checks.recipient import Recipient
 from inboundmx.checks.runner import Runner
+from inboundmx.directory.directory import RecipientDirectory
+from inboundmx.directory.memory import Memory
 from inboundmx.model.address import Address
 from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import CheckResult, Finding, Stage
 from inboundmx.model.session import Session
-from inboundmx.model.settings import CheckSettings, Settings
+from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
 from inboundmx.storage.state import SqliteStateStore
 from inboundmx.storage.writer import InlineLane, at_once
 
@@ -33,6 +38,7 @@ MESSAGE, MESSAGE_CALLS = 7.6, 1480
 REFUSAL, REFUSAL_CALLS = 1.5, 490
 EIGHT_CHECKS, EIGHT_CHECKS_CALLS = 0.345, 115
 GREYLISTED, GREYLISTED_CALLS = 0.36, 125
+RECIPIENT, RECIPIENT_CALLS = 0.24, 55
 # How much dearer is to be noticed, and for how long a machine may be too busy to tell.
 PLANTED = 0.4
 SECONDS = 20.0
@@ -148,6 +154,29 @@ def greylisted(folder: Path) -> Callable[[], object]:
     return decide
 
 
+def known_recipient() -> Callable[[], object]:
+    """A recipient at RCPT of whom a delivery has taught that he exists."""
+    address = Address("ann", "here.example")
+    nothing: Any = None
+    clock: Any = RealTime()
+    state = FakeStateStore(clock)
+    memory = Memory(state, clock)
+    memory.note(address, True, "handover")
+    domain = DomainSettings("here.example", recipients=("learned", "callout"))
+    directory = RecipientDirectory(memory, nothing, None, clock)
+    given = replace(tools(), settings=Settings(domains={"here.example": domain}), directory=directory)
+    runner = Runner([(CheckSettings("recipient", "recipient"), Recipient({}, given))], clock)
+    case = Case(Session("session1234", "192.0.2.1", 25000, "192.0.2.25", 0.0), Envelope(None), address)
+
+    def run() -> None:
+        try:
+            runner.run(Stage.RECIPIENT, case).send(None)
+        except StopIteration as stop:
+            assert stop.value[0].finding.outcome == "exists"
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SocketlessGateway]:
     folder: Path = tmp_path_factory.mktemp("gateway")
@@ -159,7 +188,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SocketlessGate
     gc.unfreeze()
 
 
-@pytest.fixture(params=["message", "refusal", "eight checks", "greylisted"])
+@pytest.fixture(params=["message", "refusal", "eight checks", "greylisted", "recipient"])
 def measured(
     request: pytest.FixtureRequest, gateway: SocketlessGateway, tmp_path: Path
 ) -> tuple[Callable[[], object], float, int]:
@@ -176,6 +205,7 @@ def measured(
         "refusal": (refusal, REFUSAL, REFUSAL_CALLS),
         "eight checks": (eight_checks(), EIGHT_CHECKS, EIGHT_CHECKS_CALLS),
         "greylisted": (greylisted(tmp_path), GREYLISTED, GREYLISTED_CALLS),
+        "recipient": (known_recipient(), RECIPIENT, RECIPIENT_CALLS),
     }[request.param]
 
 
