@@ -73,6 +73,7 @@ class Chain:
         config = folder / "inboundmx.ini"
         config.write_text(
             f"[gateway]\nhostname = mx.gateway.example\ndata = {folder}\n[domain here.example]\nprimary = 127.0.0.1:9\n"
+            "recipients = any\n"
             + first_opinions(9)
             + more
         )

@@ -195,6 +195,7 @@ to = {folder}/gateway.log
 handover = {handover}
 [domain {DOMAIN}]
 primary = 127.0.0.1:{self.sink.port}
+recipients = any
 {more}
 """
         )

@@ -1,7 +1,7 @@
 """Asks a domain's primary whether it would take mail for a recipient, and believes it within reason.
 
 Knows that the same question is asked once, that questions wait for one another, and how a primary is found out that
-says yes to everybody. Does not know connections (``ports.Primaries`` does), nor what an answer is worth.
+says yes to everybody, or no. Does not know connections (``ports.Primaries`` does), nor what an answer is worth.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from inboundmx.directory.memory import Memory
 from inboundmx.model.address import Address
 from inboundmx.model.custody import DeliveryAttempt, Route
 from inboundmx.model.settings import DomainSettings
-from inboundmx.policy.verifying import Word, answer
+from inboundmx.policy.verifying import Word, answer, outspoken
 from inboundmx.ports import Chance, Clock, Health, Journal, Known, NoRoute, Primaries, Routes, Unavailable
 
 # A primary that has said nothing for so long has not answered.
 ANSWER_SECONDS = 10.0
 # Different recipients that are asked about at a time, all domains together.
 QUESTIONS = 200
+# How often a primary that denied everybody so far is asked for the mailbox that every domain must have.
+POSTMASTER_SECONDS = 600.0
+DENYING = 1000
 # Nobody's mailbox: so long that it cannot be guessed, so short that it is no oddity.
 RANDOM_LETTERS = 20
 
@@ -46,6 +49,8 @@ class Callouts:
         # Each with whoever waits for it; a question goes on when nobody does any more, and its answer is remembered.
         self._asking: dict[Address, list[Deferred[Known]]] = {}
         self._running: set[Deferred[Any]] = set()
+        # Domains whose primary denied even postmaster, and until when it is not asked for him again.
+        self._denying: dict[str, float] = {}
         self._stopping = False
 
     async def away(self, domain: DomainSettings) -> str:
@@ -111,21 +116,49 @@ class Callouts:
                 return Known(word, said)
             takes = {"exists": True, "unknown": False}.get(word)
             self._memory.note_anybody(domain.name, takes)
-            self._tell(domain, bool(takes), said)
             if takes:
+                self._tell(domain, "takes_anybody", f"takes any recipient, so that nobody can be asked about; {said}")
                 return Known("unasked", f"the primary takes any recipient: {said}")
-        word, said = _understood(await self._primaries.ask(address, route), address)
+            if takes is False:
+                self._tell(domain, "", "")
+        attempt = await self._primaries.ask(address, route)
+        word, said = _understood(attempt, address)
+        if word == "exists":
+            await self._memory.note_believed(domain.name)
+        elif word == "unknown" and not outspoken(attempt) and not await self._believable(domain, route):
+            return Known("unasked", f"the primary denies whomever it is asked about, postmaster too: {said}")
         if word in ("exists", "unknown"):
             self._memory.note(address, word == "exists", "callout")
         return Known(word, f"asked now, {said}")
 
-    def _tell(self, domain: DomainSettings, takes: bool, said: str) -> None:
-        if takes:
-            fields = {"domain": domain.name, "said": said}
-            self._journal.record("takes_anybody", "", fields, level="warning")
+    async def _believable(self, domain: DomainSettings, route: Route) -> bool:
+        """Whether a bare 550 is a no to the recipient. A primary that refuses mail from the null sender (for bounces of
+        mail that was never sent, say) denies everybody at RCPT; mail itself it may take. Somebody it must know: RFC
+        5321 4.5.1."""
+        if await self._memory.believed(domain.name):
+            return True
+        now = self._clock.monotonic()
+        if self._denying.get(domain.name, now) > now:
+            return False
+        postmaster = Address("postmaster", domain.name)
+        word, said = _understood(await self._primaries.ask(postmaster, route), postmaster)
+        if word == "exists":
+            await self._memory.note_believed(domain.name)
+            self._denying.pop(domain.name, None)
+            return True
+        if len(self._denying) >= DENYING:
+            # With [domain *] there may be any number of them.
+            self._denying.clear()
+        self._denying[domain.name] = now + POSTMASTER_SECONDS
+        self._tell(domain, "denies_everybody", f"has said yes to no question yet, so that it is not believed; {said}")
+        return False
+
+    def _tell(self, domain: DomainSettings, event: str, detail: str) -> None:
+        """``event`` is empty when all is well."""
+        if event:
+            self._journal.record(event, "", {"domain": domain.name, "detail": detail}, level="warning")
         if self._health is not None:
-            detail = f"takes any recipient, so nobody's mailbox can be asked about; {said}" if takes else ""
-            self._health.noted(f"recipients of {domain.name}", not takes, detail)
+            self._health.noted(f"recipients of {domain.name}", not event, detail)
 
 
 def _understood(attempt: DeliveryAttempt | None, address: Address) -> tuple[Word | str, str]:

@@ -24,6 +24,6 @@ class Learning:
         primaries says nothing about the domain."""
         settings = self._settings()
         for address, exists in learned(attempt):
-            domain = settings.section(address.domain)
+            domain = settings.section(address.domain) or settings.everything
             if domain is not None and "learned" in domain.recipients and attempt.host in domain.primary:
                 self._memory.note(address, exists, "handover" if live else "delivery")

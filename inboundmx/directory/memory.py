@@ -12,6 +12,8 @@ from inboundmx.model.address import Address
 from inboundmx.ports import Clock, Fact, StateStore, Unavailable
 
 SPACE = "recipients"
+# And domains whose primary has said yes to a question.
+BELIEVED_SPACE = "callouts"
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 # An address that was refused may be made any minute.
 FRESH_UNKNOWN_SECONDS = 10 * MINUTE
@@ -109,8 +111,19 @@ class Memory:
         kept = ANYBODY_UNCLEAR_SECONDS if takes is None else ANYBODY_SECONDS
         self._state.put(SPACE, f"@{domain}", Fact((float(bool(takes)),), now, now + kept))
 
-    async def _get(self, name: str) -> Fact | None:
+    async def believed(self, domain: str) -> bool:
+        """Whether the primary of ``domain`` has said yes to a question: one that never does may refuse questions, and
+        not recipients."""
+        return await self._get(domain, BELIEVED_SPACE) is not None
+
+    async def note_believed(self, domain: str) -> None:
+        now = self._clock.now()
+        fact = await self._get(domain, BELIEVED_SPACE)
+        if fact is None or abs(now - fact.written_at) > DAY:
+            self._state.put(BELIEVED_SPACE, domain, Fact((1.0,), now, now + KEPT_SECONDS["delivery"]))
+
+    async def _get(self, name: str, space: str = SPACE) -> Fact | None:
         try:
-            return await self._state.get(SPACE, name)
+            return await self._state.get(space, name)
         except Unavailable:
             return None

@@ -37,6 +37,11 @@ def answer(attempt: DeliveryAttempt, recipient: Address) -> tuple[Word, str]:
     return ("unknown" if denies(reply) else "undetermined"), said
 
 
+def outspoken(attempt: DeliveryAttempt | None) -> bool:
+    """Whether the answers of a host have enhanced codes, which say what a number alone leaves open."""
+    return attempt is not None and all(reply.enhanced for _, reply in attempt.replies)
+
+
 def learned(attempt: DeliveryAttempt) -> list[tuple[Address, bool]]:
     """Whom a delivery has shown to exist, or not to. A 250 after the final dot does; a denial counts only with an
     enhanced code that says so: without one, the same number refuses a sender."""

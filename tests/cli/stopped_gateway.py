@@ -34,6 +34,7 @@ to = {log}
 
 [domain a.test]
 primary = 127.0.0.1:2526
+recipients = any
 """
 
 NOW = time.time()

@@ -41,7 +41,18 @@ class Everybody(dict):
         self.known, self.others = known, others
 
     def get(self, address, default):
-        return super().get(address, default if address in self.known else self.others)
+        known = address in self.known or address.local == "postmaster"
+        return super().get(address, default if known else self.others)
+
+
+class Nobody(dict):
+    """Recipients of a host that denies whomever it hears of."""
+
+    def __init__(self, no):
+        self.no = no
+
+    def get(self, address, default):
+        return self.no
 
 
 class World:
@@ -74,11 +85,15 @@ class World:
         return came[0].word if came else None
 
     def asked(self):
-        """Whom the primary was asked about, strangers of our own making aside."""
-        return [each for each in self.manner.questions if len(each.local) != RANDOM_LETTERS]
+        """Whom the primary was asked about for somebody's sake."""
+        mine = ("postmaster", RANDOM_LETTERS)
+        return [each for each in self.manner.questions if each.local not in mine and len(each.local) not in mine]
 
     def strangers(self):
-        return len(self.manner.questions) - len(self.asked())
+        return sum(len(each.local) == RANDOM_LETTERS for each in self.manner.questions)
+
+    def postmasters(self):
+        return sum(each.local == "postmaster" for each in self.manner.questions)
 
     def deliver(self, *to, host=FIRST):
         came = []
@@ -237,6 +252,49 @@ def test_a_primary_that_puts_a_stranger_off_is_believed_and_asked_again_soon(wor
     world.clock.advance(3601.0)
     assert world.who(EVE) == "undetermined"
     assert world.strangers() == 2
+
+
+# --- a primary that denies everybody ----------------------------------------------------------------------------------
+
+
+BARE = Reply(550, "", "this is a bounce of no mail of ours")
+
+
+def test_a_primary_that_denies_even_postmaster_is_not_believed(world):
+    world.manner.recipients = Nobody(BARE)
+    assert [world.who(ANN), world.who(EVE), world.who(ANN)] == ["unasked"] * 3
+    assert world.postmasters() == 1
+    assert world.journal.named("denies_everybody") == [("denies_everybody", "")]
+    assert world.health["recipients of a.example"][0] is False
+    # Mail itself still teaches, and the primary may think better of it.
+    world.manner.recipients = Everybody(ANN, others=BARE)
+    world.deliver(ANN)
+    assert world.who(ANN) == "exists"
+    world.clock.advance(601.0)
+    assert world.who(BOB) == "unknown"
+    assert world.postmasters() == 2
+
+
+def test_what_says_that_the_mailbox_is_bad_is_believed_at_once(world):
+    world.manner.recipients = Nobody(NOBODY)
+    assert [world.who(ANN), world.postmasters()] == ["unknown", 0]
+
+
+def test_who_said_yes_once_is_believed_for_long(world):
+    world.manner.recipients = Everybody(ANN, others=BARE)
+    assert world.who(ANN) == "exists"
+    assert world.who(EVE) == "unknown"
+    world.clock.advance(35 * 86400.0)
+    assert world.who(EVE) == "unknown"
+    assert world.postmasters() == 0
+
+
+def test_postmaster_is_asked_for_where_nobody_else_was_known_yet(world):
+    world.manner.recipients = Everybody(BOB, others=BARE)
+    assert world.who(EVE) == "unknown"
+    assert world.who(BOB) == "exists"
+    assert world.who(Address("zoe", "a.example")) == "unknown"
+    assert world.postmasters() == 1
 
 
 # --- learning from mail -----------------------------------------------------------------------------------------------

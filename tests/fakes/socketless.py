@@ -40,6 +40,7 @@ to = {folder}/log
 block = 1m
 [domain here.example]
 primary = 192.0.2.10
+recipients = any
 tls = none
 [check greylist]
 use = greylist

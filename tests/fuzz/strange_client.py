@@ -63,13 +63,16 @@ bounce = never
 allow = 192.0.2.77
 [domain a.example]
 primary = 198.51.100.1
+recipients = any
 greylisting = no
 [domain b.example]
 primary = 198.51.100.2
+recipients = any
 handover = spool
 greylisting = no
 [domain c.example]
 primary = 198.51.100.1
+recipients = any
 tempfail = pass
 [check helo]
 use = helo

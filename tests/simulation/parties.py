@@ -15,6 +15,7 @@ GONE = "gone-"
 # Of that domain it is asked who exists, so that a stranger of the gateway's own making is refused there as well.
 VERIFIED = "@f.example"
 NAMES = ("ann", "bob")
+THERE = (*NAMES, "postmaster@")
 # When a retry of what was greylisted is in its window.
 BLOCK, PASS = 15 * 60.0, 6 * 3600.0
 
@@ -131,7 +132,7 @@ class PrimaryTalk:
     def recipient(self, address):
         if self.sender is None:
             self.answer("503 5.5.1 MAIL first")
-        elif address.startswith(GONE) or (address.endswith(VERIFIED) and not address.startswith(NAMES)):
+        elif address.startswith(GONE) or (address.endswith(VERIFIED) and not address.startswith(THERE)):
             self.answer("550 5.1.1 no such user")
         elif self.host.greylists and address not in self.host.seen:
             self.host.seen.add(address)

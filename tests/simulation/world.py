@@ -49,31 +49,37 @@ workers = 0
 [delivery]
 tls = none
 [domain a.example]
+recipients = any
 primary = {PRIMARIES["one"]}
 greylisting = no
 bounce = always
 [domain b.example]
+recipients = any
 primary = {PRIMARIES["one"]} {PRIMARIES["two"]}
 handover = spool
 greylisting = no
 bounce = always
 [domain c.example]
+recipients = any
 mode = backup
 primary = {PRIMARIES["three"]}
 greylisting = no
 [domain d.example]
+recipients = any
 primary = {PRIMARIES["two"]}
 [domain sender.example]
+recipients = any
 primary = {PRIMARIES["senders"]}
 handover = spool
 greylisting = no
 [domain e.example]
+recipients = any
 primary = lmtp:{PRIMARIES["boxes"]}:25
 greylisting = no
 bounce = always
 [domain f.example]
-primary = {PRIMARIES["two"]}
 recipients = learned callout
+primary = {PRIMARIES["two"]}
 bounce = always
 [check greylist]
 use = greylist

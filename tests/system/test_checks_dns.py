@@ -20,6 +20,7 @@ from programs import (
     RecordingPrimary,
     Stage,
     Wire,
+    domain,
     free_port,
     letter,
     until,
@@ -150,7 +151,7 @@ class Gate:
         self.port = free_port()
         self.gateway: Gateway = play.gateway(
             f"[dns]\nservers = 127.0.0.1:{dns_port}\ntimeout = {timeout}\n"
-            f"[domain {DOMAIN}]\nprimary = 127.0.0.1:{self.primary.port}\n{sections}",
+            f"{domain(self.primary.port)}{sections}",
             extra_listen=f"haproxy:tcp:{self.port}:interface=127.0.0.1",
         )
 

@@ -107,7 +107,7 @@ def test_mail_of_a_domain_that_is_switched_off_waits_and_goes_when_it_is_back(pl
 def test_all_domains_but_some(play: Stage) -> None:
     everybody, special = play.recording(), play.recording()
     gateway = play.gateway(
-        f"[domain *]\nprimary = 127.0.0.1:{everybody.port}\nexcept = not.example neither.example\n"
+        domain(everybody.port, "*", **{"except": "not.example neither.example"})
         + domain(special.port, "special.example")
     )
     for name in ("any.example", "sub.not.example"):
