@@ -289,8 +289,9 @@ class ConsoleSettings:
     password: str = key("", "secret", "and this password: file:/path, or itself; without one /api/status is closed")
 
 
-# ``recipients`` of a domain that takes everybody.
+# ``recipients`` of a domain that takes everybody, and of one that does not say.
 ANY = ("any",)
+ASKED = ("learned", "callout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +306,7 @@ class DomainSettings:
     mode: Literal["forward", "backup"] = key("forward", "word:forward backup", "forward: the primary is normally up; backup: we hold mail for when it is not")
     primary: tuple[Host, ...] = key((), "hosts", "the real mail servers in order; IPv6 with a port in brackets; lmtp:HOST:PORT for LMTP; a range or CIDR of up to 16 is expanded")
     balance: Literal["failover", "round-robin"] = key("failover", "word:failover round-robin", "which primary is tried first")
-    recipients: tuple[str, ...] = key(ANY, "recipients", "who exists, asked in order: learned (from what the primary answered), callout (the primary is asked), file:PATH, http(s)://HOST/PATH (a list, or a question with {address}), ldap(s)://HOST/BASE; any: everybody")
+    recipients: tuple[str, ...] = key(ASKED, "recipients", "who exists, asked in order: learned (from what the primary answered), callout (the primary is asked), file:PATH, http(s)://HOST/PATH (a list, or a question with {address}), ldap(s)://HOST/BASE; any: everybody")
     recipients_unreachable: Literal["hold", "accept", "defer"] = key("hold", "word:hold accept defer", "a recipient of whom nothing is known while nobody can be asked; hold: greylisted first, then kept unverified until the primary is back and can be asked by delivering; accept: the same without greylisting; defer: put off")
     recipients_username: str = key("", "text", "to ask a web service or an LDAP server (a DN) with; empty: without a name")
     recipients_password: str = key("", "secret", "file:/path, or the password itself")
@@ -336,9 +337,9 @@ class DomainSettings:
     weights: Mapping[tuple[str, str], Weight] = field(default_factory=dict)
 
 
-OUTGOING = DomainSettings("", via="outbound", handover="spool", greylisting=False)
-BACKED_UP = DomainSettings("", via="backup", mode="backup", retry=BACKUP_RETRY, when_exhausted="hold")
-ARCHIVING = DomainSettings("", via="archive", when_exhausted="hold")
+OUTGOING = DomainSettings("", via="outbound", recipients=ANY, handover="spool", greylisting=False)
+BACKED_UP = DomainSettings("", via="backup", recipients=ANY, mode="backup", retry=BACKUP_RETRY, when_exhausted="hold")
+ARCHIVING = DomainSettings("", via="archive", recipients=ANY, when_exhausted="hold")
 
 
 @dataclass(frozen=True, slots=True)

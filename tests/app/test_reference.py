@@ -46,7 +46,7 @@ def test_the_examples_in_the_shipped_file_load_when_their_sign_is_taken_away(tmp
     live.write_text("\n".join(line[1:] if line[:1] == "#" and line[1:2] != " " else line for line in lines))
     settings = load(str(live))
     assert list(settings.domains) == ["example.com"]
-    assert [check.name for check in settings.checks] == ["offers", *(name for name, _, _ in USUAL)]
+    assert [check.name for check in settings.checks] == ["offers", *(name for name, _, _ in USUAL), "recipient"]
     assert settings.domains["example.com"].weights == {("offers", "match"): 5.0}
     assert settings.everything is not None
     assert settings.everything.except_ == ("example.org", "example.net")

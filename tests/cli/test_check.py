@@ -20,6 +20,7 @@ data = data
 [domain example.com]
 mode = backup
 primary = 192.0.2.10 [2001:db8::1]:26
+recipients = any
 bounce = always
 level.medium.threshold = 15
 level.medium.action = quarantine
@@ -282,7 +283,7 @@ def test_routes(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert lines[4 : lines.index("Levels, by the filtering sum") - 1] == [
         "example.com and all names below it: forward to 192.0.2.20:25 (failover), tls opportunistic",
         "  the board's own",
-        "  handover cut-through within 30s; priority 5; recipients any",
+        "  handover cut-through within 30s; priority 5; recipients learned callout",
         "  retry 15/30/60/90/240*: gives up after 5 d, then bounced (verified)",
         "  XCLIENT tells the primaries who the client is, where they offer it",
         "  mail it sends leaves by relay-a",
@@ -290,11 +291,11 @@ def test_routes(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         "",
         "old.example: forward to 192.0.2.21:25 (failover), tls opportunistic",
         "  switched off: mail for it is refused, what is in the spool waits",
-        "  handover cut-through within 30s; priority 5; recipients any",
+        "  handover cut-through within 30s; priority 5; recipients learned callout",
         "  retry 15/30/60/90/240*: gives up after 5 d, then bounced (verified)",
         "",
         "every other domain but a.example b.example: backup to 192.0.2.22:25 (failover), tls opportunistic",
-        "  handover cut-through within 30s; priority 5; recipients any",
+        "  handover cut-through within 30s; priority 5; recipients learned callout",
         "  retry 10/10/10/1440: gives up after 24.5 h (5 attempts), then held",
         "",
         "Backup MX of any other domain whose MX names us and, with better preference, one of the primaries",
