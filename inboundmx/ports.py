@@ -6,7 +6,7 @@ Awaitables are Twisted Deferreds (pure values, no reactor). Every port raises ``
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -27,6 +27,8 @@ from inboundmx.model.message import Body
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import DomainSettings
+
+T = TypeVar("T")
 
 
 class Unavailable(Exception):
@@ -155,6 +157,17 @@ class Conversation(Protocol):
     def closed(self, reason: str) -> None:
         """The connection is gone: ``quit``, ``lost``, ``timeout``, ``limit`` or ``stopping``; or ``renamed``:
         it goes on, and is somebody else's (XCLIENT)."""
+
+
+class Authenticating(Protocol):
+    """A conversation of a session that came by a submission listener, over TLS."""
+
+    def mechanisms(self) -> tuple[str, ...]:
+        """What AUTH is offered with."""
+
+    def authenticate(self, mechanism: str, said: bytes | None) -> Awaitable[Reply]:
+        """AUTH was begun, with one of ``mechanisms`` and an initial response or None; and then, without a mechanism,
+        each response to a challenge: 334 with it in base64, 235, or a refusal."""
 
 
 class Reception(Protocol):
@@ -325,6 +338,13 @@ class Lists(Protocol):
 
     def sender_entry(self, address: Address | None, authenticated: Collection[str]) -> Listed | None:
         """The entry behind what ``sender`` says."""
+
+
+class UserBase(Protocol):
+    """Those who may authenticate."""
+
+    def ask(self, work: Callable[[Any], T]) -> Deferred[T]:
+        """What ``work`` says of the users as they are now, in a thread. Fails with Unavailable."""
 
 
 class Offload(Protocol):

@@ -24,6 +24,7 @@ RINGS = {
     "inboundmx.smtp.dialogue": 1,
     "inboundmx.smtp.naming": 1,
     "inboundmx.smtp.replies": 1,
+    "inboundmx.smtp.server_auth": 1,
     "inboundmx.checks": 2,
     "inboundmx.intake": 2,
     "inboundmx.delivery": 2,
@@ -50,6 +51,7 @@ FUTURES = {"twisted.internet.defer", "twisted.python.failure"}
 # Libraries without I/O of their own, or with their one question to the outside taken over (pyspf, dkimpy).
 PURE_LIBRARIES = {
     "inboundmx.smtp.commands": {"idna"},
+    "inboundmx.policy.authenticating": {"scramp"},
     "inboundmx.checks": {"cryptography", "dkim", "publicsuffixlist", "spf"},
 }
 # The outside world in the standard library: time, chance, disk, network, processes, threads come in through ports.

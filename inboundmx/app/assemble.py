@@ -34,7 +34,7 @@ from inboundmx.app.operations import Operations
 from inboundmx.app.pause_operations import PauseOperations
 from inboundmx.app.recipient_operations import RecipientOperations
 from inboundmx.app.settings import BadSettings, load
-from inboundmx.app.sockets import Sockets
+from inboundmx.app.sockets import Sockets, listened
 from inboundmx.app.starting import (
     CannotStart,
     become_user,
@@ -49,6 +49,7 @@ from inboundmx.cli.asking import SOCKET_NAME
 from inboundmx.console.routes import Facts
 from inboundmx.console.server import ConsoleService
 from inboundmx.delivery.pausing import Pauses
+from inboundmx.intake.authentication import Gatekeeper
 from inboundmx.intake.blocking import Blocks
 from inboundmx.intake.conversation import DISK_RESERVE
 from inboundmx.intake.live_lists import LiveLists
@@ -74,6 +75,7 @@ from inboundmx.storage.ledger import Ledger
 from inboundmx.storage.lists_file import ListsFile
 from inboundmx.storage.pause_file import PauseFile
 from inboundmx.storage.state import SqliteStateStore
+from inboundmx.storage.users_file import FileUsers
 
 # A stop takes ten seconds at most: messages on their way in, then deliveries, then the disk.
 DRAIN_SECONDS = 4.0
@@ -82,6 +84,8 @@ STOP_SECONDS = 8.5
 # cycles: at 700, Python's own, it went through what 200 sessions have in hand again and again and found nothing, in 5 %
 # of our time. What little is left in cycles otherwise does not add up to much until then.
 YOUNG_OBJECTS = 5000
+
+PASSWORD_THREADS, PASSWORDS_WAITING = 2, 30
 
 
 class GatewayService(Service):
@@ -118,7 +122,7 @@ class GatewayService(Service):
         self._console = ConsoleService(lambda: self.settings, self._clock)
         # Built once privileges are gone; nobody is heard before the reactor runs, and so not before this is set.
         self._factory = SmtpServerFactory(None, self._clock, self._chance, settings)  # type: ignore[arg-type]
-        self._sockets = Sockets(reactor, self._factory, self._certificate)
+        self._sockets = Sockets(reactor, self._factory, self._certificate, self._factory.for_submission())
 
     # --- starting -----------------------------------------------------------------------------------------------------
 
@@ -132,7 +136,7 @@ class GatewayService(Service):
         self._writer: LineWriter = writer
         make_folders(gateway, [self.number])
         try:
-            self._sockets.open(gateway.listen)
+            self._sockets.open(listened(self.settings))
             for endpoint in self.settings.console.listen:
                 self._console_ports += bound(self._reactor, endpoint, self._console.factory, self._certificate)
         except CannotStart:
@@ -240,6 +244,10 @@ class GatewayService(Service):
         self._control = ControlSocket(self._data, self._operations, reactor, self.control_name, self.asked_for)
         self._control.startService()
         self._console.start(Facts(self._operations.status, self._cannot_keep), journal)
+        # Work on passwords is slow, and strangers ask for it: what else needs a thread must not wait behind it.
+        self._passwords = ThreadOffload(from_thread, PASSWORD_THREADS, PASSWORDS_WAITING)
+        users = FileUsers(lambda: self.settings.relay.users, self._passwords)
+        self._inside.reception.gatekeeper = Gatekeeper(users, self._state, journal, clock)
         self._factory.reception = reception = self._inside.reception
         self._factory.unlimited = lambda ip: (
             reception.plan.lists.whitelisted(ip, "smtp") or reception.plan.lists.bypasses(ip)
@@ -313,7 +321,7 @@ class GatewayService(Service):
             with contextlib.ExitStack() as undoing:
                 options, writer = server_options(settings.tls), line_writer(settings.log)
                 undoing.callback(writer.end)
-                change = self._sockets.change(settings.gateway.listen)
+                change = self._sockets.change(listened(settings))
                 undoing.callback(self._sockets.undo, change)
                 self.swap(settings, options, writer)
                 undoing.pop_all()
@@ -386,6 +394,7 @@ class GatewayService(Service):
         # It has a limit of its own, after which it commits what was sent and not answered: that must not be cut off.
         await stopping.ended("deliveries", self._inside.stop(stopping.left))
         self._resolver.close()
+        await stopping.ended("passwords", self._passwords.close())
         await stopping.ended("offload", self._offload.close())
         await stopping.ended("state", self._state.close())
         await stopping.ended("spool", self._spool.close())

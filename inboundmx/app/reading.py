@@ -14,9 +14,8 @@ from typing import Any
 from inboundmx.app.credentials import secret
 from inboundmx.app.ini import Entry, Problem, Section
 from inboundmx.app.values import NAME, kind
-from inboundmx.app.words import Wrong, nearest, not_there_yet
+from inboundmx.app.words import Wrong, nearest
 
-KEYS_TO_COME = frozenset({("relay", "users")})
 UNREAD = object()
 
 
@@ -50,6 +49,8 @@ class Reading:
             self.problems.append(entry.problem(f"{wrong}{hint}"))
             return default
         if kind_name == "path" or (kind_name == "log_file" and value != "stdout"):
+            return os.path.normpath(os.path.join(self._folder, value)) if value else value
+        if kind_name == "users_file":
             return os.path.normpath(os.path.join(self._folder, value)) if value else value
         if kind_name == "recipients":
             return tuple(map(self._file, value))
@@ -91,8 +92,5 @@ class Reading:
         return None
 
     def unknown(self, entry: Entry, known: Iterable[str]) -> None:
-        """A key that does not exist, or not yet."""
-        if (entry.section, entry.key) in KEYS_TO_COME:
-            self.problems.append(entry.problem(str(not_there_yet("this key", "leave it out"))))
-        else:
-            self.problems.append(entry.problem(f"there is no key {entry.key} here{nearest(entry.key, known)}"))
+        """A key that does not exist."""
+        self.problems.append(entry.problem(f"there is no key {entry.key} here{nearest(entry.key, known)}"))

@@ -47,6 +47,7 @@ ABOUT: Mapping[str, str] = {
     "blocking": "The second sum: checks that name it in counts_for. Tested at every stage, whatever the levels say.",
     "backup": "Domains we are backup MX of by their MX set, without a section of their own.",
     "relay": "Sending out through us. Nobody may, unless named here.",
+    "submission": "Where those send out who show who they are. AUTH is offered nowhere else, and only over TLS.",
     "priority": "Priorities of kinds of mail in the spool, over what its domain says.",
     "console": "The status page for programs; [outbound] status_url of another inboundmx reads it.",
     "greylisting": "How long greylisting lasts, and for whom. A check does it: [check greylist], use = greylist.",
@@ -310,7 +311,7 @@ def _to_come() -> str:
         "## Not there yet\n\n"
         "Refused by name, never taken silently, until the work behind it is done.\n\n"
         f"- Kinds of check: {checks}\n"
-        "- `url` other than `sqlite`, `users` in `[relay]`\n"
+        "- `url` other than `sqlite`\n"
     )
 
 

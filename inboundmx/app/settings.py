@@ -47,6 +47,7 @@ from inboundmx.model.settings import (
     Settings,
     SmtpSettings,
     StorageSettings,
+    SubmissionSettings,
     TlsSettings,
 )
 
@@ -64,6 +65,7 @@ PLAIN: Mapping[str, type[Any]] = {
     "blocking": BlockingSettings,
     "backup": BackupSettings,
     "relay": RelaySettings,
+    "submission": SubmissionSettings,
     "priority": PrioritySettings,
     "console": ConsoleSettings,
     "greylisting": GreylistingSettings,
@@ -188,9 +190,12 @@ def _settings(reading: Reading, sections: Mapping[str, Section], kinds: Mapping[
     plain = {name: _plain(reading, alone[name], made) for name, made in PLAIN.items()}
     plain["gateway"] = _named_gateway(plain["gateway"])
     _passable(reading, alone["greylisting"], plain["greylisting"])
-    for name in ("gateway", "console"):
+    for name in ("gateway", "submission", "console"):
         _certified(reading, alone[name], plain[name].listen, plain["tls"].certificate)
     _apart(reading, alone["console"], plain["console"].listen, plain["gateway"].listen)
+    _apart(reading, alone["submission"], plain["submission"].listen, plain["gateway"].listen)
+    _apart(reading, alone["console"], plain["console"].listen, plain["submission"].listen, "submission")
+    _provable(reading, alone["submission"], plain)
     paired(reading, alone["console"])
     plain["tls"] = replace(plain["tls"], others=read_certificates(reading, named["tls"], plain["tls"]))
     levels = read_levels(reading, named["level"])
@@ -217,11 +222,24 @@ def _plain(reading: Reading, section: Section, made: type[S]) -> S:
     return made(**{keys[key].name: value for key, value in values.items()})
 
 
-def _apart(reading: Reading, console: Section, listen: Iterable[str], taken: Iterable[str]) -> None:
-    entry = console.entries.get("listen")
+def _apart(
+    reading: Reading, section: Section, listen: Iterable[str], taken: Iterable[str], by: str = "gateway"
+) -> None:
+    entry = section.entries.get("listen")
     for each in set(listen) & set(taken):
         if entry:
-            reading.problems.append(entry.problem(f"on {each} we hear strangers: [gateway] listen has it too"))
+            reading.problems.append(entry.problem(f"on {each} we hear strangers: [{by}] listen has it too"))
+
+
+def _provable(reading: Reading, section: Section, plain: Mapping[str, Any]) -> None:
+    """Where nobody could ever authenticate, or only in the clear, nobody could send."""
+    entry, submission = section.entries.get("listen"), plain["submission"]
+    if entry is None or not submission.listen or submission.auth_bypass:
+        return
+    if not plain["relay"].users:
+        reading.problems.append(entry.problem("nobody could authenticate there: [relay] users names no file"))
+    if not plain["tls"].certificate and not all("privateKey=" in each for each in submission.listen):
+        reading.problems.append(entry.problem("nobody could authenticate there: [tls] certificate is empty"))
 
 
 def _certified(reading: Reading, section: Section, listen: Iterable[str], certificate: str) -> None:

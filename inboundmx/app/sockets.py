@@ -1,4 +1,4 @@
-"""The sockets that strangers come to: those of ``[gateway] listen``, opened, and changed while they are in use.
+"""The sockets of ``listen`` in ``[gateway]`` and ``[submission]``, opened, and changed while they are in use.
 
 Knows which are open, and that a change opens all that is new before it closes anything, or changes nothing. Does not
 know what is spoken on them.
@@ -16,6 +16,15 @@ from twisted.internet.error import CannotListenError
 
 from inboundmx.app.listening import Hint, adopt, bound, hint_at_start, stopped
 from inboundmx.app.starting import CannotStart, shown
+from inboundmx.model.settings import Settings
+
+# What stands before an endpoint of ``[submission]``, where it stands with those of ``[gateway]``.
+SUBMISSION = "submission:"
+
+
+def listened(settings: Settings) -> list[str]:
+    """All that strangers come to."""
+    return [*settings.gateway.listen, *(SUBMISSION + each for each in settings.submission.listen)]
 
 
 class Opened(NamedTuple):
@@ -36,10 +45,11 @@ class Change(NamedTuple):
 class Sockets:
     """``opened``: those that are, in the order in which they were, without those to be closed."""
 
-    def __init__(self, reactor: Any, factory: Any, certificate: Any) -> None:
+    def __init__(self, reactor: Any, factory: Any, certificate: Any, for_submission: Any = None) -> None:
         self.opened: list[Opened] = []
         self._reactor = reactor
         self._factory = factory
+        self._for_submission = for_submission or factory
         self._certificate = certificate
         self._last = 0
 
@@ -48,7 +58,8 @@ class Sockets:
         fresh: list[Opened] = []
         try:
             for endpoint in endpoints:
-                for port in bound(self._reactor, endpoint, self._factory, self._certificate, hint):
+                factory, text = self._served(endpoint)
+                for port in bound(self._reactor, text, factory, self._certificate, hint):
                     self._last += 1
                     fresh.append(Opened(self._last, endpoint, port))
         except CannotStart:
@@ -78,7 +89,8 @@ class Sockets:
             for (number, endpoint), descriptor in zip(told, descriptors, strict=True):
                 if number not in known:
                     left.remove(descriptor)
-                    port = adopt(self._reactor, endpoint, descriptor, self._factory, self._certificate)
+                    factory, text = self._served(endpoint)
+                    port = adopt(self._reactor, text, descriptor, factory, self._certificate)
                     fresh.append(Opened(number, endpoint, port))
         except (OSError, ValueError):
             stopped(each.port for each in fresh)
@@ -89,6 +101,11 @@ class Sockets:
         self.opened = before + fresh
         there = {number for number, _ in told}
         return self._changed(before, [each for each in before if each.number not in there])
+
+    def _served(self, endpoint: str) -> tuple[Any, str]:
+        """Who serves an endpoint, and its own string."""
+        text = endpoint.removeprefix(SUBMISSION)
+        return (self._factory if text == endpoint else self._for_submission), text
 
     def _changed(self, before: list[Opened], closing: list[Opened]) -> Change:
         change = Change([each for each in self.opened if each not in before], closing)

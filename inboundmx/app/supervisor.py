@@ -27,7 +27,7 @@ from inboundmx.app.listening import CurrentCertificate, bound, stopped
 from inboundmx.app.maillog import FaultObserver, LineWriter, MailLog, close_log, open_log
 from inboundmx.app.orders import Outfit
 from inboundmx.app.settings import BadSettings, load
-from inboundmx.app.sockets import Opened, Sockets
+from inboundmx.app.sockets import Opened, Sockets, listened
 from inboundmx.app.spawning import Cradle, executed
 from inboundmx.app.starting import CannotStart, become_user, make_folders, refuse_fixed, shown
 from inboundmx.app.view import View
@@ -75,7 +75,7 @@ class SupervisorService(Service):
             raise CannotStart([str(trouble)]) from trouble
         make_folders(settings.gateway, range(settings.gateway.workers))
         try:
-            self._sockets.open(settings.gateway.listen)
+            self._sockets.open(listened(settings))
             self._leave_to_workers(self._sockets.opened)
             self._console_ports = self._bound_console()
         except CannotStart:
@@ -209,7 +209,7 @@ class SupervisorService(Service):
                 options = options_of(pem, settings.tls)
                 log = open_log(settings.log)
                 undoing.callback(close_log, log)
-                change = self._sockets.change(settings.gateway.listen)
+                change = self._sockets.change(listened(settings))
                 undoing.callback(self._sockets.undo, change)
                 self._leave_to_workers(change.opened)
                 old_log = self._log_descriptor

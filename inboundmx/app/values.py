@@ -268,6 +268,14 @@ def _recipients_url(text: str) -> None:
         raise Wrong("holds what no such address holds")
 
 
+def users_file(text: str) -> str:
+    """The path that ``file:PATH`` names; nothing for an empty text."""
+    path = one_line(text).removeprefix("file:")
+    if text and (path == text or not path):
+        raise Wrong("names no file; write file:/path")
+    return path
+
+
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
@@ -313,6 +321,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "senders": Kind(addresses.senders, _list, "addresses or domains, * for anything, blanks between"),
     "secret": Kind(str, str, "text, or file:/path"),
+    "users_file": Kind(users_file, lambda value: f"file:{value}" if value else "", "file:/path"),
     "http_user": Kind(http_user, str, "text without :"),
     "section_name": Kind(section_name, str, "name"),
     "maybe_priority": Kind(

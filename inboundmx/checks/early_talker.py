@@ -7,7 +7,7 @@ without one nobody is early.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from inboundmx.checks.api import Case, Check, Option, Tools
 from inboundmx.model.finding import Finding, Stage
@@ -19,6 +19,7 @@ class EarlyTalker(Check):
 
     kind: ClassVar[str] = "early_talker"
     stage: ClassVar[Stage] = Stage.CONNECT
+    client: ClassVar[Literal["", "address", "connection"]] = "connection"
     outcomes: ClassVar[frozenset[str]] = frozenset({"yes", "no"})
     after: ClassVar[frozenset[str]] = frozenset()
     weights: ClassVar[Mapping[str, Weight]] = {}

@@ -28,6 +28,7 @@ COMMANDS = (
     "greylist",
     "lists",
     "walk",
+    "users",
     "recipients",
     "blocks",
     "connections",

@@ -6,6 +6,7 @@ becomes of an accepted message (``acceptance`` does).
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ from inboundmx.checks.runner import ANYTHING, Runner
 from inboundmx.intake.acceptance import Acceptance
 from inboundmx.intake.admission import Admission, Way
 from inboundmx.intake.arrival import Arrival
+from inboundmx.intake.authentication import Authentication, Gatekeeper, mechanisms
 from inboundmx.intake.conduct import Conduct
 from inboundmx.intake.doorkeeping import Doorkeeper
 from inboundmx.intake.known_good import KnownGood
@@ -34,7 +36,7 @@ from inboundmx.policy.judging import blocking_threshold, judge_early
 from inboundmx.policy.limiting import NO_RULES, Rules, subject
 from inboundmx.policy.listing import NOBODY
 from inboundmx.policy.looping import goes_in_circles
-from inboundmx.policy.relaying import may_relay
+from inboundmx.policy.relaying import may_relay, within
 from inboundmx.policy.routing import bare_postmaster, postmaster
 from inboundmx.policy.scoring import score
 from inboundmx.policy.sparing import Unasked, excused, settled
@@ -53,6 +55,7 @@ _OK = Reply(250, "2.1.0", "sender ok")
 _RECIPIENT_OK = Reply(250, "2.1.5", "recipient ok")
 _BLACKLISTED = Reply(554, "5.7.1", "your address is on the blacklist here", then_close=True)
 _CAME_FROM_BLACKLISTED = Reply(554, "5.7.1", "the address that this mail came from is on the blacklist here")
+_AUTHENTICATE = Reply(530, "5.7.0", "Authentication is required here")
 _STRANGER = Welcome(None)
 _AT_HOME = Welcome(None, strange=False)
 _BLOCKED = Reply(421, "4.7.0", "your address is blocked for a while", then_close=True)
@@ -92,7 +95,8 @@ class GatewayReception:
         known_good: KnownGood,
         hand: Hand | None = None,
     ) -> None:
-        """``hand`` is told which message is being checked and judged."""
+        """``hand`` is told which message is being checked and judged; ``gatekeeper`` is there where submission is."""
+        self.gatekeeper: Gatekeeper | None = None
         self.hand = hand
         self.door = door
         self.turning_away = TurningAway(journal, clock)
@@ -119,6 +123,7 @@ class GatewayConversation:
 
     __slots__ = (
         "_accepted",
+        "_authentication",
         "_bypassed",
         "_conduct",
         "_draft",
@@ -140,7 +145,8 @@ class GatewayConversation:
         self._gate = gate
         self._plan = gate.plan
         self._session = session
-        self._relays = may_relay(session, gate.plan.settings.relay, gate.plan.lists)
+        self._authentication: Authentication | None = None
+        self._relays = self._may_relay()
         self._spared = gate.plan.lists.whitelisted(session.peer_ip, "spam")
         self._unblocked = gate.plan.lists.whitelisted(session.peer_ip, "smtp")
         self._bypassed = gate.plan.lists.bypasses(session.peer_ip)
@@ -166,7 +172,7 @@ class GatewayConversation:
         block = gate.door.blocks.find(ip)
         if block is not None:
             return self._turned_away(_BLOCKED, "block", block)
-        if self._relays:
+        if self._relays or self._session.submission:
             return _AT_HOME
         self._conduct = Conduct(gate.door, self._plan.rules, self._plan.settings, ip)
         block = self._conduct.arrived()
@@ -193,8 +199,11 @@ class GatewayConversation:
 
     async def hello(self, session: Session) -> Reply:
         name = self._session.reverse_name
+        known_as = self._session.authenticated_as
         self._session = replace(session, reverse_name=name) if name else session
-        self._relays = may_relay(session, self._plan.settings.relay, self._plan.lists)
+        if known_as:
+            self._session = replace(self._session, authenticated_as=known_as)
+        self._relays = self._may_relay()
         # A second EHLO (after STARTTLS) is judged by its own name, not by that of the first as well; and who has
         # authenticated since is no stranger, whatever was seen of the address.
         known = self._session_results
@@ -203,12 +212,30 @@ class GatewayConversation:
         self._session_results = known + await self._run(Stage.HELLO, _NOBODY)
         return self._judged("hello", self._session_results) or _HELLO
 
+    def mechanisms(self) -> tuple[str, ...]:
+        submission = self._plan.settings.submission
+        return () if self._gate.gatekeeper is None else mechanisms(submission.auth_login)
+
+    async def authenticate(self, mechanism: str, said: bytes | None) -> Reply:
+        if self._authentication is None:
+            assert self._gate.gatekeeper is not None
+            self._authentication = Authentication(self._gate.gatekeeper, self._session)
+        step = await self._authentication.respond(mechanism, said)
+        if isinstance(step, Reply):
+            if step.positive:
+                self._session = replace(self._session, authenticated_as=self._authentication.name)
+                self._relays = self._may_relay()
+            return step
+        return Reply(334, "", b64encode(step.challenge or b"").decode())
+
     async def mail(
         self, sender: Address | None, size: int | None, eight_bit: bool, utf8: bool, ret: str = "", envid: str = ""
     ) -> Reply:
         gate = self._gate
         self._id = make_id(gate.clock.now(), gate.chance.token(TOKEN_LENGTH))
         envelope = Envelope(sender, (), size, eight_bit, utf8, ret, envid)
+        if self._session.submission and not (self._session.authenticated_as or self._needs_no_name()):
+            return self._refuse("mail", _AUTHENTICATE, envelope)
         if gate.spool.free_octets() < max(2 * (size or 0), DISK_RESERVE):
             return self._refuse("mail", Reply(452, "4.3.1", "no room on the disk, try again later"), envelope)
         blocked = self._blocked_meanwhile("mail", envelope)
@@ -355,6 +382,14 @@ class GatewayConversation:
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
+    def _may_relay(self) -> bool:
+        session, settings = self._session, self._plan.settings
+        return may_relay(session, settings.relay, self._plan.lists) or (session.submission and self._needs_no_name())
+
+    def _needs_no_name(self) -> bool:
+        """On a submission listener."""
+        return within(self._session.peer_ip, self._plan.settings.submission.auth_bypass)
+
     def _open_envelope(self) -> Envelope:
         if self._envelope is None:
             raise RuntimeError("asked about a recipient or content outside a transaction")
@@ -383,7 +418,7 @@ class GatewayConversation:
     ) -> tuple[CheckResult, ...]:
         """``origin``: the client behind a bypass gateway, once it is known."""
         runner = self._plan.runner
-        rates = self._relays and stage is not Stage.MESSAGE
+        rates = (self._relays or self._session.submission) and stage is not Stage.MESSAGE
         if not runner.concerns(stage, rates):
             return ()
         earlier = self._results if stage > Stage.HELLO or origin is not None else self._session_results

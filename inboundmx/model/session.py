@@ -11,6 +11,7 @@ class Session:
 
     ``via``: these are the facts of a client of whom a bypass gateway told us, and this is that gateway's address; empty
     when they are our peer's.
+    ``submission``: it came by a listener of ``[submission]``.
     ``tls`` is empty on a clear connection, else protocol and cipher ("TLSv1.3 TLS_AES_256_GCM_SHA384").
     ``sni`` is the name that the client asked for in TLS, in small letters, empty when it asked for none. ``early``: it
     spoke before it was greeted.
@@ -29,3 +30,4 @@ class Session:
     via: str = ""
     early: bool = False
     sni: str = ""
+    submission: bool = False

@@ -197,6 +197,8 @@ class RelaySettings:
 
     allow: tuple[Network | str, ...] = key((), "relay", "who may send out through us: nobody, or addresses, ranges, CIDR blocks; whitelisted: all that are whitelisted for smtp as well, by [lists] or by inboundmx lists; judged on the TCP or PROXY peer")
 
+    users: str = key("", "users_file", "file:/path of those who may authenticate on the listeners of [submission], made by inboundmx users; read anew when it changes; empty: nobody")
+
     @property
     def networks(self) -> tuple[Network, ...]:
         return tuple([each for each in self.allow if not isinstance(each, str)])
@@ -204,6 +206,15 @@ class RelaySettings:
     @property
     def whitelisted(self) -> bool:
         return "whitelisted" in self.allow
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionSettings:
+    """Listeners for those who send out through us and show who they are. AUTH is offered there alone."""
+
+    listen: tuple[str, ...] = key((), "console_endpoints", "Twisted endpoint strings where AUTH is required whatever else: tcp:587 (STARTTLS) or ssl:465; empty: none. Who has authenticated there may send anywhere")
+    auth_login: bool = key(True, "yes", "no does not offer AUTH LOGIN beside PLAIN and SCRAM-SHA-256 (SmarterMail: Disable AUTH LOGIN)")
+    auth_bypass: tuple[Network, ...] = key((), "networks", "clients that need not authenticate on these listeners, and may send anywhere from there (SmarterMail: SMTP Authentication Bypass)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +390,7 @@ class Settings:
     console: ConsoleSettings = ConsoleSettings()
     greylisting: GreylistingSettings = GreylistingSettings()
     lists: ListsSettings = ListsSettings()
+    submission: SubmissionSettings = SubmissionSettings()
     levels: tuple[LevelSettings, ...] = DEFAULT_LEVELS
     domains: Mapping[str, DomainSettings] = field(default_factory=dict)
     everything: DomainSettings | None = None

@@ -104,6 +104,15 @@ class Xclient:
 
 
 @record(frozen=True, slots=True)
+class Auth:
+    """``mechanism`` in upper case, ``initial`` as it was said, None without one (RFC 4954 4). What is no such command
+    has no mechanism."""
+
+    mechanism: str
+    initial: str | None
+
+
+@record(frozen=True, slots=True)
 class Bad:
     """A line that is refused whatever came before. ``verb`` is empty when it is none that we know of."""
 
@@ -111,7 +120,7 @@ class Bad:
     reply: Reply
 
 
-Command = Hello | Mail | Rcpt | Data | Rset | Noop | Vrfy | Help | Quit | StartTls | Xclient | Bad
+Command = Hello | Mail | Rcpt | Data | Rset | Noop | Vrfy | Help | Quit | StartTls | Xclient | Auth | Bad
 
 _UNKNOWN = Reply(500, "5.5.2", "Command not recognized")
 _NOT_TEXT = Reply(500, "5.5.2", "Command is not valid UTF-8")
@@ -157,6 +166,8 @@ _ORCPT = re.compile(rf"(?!utf-8;)[A-Za-z0-9][A-Za-z0-9-]*;{_XTEXT}", re.IGNORECA
 # RFC 6533 3: neither "+" nor "=", and a backslash only to name a character; beyond ASCII where SMTPUTF8 was said.
 _ORCPT_UTF8 = re.compile(r"(?i:utf-8);(?:[!-*,-<>-\[\]-~\u0080-\U0010ffff]|\\x\{[0-9A-Fa-f]{2,6}\})+")
 _NAMED = re.compile(r"\\x\{([0-9A-Fa-f]+)\}")
+_MECHANISM = re.compile(r"[A-Za-z0-9_-]{1,20}")
+_INITIAL = re.compile(r"=|[A-Za-z0-9+/=]+")
 _HEADER_LINE = re.compile(rb"[A-Za-z][A-Za-z0-9-]*:")
 # What clients of other protocols begin with: SSH (RFC 4253 4.2), remote desktops (RFC 1006 6), SOCKS 4 and 5.
 _FOREIGN = (b"SSH-", b"\x03\0", b"\x04\x01", b"\x05")
@@ -336,6 +347,10 @@ def _mail_parameters(text: str) -> tuple[int | None, bool, bool, str, str]:
             if value is None or len(value) > ENVID_LIMIT or not _ENVID.fullmatch(value):
                 raise _Unfit(_BAD_PARAMETER)
             envid = value
+        elif name == "AUTH":
+            # Who is behind the message is for gateways that trust each other: taken for unknown (RFC 4954 5).
+            if value is None or not (value == "<>" or _ENVID.fullmatch(value)):
+                raise _Unfit(_BAD_PARAMETER)
         else:
             raise _Unfit(_UNKNOWN_PARAMETER)
     return size, eight_bit, utf8, ret, envid
@@ -396,6 +411,13 @@ def _xclient(text: str, _utf8: bool) -> Command:
     return Xclient(text)
 
 
+def _auth(text: str, _utf8: bool) -> Command:
+    mechanism, blank, initial = text.partition(" ")
+    if not _MECHANISM.fullmatch(mechanism) or (blank and not _INITIAL.fullmatch(initial)):
+        return Auth("", None)
+    return Auth(mechanism.upper(), initial if blank else None)
+
+
 def _refused(reply: Reply, _text: str, _utf8: bool) -> Command:
     raise _Unfit(reply)
 
@@ -414,8 +436,9 @@ _VERBS: dict[bytes, tuple[str, Callable[[str, bool], Command]]] = {
     b"QUIT": ("QUIT", partial(_alone, Quit())),
     b"STARTTLS": ("STARTTLS", partial(_alone, StartTls())),
     b"XCLIENT": ("XCLIENT", _xclient),
+    b"AUTH": ("AUTH", _auth),
     b"BDAT": ("BDAT", partial(_refused, _NO_CHUNKS)),
 }
 # Known, and never said by whoever has read our EHLO.
-NOT_OFFERED = frozenset(("AUTH", "ETRN", "SAML", "SEND", "SOML", "TURN", "XFORWARD"))
+NOT_OFFERED = frozenset(("ETRN", "SAML", "SEND", "SOML", "TURN", "XFORWARD"))
 OFFERED = frozenset(verb.decode() for verb in _VERBS)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from types import CoroutineType
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 
@@ -21,11 +21,13 @@ from inboundmx.model.message import Body
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import SmtpSettings
-from inboundmx.ports import Conversation, Draft, StorageFull
+from inboundmx.ports import Authenticating, Conversation, Draft, StorageFull
 from inboundmx.prompt import resumed
+from inboundmx.smtp import server_auth
 from inboundmx.smtp.commands import (
     FOREIGN_FIRST,
     FOREIGN_LENGTH,
+    Auth,
     Bad,
     Command,
     Data,
@@ -91,10 +93,12 @@ class Dialogue:
 
     __slots__ = (
         "_accepted",
+        "_authenticated",
         "_bad",
         "_content",
         "_conversation",
         "_draft",
+        "_exchanging",
         "_fresh",
         "_greeted",
         "_hello",
@@ -139,7 +143,7 @@ class Dialogue:
         self._rename = rename
         # What the client that was named has called itself, whatever whoever named it says in EHLO.
         self._hello = ""
-        self._lines = LineReader()
+        self._lines = LineReader(server_auth.LINE_LIMIT) if session.submission else LineReader()
         self._content: ContentReader | None = None
         self._draft: Draft | None = None
         self._problem: Reply | None = None
@@ -150,6 +154,9 @@ class Dialogue:
         self._transaction = False
         self._utf8 = False
         self._accepted = 0
+        self._authenticated = False
+        # A line that comes is no command, but the next step of AUTH.
+        self._exchanging = False
         self._bad = 0
         self._junk = 0
         # Nothing has been heard yet: it may be another protocol.
@@ -348,6 +355,8 @@ class Dialogue:
         return refusal is not None
 
     def _command(self, line: bytes | Flaw) -> Deferred[Reply] | None:
+        if self._exchanging:
+            return self._auth_line(line)
         if isinstance(line, Flaw):
             self._refuse_bad("", _FLAWS[line])
             return None
@@ -392,12 +401,53 @@ class Dialogue:
         return self._ask(verb, then, self._conversation.hello, session)
 
     def _extensions(self) -> bytes:
+        offered = () if self._authenticated else self._mechanisms(self.session)
+        auth = f"250-AUTH {' '.join(offered)}\r\n" if offered else ""
         xclient = f"250-{OFFER}\r\n" if self._rename is not None else ""
         starttls = "250-STARTTLS\r\n" if self._starttls and not self.session.tls else ""
         return (
             f"250-{self._hostname}\r\n250-PIPELINING\r\n250-SIZE {self._settings.max_message_size}\r\n"
-            f"250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n{starttls}{xclient}250 ENHANCEDSTATUSCODES\r\n"
+            f"250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n{auth}{starttls}{xclient}250 ENHANCEDSTATUSCODES\r\n"
         ).encode()
+
+    # --- AUTH ---------------------------------------------------------------------------------------------------------
+
+    def _on_auth(self, command: Auth) -> Deferred[Reply] | None:
+        offered = self._mechanisms(self.session)
+        begun = server_auth.begun(
+            self.session, offered, self._authenticated, self._transaction, command.mechanism, command.initial
+        )
+        if isinstance(begun, Reply):
+            self._refuse_bad("AUTH", begun)
+            return None
+        return self._ask("AUTH", self._auth_answered, self._authenticating.authenticate, begun.mechanism, begun.initial)
+
+    def _auth_line(self, line: bytes | Flaw) -> Deferred[Reply] | None:
+        self._exchanging = False
+        if isinstance(line, Flaw):
+            self._refuse_bad("AUTH", server_auth.LINE_TOO_LONG if line is Flaw.TOO_LONG else _FLAWS[line])
+            return None
+        said = None if line == b"*" else server_auth.decoded(line)
+        if said is None:
+            self._refuse_bad("AUTH", server_auth.GIVEN_UP if line == b"*" else server_auth.NOT_BASE64)
+            return None
+        return self._ask("AUTH", self._auth_answered, self._authenticating.authenticate, "", said)
+
+    def _auth_answered(self, reply: Reply) -> None:
+        self._exchanging = reply.code == 334
+        self._authenticated = reply.positive and not self._exchanging
+        self._say(reply)
+        if reply.permanent:
+            self._bad += 1
+            if self._bad >= self._settings.max_bad_commands and not self.closing:
+                self._refuse("AUTH", _TOO_MANY_BAD)
+
+    def _mechanisms(self, session: Session) -> tuple[str, ...]:
+        return self._authenticating.mechanisms() if session.submission and session.tls else ()
+
+    @property
+    def _authenticating(self) -> Authenticating:
+        return cast(Authenticating, self._conversation)
 
     def _on_mail(self, command: Mail) -> Deferred[Reply] | None:
         if not self.session.hello:
@@ -520,6 +570,7 @@ class Dialogue:
         self._hello = client.hello or ""
         self._conversation, self.session, refusal = self._rename(client)
         self._bad = self._refused_recipients = 0
+        self._authenticated = False
         if refusal is not None:
             self._connected(refusal)
             return None
@@ -599,6 +650,7 @@ _ANSWERS: dict[type[Command], Callable[[Dialogue, Any], Deferred[Reply] | None]]
     Quit: Dialogue._on_quit,
     StartTls: Dialogue._on_starttls,
     Xclient: Dialogue._on_xclient,
+    Auth: Dialogue._on_auth,
 }
 
 
@@ -622,6 +674,7 @@ def _with(session: Session, hello: str, extended: bool, tls: str) -> Session:
         session.via,
         session.early,
         session.sni,
+        session.submission,
     )
 
 

@@ -28,9 +28,10 @@ class Flaw(enum.Enum):
 class LineReader:
     """Command lines out of octets, in whatever pieces they come. Holds what has not been taken yet."""
 
-    __slots__ = ("_at", "_buffer", "_dropped")
+    __slots__ = ("_at", "_buffer", "_dropped", "_limit")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = COMMAND_LIMIT) -> None:
+        self._limit = limit
         self._buffer = b""
         self._at = 0
         self._dropped = 0
@@ -56,7 +57,7 @@ class LineReader:
         self._at = end + 2
         if self._at == len(buffer):
             self._buffer, self._at = b"", 0
-        if self._dropped or end - at > COMMAND_LIMIT - 2:
+        if self._dropped or end - at > self._limit - 2:
             endless = self._dropped + end - at > ENDLESS
             self._dropped = 0
             return Flaw.ENDLESS if endless else Flaw.TOO_LONG
@@ -67,7 +68,7 @@ class LineReader:
 
     def _unfinished(self) -> Flaw | None:
         waiting = len(self._buffer) - self._at
-        if waiting > COMMAND_LIMIT:
+        if waiting > self._limit:
             # A last CR may be half of the CRLF that is to come.
             kept = b"\r" if self._buffer.endswith(b"\r") else b""
             self._dropped += waiting - len(kept)

@@ -66,6 +66,10 @@ class SmtpServerFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> SmtpServer:
         return SmtpServer(self)
 
+    def for_submission(self) -> Factory:
+        """What serves the listeners of ``[submission]``; its connections count with the others."""
+        return _Submission(self)
+
     def counted(self, ip: str) -> Reply | None:
         """Counts a connection from ``ip``; a refusal when it is one too many."""
         place = counted_as(ip) if ":" in ip else ip
@@ -153,3 +157,13 @@ class SmtpServerFactory(Factory):
         drained, self._drained = self._drained, []
         for one in drained:
             one.callback(None)
+
+
+class _Submission(Factory):
+    noisy = False
+
+    def __init__(self, every: SmtpServerFactory) -> None:
+        self._every = every
+
+    def buildProtocol(self, addr: IAddress | None) -> SmtpServer:
+        return SmtpServer(self._every, submission=True)

@@ -97,6 +97,7 @@ class SmtpServer(Protocol):
         "_refusal",
         "_settings",
         "_silence",
+        "_submission",
         "_timer",
         "_timer_at",
         "_tls_options",
@@ -106,8 +107,9 @@ class SmtpServer(Protocol):
         "_writable",
     )
 
-    def __init__(self, factory: SmtpServerFactory) -> None:
+    def __init__(self, factory: SmtpServerFactory, submission: bool = False) -> None:
         self._factory = factory
+        self._submission = submission
         self._settings = factory.settings
         self._tls_options = factory.tls_options
         self._conversation: Conversation | None = None
@@ -306,7 +308,9 @@ class SmtpServer(Protocol):
     def _session_of(self, ip: str, peer: Any, local: Any, tls: str = "", sni: str = "") -> Session:
         now = self._factory.clock.now()
         id = make_id(now, self._factory.chance.token(TOKEN_LENGTH))
-        return Session(id, ip, getattr(peer, "port", 0), _ip(local), now, tls=tls, sni=sni)
+        return Session(
+            id, ip, getattr(peer, "port", 0), _ip(local), now, tls=tls, sni=sni, submission=self._submission
+        )
 
     def _secured(self, dialogue: Dialogue) -> None:
         self._handshaking = False
@@ -379,6 +383,7 @@ class SmtpServer(Protocol):
             now,
             tls=before.tls,
             sni=before.sni,
+            submission=before.submission,
         )
         conversation = factory.reception.conversation(session)
         self._conversation.closed("renamed")

@@ -203,6 +203,7 @@ def test_what_is_effective_reads_back_as_the_same(full: Settings, tmp_path: Path
 
 # Texts by kind of value, some of them wrong: what is taken must read back.
 TEXTS = {
+    "users_file": ["", "file:/etc/inboundmx/users", "/etc/users"],
     "actions": ["deliver", 'tag "x", header "A: b"'],
     "addresses": ["", "192.0.2.1-192.0.2.3"],
     "any_count": ["0", "7", "-7"],

@@ -363,7 +363,11 @@ HERE = "[domain a.example]\nprimary = 192.0.2.1\n"
         ("[gateway]\nlisten = ssl:465\n",
          "in.ini:2: [gateway] listen = ssl:465: ssl:465 needs [tls] certificate, which is empty"),
         ("[tls]\nminimum = 1.1\n", "in.ini:2: [tls] minimum = 1.1: 1.1 is not known here; one of: 1.2, 1.3"),
-        ("[relay]\nusers = file:/x\n", "in.ini:2: [relay] users = file:/x: this key is not there yet; leave it out"),
+        ("[relay]\nusers = /x\n", "in.ini:2: [relay] users = /x: names no file; write file:/path"),
+        (
+            "[submission]\nlisten = tcp:587\n[relay]\nusers = file:/x\n",
+            "in.ini:2: [submission] listen = tcp:587: nobody could authenticate there: [tls] certificate is empty",
+        ),
         ("[level lo]\n", "in.ini:1: [level lo]: there is no level lo; did you mean low?"),
         ("[level none]\nthreshold = 1\n",
          "in.ini:2: [level none] threshold = 1: none is what remains below low and has no threshold"),

@@ -145,7 +145,7 @@ def test_who_sends_out_through_us_is_not_walked_through(asked: list[tuple[str, s
 
 def test_what_checks_look_at_of_a_client() -> None:
     assert {kind for kind, made in KINDS.items() if made.client == "address"} == {"dnsbl", "rdns", "helo", "spf"}
-    assert {kind for kind, made in KINDS.items() if made.client == "connection"} >= {"greylist"}
+    assert {kind for kind, made in KINDS.items() if made.client == "connection"} == {"early_talker", "greylist"}
 
 
 def test_a_gateway_is_no_stranger() -> None:
