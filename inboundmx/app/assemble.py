@@ -256,8 +256,10 @@ class GatewayService(Service):
         self._inside.deliveries.park(self.guilty)
         self._begin_inside()
         self._peers.start()
-        self._lists.start()
-        self._kept_blocks.start()
+        # Without workers nobody else writes to them while we run.
+        alone = settings.gateway.workers == 0
+        self._lists.start(alone)
+        self._kept_blocks.start(alone)
         # What was read at the start mostly stays. Were the collector to go through it again and again, a spool of
         # 100,000 entries would hold up everybody for 0.1 s and more each time.
         gc.collect()

@@ -20,6 +20,7 @@ from inboundmx.ports import Clock, Journal, Timer, Unavailable
 
 # Workers are told of each change; one that was just starting then finds out by itself.
 LOOK_SECONDS = 5.0
+ALONE_SECONDS = 60.0
 # More cannot be added.
 MOST_ENTRIES = 100_000
 
@@ -60,6 +61,7 @@ class LiveLists:
         self._timer: Timer | None = None
         self._looking: Deferred[None] | None = None
         self._trouble = ""
+        self._alone = False
         self.loose = 0
 
     # --- ports.Lists --------------------------------------------------------------------------------------------------
@@ -118,11 +120,35 @@ class LiveLists:
         except Unavailable as trouble:
             self._failed(trouble)
 
-    def start(self) -> None:
-        """From now on looks by itself."""
-        self._timer = self._clock.call_later(self._look_seconds, self._look)
+    def start(self, alone: bool = False) -> None:
+        """From now on looks by itself. ``alone``: nobody else changes what is kept, so there is only to look for when
+        something is over, or could not be read."""
+        self._alone = alone
+        self._wait()
+
+    def _wait(self) -> None:
+        if self._alone and not self._trouble:
+            if self._ends and self._timer is None:
+                # A clock that is put forward is noticed in time.
+                seconds = min(max(0.0, self._ends[0][0] - self._clock.now()), ALONE_SECONDS)
+                self._timer = self._clock.call_later(seconds, self._end)
+        else:
+            self._timer = self._clock.call_later(self._look_seconds, self._look)
+
+    def _wait_anew(self) -> None:
+        if self._looking is None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._wait()
+
+    def _end(self) -> None:
+        self._timer = None
+        self._end_those_that_are_over()
+        self._wait()
 
     def stop(self) -> None:
+        self._alone = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -142,7 +168,7 @@ class LiveLists:
                 # Cancelled: we stop.
                 return
             self._failed(result.value)
-        self._timer = self._clock.call_later(self._look_seconds, self._look)
+        self._wait()
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
@@ -172,6 +198,8 @@ class LiveLists:
         self.loose += _loose([entry])
         if entry.until_at is not None:
             heapq.heappush(self._ends, (entry.until_at, entry.key))
+            if self._alone and self._ends[0][1] == entry.key:
+                self._wait_anew()
 
     def _remove(self, key: Key) -> None:
         entry = self._entries.pop(key, None)

@@ -84,8 +84,9 @@ def test_an_entry_with_the_same_value_takes_its_place(desk: Desk) -> None:
     assert len(desk.lists) == 1
 
 
-def test_an_entry_ends_by_itself_and_that_is_told(desk: Desk) -> None:
-    desk.lists.start()
+@pytest.mark.parametrize("alone", [False, True])
+def test_an_entry_ends_by_itself_and_that_is_told(desk: Desk, alone: bool) -> None:
+    desk.lists.start(alone)
     desk.change([
         Listed("blacklist", "192.0.2.66", (), "spam run", "ann", desk.now, desk.now + 60),
         Listed("trusted-sender", "*@a.example", (), "", "ann", desk.now, desk.now + 600),
@@ -168,3 +169,21 @@ def test_damage_is_told(desk: Desk) -> None:
     desk.kept.damage = "2 of 9 lines"
     desk.lists.begin()
     assert ("lists_damaged", "", {"what": "2 of 9 lines", "done": "set aside"}, "error") in desk.journal.events
+
+
+def test_where_nobody_else_writes_nobody_looks(desk: Desk) -> None:
+    desk.lists.start(alone=True)
+    desk.kept.unheard.append(Difference(None, Listed("blacklist", "192.0.2.66")))
+    desk.clock.advance(100 * LOOK_SECONDS)
+    assert not desk.lists.blacklisted("192.0.2.66")
+
+
+def test_what_could_not_be_read_is_looked_for_until_it_can(desk: Desk) -> None:
+    desk.kept.trouble = Unavailable("no such disk")
+    desk.lists.begin()
+    desk.lists.start(alone=True)
+    desk.kept.unheard.append(Difference(None, Listed("blacklist", "192.0.2.66")))
+    desk.clock.advance(LOOK_SECONDS)
+    desk.kept.trouble = None
+    desk.clock.advance(LOOK_SECONDS)
+    assert desk.lists.blacklisted("192.0.2.66")

@@ -87,7 +87,7 @@ def test_mail_teaches_and_operators_correct(play: Stage, primary: RecordingPrima
     (tmp_path / "list").write_text(f"# ours\nzoe@{DOMAIN}\nzoe@elsewhere.test\n")
     assert "1 imported" in gateway.command("recipients", "import", str(tmp_path / "list"))
     until("every worker takes its word", lambda: rcpt(gateway, f"zoe@{DOMAIN}")[0].code == 250)
-    assert gateway.log_events(event="recipients_imported")[0]["count"] == 1
+    assert until("it is told", lambda: gateway.log_events(event="recipients_imported"))[0]["count"] == 1
 
 
 def test_a_primary_that_takes_anybody_is_found_out(play: Stage) -> None:
