@@ -32,6 +32,8 @@ _WRONG = Reply(535, "5.7.8", "Name or password is wrong")
 _MALFORMED = Reply(501, "5.5.2", "That is no step of this mechanism")
 _TOO_MANY = Reply(421, "4.7.0", "Too many failures from your address, try again later", then_close=True)
 _TOO_MANY_OF_NAME = Reply(454, "4.7.0", "Too many failures for this user, try again later")
+# Failures that cannot be counted are answered as late as can be, and only one on a connection.
+_NOT_COUNTED = Reply(421, "4.7.0", "Nobody can be authenticated now, try again later", then_close=True)
 _NOT_NOW = Reply(454, "4.7.0", "Nobody can be authenticated now, try again later")
 
 
@@ -83,7 +85,11 @@ class Authentication:
                 return step
             if step.proved:
                 return self._proved(step.name, address)
-            seconds = self._counted(step.name, address)
+            try:
+                seconds = self._counted(step.name, address)
+            except Unavailable as trouble:
+                await keeper.pause(LONGEST_SECONDS)
+                return self._failed(step.name, _NOT_COUNTED, {"trouble": trouble.reason})
             await keeper.pause(seconds)
         except Malformed:
             return self._failed("", _MALFORMED)

@@ -1,6 +1,7 @@
 """Questions about recipients to a service that answers one at a time: asked once, by few at a time, remembered.
 
-Knows for how long an answer holds and when a service is left alone. Does not know how it is asked.
+Knows for how long an answer holds, when a service is left alone, and that a service that says no to everybody is not
+believed. Does not know how it is asked.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ class Questions:
         self._health = health
         self._places = DeferredSemaphore(at_once)
         self._failures = 0
+        # Of whom it said yes last, and when.
+        self._witness = ""
+        self._witnessed_at = float("-inf")
         self._alone_until = float("-inf")
         # By address: until when it holds, and what was said.
         self._answers: OrderedDict[str, tuple[float, bool]] = OrderedDict()
@@ -63,7 +67,7 @@ class Questions:
             if self._clock.monotonic() < self._alone_until:
                 raise Unavailable("is left alone for now")
             try:
-                held = await self._ask(address)
+                held = await self._told(address)
             except Unavailable as trouble:
                 self._failures += 1
                 if self._failures >= FAILURES:
@@ -74,6 +78,22 @@ class Questions:
             self._places.release()
         self._failures = 0
         self._health.noted(self._name, True, "")
+        return held
+
+    async def _told(self, address: str) -> bool:
+        """A no is believed from who says yes to somebody: a service that is not there any more, or lost what it knew,
+        denies everybody."""
+        held = await self._ask(address)
+        now = self._clock.monotonic()
+        if held:
+            self._witness, self._witnessed_at = address, now
+        elif now - self._witnessed_at >= HOLDS_SECONDS:
+            postmaster = f"postmaster@{address.rpartition('@')[2]}"
+            for other in dict.fromkeys((self._witness, postmaster)):
+                if other and other != address and await self._ask(other):
+                    self._witness, self._witnessed_at = other, now
+                    return False
+            raise Unavailable("says no to everybody that it is asked about, postmaster included")
         return held
 
     def _answered(self, held: Any, address: str) -> None:

@@ -17,6 +17,9 @@ Word = Literal["exists", "unknown", "undetermined"]
 _DENIALS = frozenset({550, 551, 553})
 # RFC 3463 3.2: of the fifth class' addresses these are the sender's.
 _OF_THE_SENDER = frozenset({"5.1.7", "5.1.8"})
+# What mail itself may teach: everything else, 5.1.0 first of all, is said of senders as well (Postfix's
+# reject_unlisted_sender), and would let a stranger with a bad sender deny a recipient to everybody.
+_OF_NOBODY_ELSE = frozenset({"5.1.1", "5.1.10"})
 
 
 def denies(reply: Reply) -> bool:
@@ -43,17 +46,20 @@ def outspoken(attempt: DeliveryAttempt | None) -> bool:
 
 
 def learned(attempt: DeliveryAttempt) -> list[tuple[Address, bool]]:
-    """Whom a delivery has shown to exist, or not to. A 250 after the final dot does; a denial counts only with an
-    enhanced code that says so: without one, the same number refuses a sender."""
+    """Whom a delivery has shown to exist, or not to. A 250 after the final dot does; a denial counts only at RCPT and
+    with an enhanced code that says so: without one, and at MAIL or after the content, the same refuses a sender or a
+    message."""
     if attempt.trouble:
         return []
     dot = attempt.phase is Phase.DOT
+    # Where others have it, those who have not were refused by name.
+    at_rcpt = attempt.phase is Phase.RECIPIENT or (dot and any(reply.positive for _, reply in attempt.replies))
     found = []
     for address, reply in attempt.replies:
         if reply.positive:
             if dot:
                 found.append((address, True))
-        elif reply.code in _DENIALS and _of_the_mailbox(reply):
+        elif at_rcpt and reply.code in _DENIALS and reply.enhanced in _OF_NOBODY_ELSE:
             found.append((address, False))
     return found
 

@@ -53,13 +53,45 @@ def reason(came: list[Any]) -> str:
 def test_an_answer_holds_for_ten_minutes(desk: Desk, held: bool) -> None:
     came, _ = desk.begin()
     desk.asked[0][1].callback(held)
+    if not held:
+        desk.asked[1][1].callback(True)
+    asked = len(desk.asked)
     assert came == [held]
     desk.clock.task.advance(HOLDS_SECONDS - 1)
     assert desk.begin()[0] == [held]
-    assert len(desk.asked) == 1
+    assert len(desk.asked) == asked
     desk.clock.task.advance(2)
     assert desk.begin()[0] == []
-    assert len(desk.asked) == 2
+    assert len(desk.asked) == asked + 1
+
+
+def test_who_denies_everybody_is_not_believed(desk: Desk) -> None:
+    came, _ = desk.begin("ann@here.example")
+    for address in ("ann@here.example", "postmaster@here.example"):
+        assert desk.asked[-1][0] == address
+        desk.asked[-1][1].callback(False)
+    assert reason(came) == "people says no to everybody that it is asked about, postmaster included"
+    assert desk.health[-1][0] is False
+
+
+def test_a_no_is_believed_while_somebody_else_exists(desk: Desk) -> None:
+    desk.begin("bob@here.example")
+    desk.asked[-1][1].callback(True)
+    came, _ = desk.begin("ann@here.example")
+    desk.asked[-1][1].callback(False)
+    assert (came, len(desk.asked)) == ([False], 2)
+    desk.clock.task.advance(HOLDS_SECONDS + 1)
+    came, _ = desk.begin("ann@here.example")
+    desk.asked[-1][1].callback(False)
+    assert desk.asked[-1][0] == "bob@here.example"
+    desk.asked[-1][1].callback(True)
+    assert came == [False]
+    desk.clock.task.advance(HOLDS_SECONDS + 1)
+    came, _ = desk.begin("ann@here.example")
+    for address in ("ann@here.example", "bob@here.example", "postmaster@here.example"):
+        assert desk.asked[-1][0] == address
+        desk.asked[-1][1].callback(False)
+    assert "everybody" in reason(came)
 
 
 def test_one_question_for_all_who_want_to_know(desk: Desk) -> None:
@@ -102,8 +134,8 @@ def test_a_failure_is_remembered_by_nobody(desk: Desk) -> None:
     desk.begin()
     desk.fail()
     came, _ = desk.begin()
-    desk.asked[-1][1].callback(False)
-    assert came == [False]
+    desk.asked[-1][1].callback(True)
+    assert came == [True]
 
 
 def test_memory_is_bounded(desk: Desk) -> None:

@@ -64,6 +64,11 @@ def test_nobody_asked_about_is_not_determined():
         # A real sender may be what is refused here, and content behind the dot.
         (attempt(Reply(550, "", "none")), []),
         (attempt(Reply(550, "5.7.1", "spam"), phase=Phase.DOT), []),
+        # Whatever is said of a recipient by whom is not asked about one.
+        (attempt(Reply(550, "5.1.1", "no such sender"), phase=Phase.MAIL), []),
+        (attempt(Reply(550, "5.1.1", "none"), phase=Phase.DOT), []),
+        (attempt(Reply(550, "5.1.0", "Sender address rejected: User unknown")), []),
+        (attempt(Reply(550, "5.1.10", "not found")), [(ANN, False)]),
         (attempt(Reply(450, "4.2.0", "greylisted")), []),
         # Accepted at RCPT, and then the sender gave up: nothing was taken.
         (attempt(Reply(250, "", "ok"), Reply(550, "5.1.1", "none")), [(BOB, False)]),

@@ -28,6 +28,11 @@ cn: ann
 sn: Example
 mail: ann@{DOMAIN}
 mail: other.name@{DOMAIN}
+
+dn: cn=postmaster@one.example,dc=example
+objectClass: inetOrgPerson
+cn: postmaster@one.example
+sn: Postmaster
 """
 
 

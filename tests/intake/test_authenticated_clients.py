@@ -135,6 +135,20 @@ def test_what_cannot_be_asked_is_no_wrong_password(where: str) -> None:
     assert door.told["trouble"] == "not now"
 
 
+def test_a_failure_that_cannot_be_counted_is_late_and_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door()
+
+    def add(*_: object) -> float:
+        raise Unavailable("no room")
+
+    monkeypatch.setattr(door.gate.state, "add", add)
+    refused = door.say(WRONG)
+    assert (refused.code, refused.then_close) == (421, True)
+    assert door.waits.seconds == [LONGEST_SECONDS]
+    assert door.told["trouble"] == "no room"
+    assert door.say(RIGHT).code == 235
+
+
 def test_a_step_that_is_none_counts_for_nothing() -> None:
     door = Door()
     assert door.say(b"ann").code == 501
