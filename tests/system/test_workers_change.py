@@ -23,8 +23,16 @@ def descriptors(pid: int) -> int:
 
 def ledgers_open(workers: Sequence[int]) -> bool:
     """Each opens its own with the first thing there is to keep; until then a count of descriptors is not its last."""
-    names = ([os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()] for pid in workers)
-    return all(any("/ledger/" in name for name in open) for open in names)
+
+    def is_open(pid: int) -> bool:
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            # It may be closed before it is looked at.
+            with contextlib.suppress(FileNotFoundError):
+                if "/ledger/" in os.readlink(descriptor):
+                    return True
+        return False
+
+    return all(map(is_open, workers))
 
 
 def no_more(before: list[int], processes: Sequence[int]) -> bool:
