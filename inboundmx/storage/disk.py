@@ -26,6 +26,18 @@ def refuse_odd(path: str) -> None:
             raise OSError(f"{path} is no file")
 
 
+def replace_file(path: str, octets: bytes) -> None:
+    """Puts a new file in the place of another: all of it, or nothing is changed. It lasts once its folder is synced.
+    Raises OSError."""
+    fresh = path + ".new"
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(octets)
+        file.flush()
+        os.fsync(descriptor)
+    os.rename(fresh, path)
+
+
 def sync_folder(path: str) -> None:
     """Makes names that were made, moved or removed in a folder last."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -24,7 +24,7 @@ from typing import Any, get_args
 from inboundmx.model.listing import OF_SENDERS, TICKS, Difference, Key, Kind, Listed, News
 from inboundmx.policy.listing import blocks
 from inboundmx.ports import Unavailable
-from inboundmx.storage.disk import refuse_odd, sync_folder, unavailable
+from inboundmx.storage.disk import refuse_odd, replace_file, sync_folder, unavailable
 
 # A change holds the lock for one sync.
 LOCK_SECONDS = 5.0
@@ -168,13 +168,7 @@ class ListsFile:
         head = _line({"inboundmx lists": 1, "written_at": now, "by": os.getpid(), "at": time.monotonic_ns()})
         lines = [head, *(_line({"add": [_row(entry)]}) for entry in self._entries.values())]
         octets = b"".join(lines)
-        fresh = self._path + ".new"
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(octets)
-            file.flush()
-            os.fsync(descriptor)
-        os.rename(fresh, self._path)
+        replace_file(self._path, octets)
         self._head, self._read_to, self._lines = head, len(octets), len(lines)
         sync_folder(self._folder)
         return over

@@ -13,7 +13,7 @@ from typing import Any
 
 from inboundmx.delivery.pausing import Pause
 from inboundmx.ports import Unavailable
-from inboundmx.storage.disk import sync_folder
+from inboundmx.storage.disk import replace_file, sync_folder
 
 NAME = "paused.json"
 
@@ -42,14 +42,8 @@ class PauseFile:
     def write(self, pauses: Sequence[Pause]) -> None:
         """Raises Unavailable, with the file as it was."""
         octets = json.dumps({"paused": [asdict(pause) for pause in pauses]}, indent=1).encode("ascii")
-        fresh = self._path + ".new"
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "wb") as file:
-                file.write(octets)
-                file.flush()
-                os.fsync(descriptor)
-            os.rename(fresh, self._path)
+            replace_file(self._path, octets)
             sync_folder(self._folder)
         except OSError as error:
             raise Unavailable(f"{self._path}: {os.strerror(error.errno or 0)}") from error
