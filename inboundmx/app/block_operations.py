@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from inboundmx.app.answers import NotUnderstood, Row
+from inboundmx.app import arguments as read
+from inboundmx.app.answers import Row
 from inboundmx.app.list_operations import ListOperations
 from inboundmx.intake.blocking import Blocks
 from inboundmx.intake.live_lists import LiveLists
@@ -38,8 +39,7 @@ class BlockOperations:
             return await self._entries.perform(verb, arguments, asked_by)
         if verb not in _TAKES:
             return None
-        if unknown := sorted(set(arguments) - _TAKES[verb]):
-            raise NotUnderstood(f"this takes no {unknown[0]!r}")
+        read.only(arguments, _TAKES[verb])
         asked: dict[str, Any] = {**arguments, "kind": "block"}
         if verb == "remove" and isinstance(asked.get("values"), list):
             asked["values"] = [self._meant(value) for value in asked["values"]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from inboundmx.app import arguments as read
 from inboundmx.app.answers import NotUnderstood, Row
 from inboundmx.checks.greylist import COUNTED, GOOD, SPACE, WRITTEN
 from inboundmx.model.address import Address
@@ -26,9 +27,6 @@ from inboundmx.policy.greylisting import (
 )
 from inboundmx.ports import Clock, Fact, Journal, StateStore
 
-# Rows told when nobody says how many, and at most: a table of a million helps nobody.
-USUAL_LIMIT = 1000
-LARGEST_LIMIT = 10_000
 AUTO_ALLOWED, WRITTEN_TO = "auto-allowed", "written-to"
 ALL_STATES = (*STATES, AUTO_ALLOWED, WRITTEN_TO)
 # A client, sender and recipient as a refusal tells them; a message has no more recipients than that by far.
@@ -57,9 +55,9 @@ class GreylistOperations:
             state = arguments.get("state")
             if state is not None and state not in ALL_STATES:
                 raise NotUnderstood(f"state must be one of {' '.join(ALL_STATES)}")
-            return await self._listed(*_asked(arguments, {"matching", "limit", "state"}), state)
+            return await self._listed(*read.matching(arguments, {"matching", "limit", "state"}), state)
         if verb == "forget":
-            matching, limit = _asked(arguments, {"matching", "limit", "all", "dry_run"})
+            matching, limit = read.matching(arguments, {"matching", "limit", "all", "dry_run"})
             if not matching and arguments.get("all") is not True:
                 raise NotUnderstood("greylist forget needs a text that triplets contain; nothing was done")
             if arguments.get("dry_run"):
@@ -72,7 +70,7 @@ class GreylistOperations:
             self._journal.record("greylist_forgotten", "", fields)
             return [{"forgotten": count}]
         if verb == "release":
-            matching, _ = _asked(arguments, {"matching", "id", "visits", "dry_run"})
+            matching, _ = read.matching(arguments, {"matching", "id", "visits", "dry_run"})
             id, visits = arguments.get("id", ""), _visits(arguments.get("visits", ()))
             if bool(matching) == bool(visits) or not isinstance(id, str):
                 raise NotUnderstood("greylist release needs an id, or a text that triplets contain; nothing was done")
@@ -129,7 +127,7 @@ class GreylistOperations:
     async def _waiting(self, matching: str) -> dict[str, Fact | None]:
         found: dict[str, Fact | None] = {}
         for text in searched(matching, self._greylisting):
-            found.update(await self._state.facts(SPACE, text, LARGEST_LIMIT, STATES["waiting"]))
+            found.update(await self._state.facts(SPACE, text, read.LARGEST_LIMIT, STATES["waiting"]))
         return found
 
     async def _visited(self, visits: Sequence[tuple[str, Address | None, Address]]) -> dict[str, Fact | None]:
@@ -199,17 +197,6 @@ def _row(
         "passes_at": passes_at,
         "expires_at": fact.expires_at,
     }
-
-
-def _asked(arguments: Mapping[str, Any], known: set[str]) -> tuple[str, int]:
-    if unknown := sorted(set(arguments) - known):
-        raise NotUnderstood(f"this takes no {unknown[0]!r}")
-    matching, limit = arguments.get("matching") or "", arguments.get("limit", USUAL_LIMIT)
-    if not isinstance(matching, str):
-        raise NotUnderstood("matching must be text")
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= LARGEST_LIMIT:
-        raise NotUnderstood(f"limit must be a whole number from 1 to {LARGEST_LIMIT}")
-    return matching, limit
 
 
 def _visits(given: Any) -> list[tuple[str, Address | None, Address]]:

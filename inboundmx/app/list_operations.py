@@ -11,6 +11,7 @@ from itertools import chain, islice
 from typing import Any
 
 from inboundmx.app import addresses
+from inboundmx.app import arguments as read
 from inboundmx.app.answers import NotUnderstood, Row
 from inboundmx.app.list_warnings import idle
 from inboundmx.app.words import Wrong, nearest
@@ -20,9 +21,6 @@ from inboundmx.model.settings import ListsSettings, Settings
 from inboundmx.policy.listing import MOST_LOOSE, Listing, is_loose, written_entries
 from inboundmx.ports import Clock, Journal
 
-# Rows told when nobody says how many, and at most.
-USUAL_LIMIT = 1000
-LARGEST_LIMIT = 10_000
 # Values in one request.
 MOST_VALUES = 1000
 # A reason is a line for whoever comes next, not a letter.
@@ -54,27 +52,22 @@ class ListOperations:
         """The rows of the answer, None when there is no such verb. ``look`` learns what another worker changed. Raises
         NotUnderstood and Unavailable."""
         if verb == "list":
-            _known(arguments, {"kind", "matching", "limit"})
-            return self._list(arguments)
+            return self._list(arguments, *read.matching(arguments, {"kind", "matching", "limit"}))
         if verb == "add":
-            _known(arguments, {"kind", "values", "ticks", "reason", "for"})
+            read.only(arguments, {"kind", "values", "ticks", "reason", "for"})
             return await self._add(arguments, asked_by)
         if verb == "remove":
-            _known(arguments, {"kind", "values", "dry_run"})
+            read.only(arguments, {"kind", "values", "dry_run"})
             return await self._remove(arguments, asked_by)
         if verb == "look":
             await self._lists.look()
             return []
         return None
 
-    def _list(self, arguments: Mapping[str, Any]) -> list[Row]:
-        kind, matching, limit = _text(arguments, "kind"), _text(arguments, "matching"), arguments.get("limit")
+    def _list(self, arguments: Mapping[str, Any], matching: str, limit: int) -> list[Row]:
+        kind = read.text(arguments, "kind")
         if kind:
             self._known_kind(kind)
-        if limit is None:
-            limit = USUAL_LIMIT
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= LARGEST_LIMIT:
-            raise NotUnderstood(f"limit must be a whole number from 1 to {LARGEST_LIMIT}")
         written = self._in_ini()
         rows: Iterable[tuple[Listed, str]] = chain(
             ((entry, "") for entry in self._lists.entries()), ((entry, key) for key, entry in written)
@@ -87,9 +80,9 @@ class ListOperations:
 
     async def _add(self, arguments: Mapping[str, Any], asked_by: str) -> list[Row]:
         """``note``: why the entry does nothing as the gateway is configured now, None when it does something."""
-        kind = self._known_kind(_text(arguments, "kind"))
+        kind = self._known_kind(read.text(arguments, "kind"))
         ticks = _ticks(kind, arguments.get("ticks") or [])
-        reason, seconds = _text(arguments, "reason"), arguments.get("for")
+        reason, seconds = read.text(arguments, "reason"), arguments.get("for")
         if len(reason) > REASON_LIMIT or not reason.isprintable():
             raise NotUnderstood(f"a reason is one line of at most {REASON_LIMIT} characters; nothing was added")
         if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0):
@@ -111,7 +104,7 @@ class ListOperations:
 
     async def _remove(self, arguments: Mapping[str, Any], asked_by: str) -> list[Row]:
         """The outcome is removed, absent, or ``written``: it stands in the INI, under ``key``, and only there."""
-        kind = self._known_kind(_text(arguments, "kind"))
+        kind = self._known_kind(read.text(arguments, "kind"))
         keys = [(kind, value) for value in _values(kind, arguments, "nothing was removed")]
         found = {key: entry for key in keys if (entry := self._lists.entry(key)) is not None}
         if found and not arguments.get("dry_run"):
@@ -182,18 +175,6 @@ def _row(entry: Listed, key: str = "") -> Row:
 
 def _holds(entry: Listed, text: str) -> bool:
     return text in entry.value or text in entry.reason.lower() or text in entry.author.lower()
-
-
-def _known(arguments: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := sorted(set(arguments) - known):
-        raise NotUnderstood(f"this takes no {unknown[0]!r}")
-
-
-def _text(arguments: Mapping[str, Any], name: str) -> str:
-    text = arguments.get(name) or ""
-    if not isinstance(text, str):
-        raise NotUnderstood(f"{name} must be text")
-    return text
 
 
 def _ticks(kind: str, given: Any) -> tuple[Any, ...]:

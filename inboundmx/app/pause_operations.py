@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from inboundmx.app import arguments as read
 from inboundmx.app.addresses import domain_name
 from inboundmx.app.answers import NotUnderstood, Row
 from inboundmx.app.selecting import a_label
@@ -33,14 +34,14 @@ class PauseOperations:
         """The rows of the answer, None when there is no such verb. ``domain`` is left out when all are meant; ``for``
         is a number of seconds. Raises NotUnderstood and Unavailable."""
         if verb == "pauses":
-            _known(arguments, set())
+            read.only(arguments, set())
             return self.rows()
         if verb == "pause":
-            _known(arguments, {"domain", "reason", "for"})
+            read.only(arguments, {"domain", "reason", "for"})
             return [await self._pause(arguments, asked_by)]
         if verb == "resume":
-            _known(arguments, {"domain"})
-            return [await self._resume(_text(arguments, "domain"), asked_by)]
+            read.only(arguments, {"domain"})
+            return [await self._resume(read.text(arguments, "domain"), asked_by)]
         return None
 
     def rows(self) -> list[Row]:
@@ -49,7 +50,7 @@ class PauseOperations:
 
     async def _pause(self, arguments: Mapping[str, Any], asked_by: str) -> Row:
         now = self._clock.now()
-        name, reason = self._domain(_text(arguments, "domain")), _text(arguments, "reason")
+        name, reason = self._domain(read.text(arguments, "domain")), read.text(arguments, "reason")
         seconds = arguments.get("for")
         if len(reason) > REASON_LIMIT or not reason.isprintable():
             raise NotUnderstood(f"a reason is one line of at most {REASON_LIMIT} characters; nothing was paused")
@@ -91,15 +92,3 @@ def _row(pause: Pause) -> Row:
         "since_at": pause.since_at,
         "until_at": pause.until_at,
     }
-
-
-def _known(arguments: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := sorted(set(arguments) - known):
-        raise NotUnderstood(f"this takes no {unknown[0]!r}")
-
-
-def _text(arguments: Mapping[str, Any], name: str) -> str:
-    text = arguments.get(name) or ""
-    if not isinstance(text, str):
-        raise NotUnderstood(f"{name} must be text")
-    return text

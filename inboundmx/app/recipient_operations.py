@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from inboundmx.app import arguments as read
 from inboundmx.app.answers import NotUnderstood, Row
 from inboundmx.directory.memory import SPACE, Memory, memo_of
 from inboundmx.model.address import Address
 from inboundmx.model.settings import Settings
 from inboundmx.ports import Clock, Fact, Journal, StateStore
 
-USUAL_LIMIT = 1000
-LARGEST_LIMIT = 10_000
 # Addresses of one request; whoever has more asks again.
 IMPORTED_AT_ONCE = 500
 
@@ -38,9 +37,9 @@ class RecipientOperations:
         literally; ``limit`` how many rows are told, the newest first; ``addresses`` those to be imported. A dry run
         tells what would be forgotten. Raises NotUnderstood and Unavailable."""
         if verb == "list":
-            return await self._told(*_asked(arguments, {"matching", "limit"}))
+            return await self._told(*read.matching(arguments, {"matching", "limit"}))
         if verb == "forget":
-            matching, limit = _asked(arguments, {"matching", "limit", "all", "dry_run"})
+            matching, limit = read.matching(arguments, {"matching", "limit", "all", "dry_run"})
             if not matching and arguments.get("all") is not True:
                 raise NotUnderstood("recipients forget needs a text that addresses contain; nothing was done")
             if arguments.get("dry_run"):
@@ -53,7 +52,7 @@ class RecipientOperations:
             self._journal.record("recipients_forgotten", "", fields)
             return [{"forgotten": count}]
         if verb == "import":
-            _asked(arguments, {"addresses"})
+            read.matching(arguments, {"addresses"})
             return [self._imported(arguments.get("addresses"), asked_by)]
         return None
 
@@ -108,13 +107,3 @@ def _searched(matching: str) -> Sequence[str]:
     """Who exists stands in lower case, who does not as he was asked for."""
     return tuple(dict.fromkeys((matching, matching.lower())))
 
-
-def _asked(arguments: Mapping[str, Any], known: set[str]) -> tuple[str, int]:
-    if unknown := sorted(set(arguments) - known):
-        raise NotUnderstood(f"this takes no {unknown[0]!r}")
-    matching, limit = arguments.get("matching") or "", arguments.get("limit", USUAL_LIMIT)
-    if not isinstance(matching, str):
-        raise NotUnderstood("matching must be text")
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= LARGEST_LIMIT:
-        raise NotUnderstood(f"limit must be a whole number from 1 to {LARGEST_LIMIT}")
-    return matching, limit

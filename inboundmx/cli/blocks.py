@@ -11,8 +11,8 @@ from inboundmx.cli.asking import ask
 from inboundmx.cli.configuration import Configuration
 from inboundmx.cli.printing import complain, due, safe, say, say_json, shortened, span, table
 from inboundmx.cli.querying import seconds, verbs_of
+from inboundmx.cli.remembered import add_json, add_limit, tell
 
-_LIMIT = 1000
 _USUAL = "60m"
 
 
@@ -26,8 +26,8 @@ def register(commands: Any) -> None:
     listing.add_argument(
         "--matching", metavar="TEXT", default="", help="blocks that an address falls under, or whose reason holds it"
     )
-    listing.add_argument("--limit", metavar="N", type=int, default=_LIMIT, help="at most so many (now %(default)s)")
-    listing.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add_limit(listing)
+    add_json(listing)
     listing.set_defaults(run=_list)
     add = verbs.add_parser(
         "add",
@@ -39,7 +39,7 @@ def register(commands: Any) -> None:
     add.add_argument("values", metavar="ADDRESS", nargs="+", help="an address, a range a-b, a CIDR block")
     add.add_argument("--for", dest="span", metavar="SPAN", default=_USUAL, help="90s 15m 24h 5d (now %(default)s)")
     add.add_argument("--reason", metavar="TEXT", default="", help="for whoever wonders later")
-    add.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add_json(add)
     add.set_defaults(run=_add)
     remove = verbs.add_parser(
         "remove",
@@ -48,20 +48,13 @@ def register(commands: Any) -> None:
     )
     remove.add_argument("values", metavar="ADDRESS", nargs="+", help="as it is listed")
     remove.add_argument("--dry-run", action="store_true", help="say what would be removed, and do nothing")
-    remove.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add_json(remove)
     remove.set_defaults(run=_remove)
 
 
 def _list(args: argparse.Namespace) -> int:
     rows = ask(Configuration(args.config), "blocks.list", {"matching": args.matching, "limit": args.limit})
-    if args.json:
-        say_json(rows)
-    elif not rows:
-        say("nobody is blocked")
-    else:
-        say(*listed(rows, time.time()))
-        if len(rows) == args.limit:
-            say(f"the first {args.limit}; --limit shows more")
+    tell(args, rows, lambda: listed(rows, time.time()), nothing="nobody is blocked", first="first")
     return 0
 
 

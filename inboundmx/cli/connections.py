@@ -11,6 +11,7 @@ from inboundmx.cli.asking import CannotAsk, NotRunning, ask_gateway, read
 from inboundmx.cli.blocks import block
 from inboundmx.cli.configuration import Configuration
 from inboundmx.cli.printing import safe, say, say_json, shortened, span, table
+from inboundmx.cli.remembered import add_json
 
 _WHY = "an operator saw its connection"
 
@@ -21,7 +22,7 @@ def register(commands: Any) -> None:
         help="who is connected now",
         description="Shows the sessions of all workers: who, since when, and how far they are.",
     )
-    connections.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add_json(connections)
     connections.add_argument("--block", metavar="ADDRESS", help="block it, and end its connections")
     connections.add_argument("--for", dest="span", metavar="SPAN", default="60m", help="for --block (now %(default)s)")
     connections.add_argument("--reason", metavar="TEXT", default=_WHY, help="for --block: why")

@@ -14,9 +14,9 @@ from inboundmx.cli.configuration import Configuration
 from inboundmx.cli.explain import story
 from inboundmx.cli.printing import due, safe, say, say_json, shortened, span, table
 from inboundmx.cli.querying import verbs_of
+from inboundmx.cli.remembered import add_json, add_limit, forget_some, tell
 from inboundmx.model.identity import made_at
 
-_LIMIT = 1000
 _STATES = ("waiting", "known", "released", "auto-allowed", "written-to")
 
 
@@ -32,8 +32,8 @@ def register(commands: Any) -> None:
         "matching", metavar="TEXT", nargs="?", default="", help="only those whose network, sender or recipient holds it"
     )
     listing.add_argument("--state", choices=_STATES, help="those in this state alone")
-    listing.add_argument("--limit", metavar="N", type=int, default=_LIMIT, help="at most so many (now %(default)s)")
-    listing.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add_limit(listing)
+    add_json(listing)
     listing.set_defaults(run=_list)
     release = verbs.add_parser(
         "release",
@@ -45,7 +45,7 @@ def register(commands: Any) -> None:
         "what", metavar="ID|TEXT", help="what the sender was told, or those whose client, sender or recipient holds it"
     )
     release.add_argument("--dry-run", action="store_true", help="say what would be let through, and do nothing")
-    release.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add_json(release)
     release.set_defaults(run=_release)
     forget = verbs.add_parser(
         "forget",
@@ -58,38 +58,19 @@ def register(commands: Any) -> None:
     )
     forget.add_argument("--all", action="store_true", help="everything; in place of TEXT")
     forget.add_argument("--dry-run", action="store_true", help="say what would be forgotten, and do nothing")
-    forget.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add_json(forget)
     forget.set_defaults(run=_forget)
 
 
 def _list(args: argparse.Namespace) -> int:
     arguments = {"matching": args.matching, "limit": args.limit} | ({"state": args.state} if args.state else {})
     rows = ask(Configuration(args.config), "greylist.list", arguments)
-    if args.json:
-        say_json(rows)
-    elif not rows:
-        say("nothing")
-    else:
-        say(*listed(rows, time.time()))
-        if len(rows) == args.limit:
-            say(f"the newest {args.limit}; --limit shows more")
+    tell(args, rows, lambda: listed(rows, time.time()))
     return 0
 
 
 def _forget(args: argparse.Namespace) -> int:
-    if bool(args.matching) == args.all:
-        raise CannotAsk("greylist forget needs a text, or --all; nothing was done", usage=True)
-    arguments: dict[str, Any] = {"matching": args.matching}
-    arguments |= {"all": True} if args.all else {}
-    arguments |= {"dry_run": True} if args.dry_run else {}
-    rows = ask(Configuration(args.config), "greylist.forget", arguments)
-    if args.json:
-        say_json(rows)
-    elif args.dry_run:
-        say(*(listed(rows, time.time()) if rows else ()), "dry run: nothing was forgotten")
-    else:
-        say(f"{rows[0]['forgotten']} forgotten")
-    return 0
+    return forget_some(args, "greylist", lambda rows: listed(rows, time.time()))
 
 
 def _release(args: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from inboundmx.cli.asking import ask
 from inboundmx.cli.configuration import Configuration
 from inboundmx.cli.printing import complain, due, safe, say, say_json, shortened, span, table
 from inboundmx.cli.querying import seconds, verbs_of
+from inboundmx.cli.remembered import add_json, add_limit, tell
 from inboundmx.model.listing import KINDS
 
 _TICKS = {
@@ -18,7 +19,6 @@ _TICKS = {
     "spam": "no spam checks; viruses are looked for all the same",
     "greylisting": "never greylisted",
 }
-_LIMIT = 1000
 
 
 def register(commands: Any) -> None:
@@ -35,8 +35,8 @@ def register(commands: Any) -> None:
         default="",
         help="entries that an address, a sender or a domain falls under, or whose value, reason or author holds it",
     )
-    listing.add_argument("--limit", metavar="N", type=int, default=_LIMIT, help="at most so many (now %(default)s)")
-    listing.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add_limit(listing)
+    add_json(listing)
     listing.set_defaults(run=_list)
     add = verbs.add_parser(
         "add",
@@ -55,7 +55,7 @@ def register(commands: Any) -> None:
         add.add_argument(f"--{tick}", action="store_true", help=f"whitelist: {what}")
     add.add_argument("--reason", metavar="TEXT", default="", help="for whoever wonders later")
     add.add_argument("--for", dest="span", metavar="SPAN", help="it ends by itself after this: 90s 15m 24h 5d")
-    add.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add_json(add)
     add.set_defaults(run=_add)
     remove = verbs.add_parser(
         "remove",
@@ -65,21 +65,14 @@ def register(commands: Any) -> None:
     remove.add_argument("kind", metavar="KIND", choices=KINDS, help=", ".join(KINDS))
     remove.add_argument("values", metavar="VALUE", nargs="+", help="as it is listed")
     remove.add_argument("--dry-run", action="store_true", help="say what would be removed, and do nothing")
-    remove.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add_json(remove)
     remove.set_defaults(run=_remove)
 
 
 def _list(args: argparse.Namespace) -> int:
     arguments = {"kind": args.kind or "", "matching": args.matching, "limit": args.limit}
     rows = ask(Configuration(args.config), "lists.list", arguments)
-    if args.json:
-        say_json(rows)
-    elif not rows:
-        say("nothing")
-    else:
-        say(*listed(rows, time.time()))
-        if len(rows) == args.limit:
-            say(f"the first {args.limit}; --limit shows more")
+    tell(args, rows, lambda: listed(rows, time.time()), first="first")
     return 0
 
 

@@ -13,10 +13,9 @@ from inboundmx.cli.asking import CannotAsk, ask
 from inboundmx.cli.configuration import Configuration
 from inboundmx.cli.printing import due, safe, say, say_json, shortened, span, table
 from inboundmx.cli.querying import verbs_of
+from inboundmx.cli.remembered import add_json, add_limit, forget_some, tell
 from inboundmx.directory.listed import LARGEST, listed
 from inboundmx.ports import Unavailable
-
-_LIMIT = 1000
 
 
 def register(commands: Any) -> None:
@@ -28,8 +27,8 @@ def register(commands: Any) -> None:
         "first. A row that begins with *@ says whether the primary of a domain takes any recipient.",
     )
     listing.add_argument("matching", metavar="TEXT", nargs="?", default="", help="only addresses that hold it")
-    listing.add_argument("--limit", metavar="N", type=int, default=_LIMIT, help="at most so many (now %(default)s)")
-    listing.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add_limit(listing)
+    add_json(listing)
     listing.set_defaults(run=_list)
     forget = verbs.add_parser(
         "forget",
@@ -39,7 +38,7 @@ def register(commands: Any) -> None:
     forget.add_argument("matching", metavar="TEXT", nargs="?", default="", help="addresses that hold it")
     forget.add_argument("--all", action="store_true", help="everything; in place of TEXT")
     forget.add_argument("--dry-run", action="store_true", help="say what would be forgotten, and do nothing")
-    forget.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add_json(forget)
     forget.set_defaults(run=_forget)
     importing = verbs.add_parser(
         "import",
@@ -48,37 +47,18 @@ def register(commands: Any) -> None:
         "nobody can be asked, and a refusal by the primary corrects them.",
     )
     importing.add_argument("file", metavar="FILE", help="one address a line, # comments; - reads standard input")
-    importing.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add_json(importing)
     importing.set_defaults(run=_import)
 
 
 def _list(args: argparse.Namespace) -> int:
     rows = ask(Configuration(args.config), "recipients.list", {"matching": args.matching, "limit": args.limit})
-    if args.json:
-        say_json(rows)
-    elif not rows:
-        say("nothing")
-    else:
-        say(*shown(rows, time.time()))
-        if len(rows) == args.limit:
-            say(f"the newest {args.limit}; --limit shows more")
+    tell(args, rows, lambda: shown(rows, time.time()))
     return 0
 
 
 def _forget(args: argparse.Namespace) -> int:
-    if bool(args.matching) == args.all:
-        raise CannotAsk("recipients forget needs a text, or --all; nothing was done", usage=True)
-    arguments: dict[str, Any] = {"matching": args.matching}
-    arguments |= {"all": True} if args.all else {}
-    arguments |= {"dry_run": True} if args.dry_run else {}
-    rows = ask(Configuration(args.config), "recipients.forget", arguments)
-    if args.json:
-        say_json(rows)
-    elif args.dry_run:
-        say(*(shown(rows, time.time()) if rows else ()), "dry run: nothing was forgotten")
-    else:
-        say(f"{rows[0]['forgotten']} forgotten")
-    return 0
+    return forget_some(args, "recipients", lambda rows: shown(rows, time.time()))
 
 
 def _import(args: argparse.Namespace) -> int:
