@@ -16,7 +16,7 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from inboundmx.net.reactor import QuickReactor, quicken
-from inboundmx.smtp.server_socket import StrangersPort
+from inboundmx.smtp.server_socket import CONNECTIONS_AT_ONCE, StrangersPort
 
 ROUNDS = 2000
 
@@ -128,6 +128,21 @@ def test_many_are_taken_in_at_once(line: Line) -> None:
 
     assert {each.lost[0] for each in line.made} == {ConnectionDone}
     assert set(line.reactor.getReaders()) == {line.port, *line.reactor._internalReaders}
+
+
+def test_no_turn_takes_in_so_many_that_others_wait(line: Line) -> None:
+    clients = [line.dial() for _ in range(30)]
+    taken: list[int] = []
+
+    def turned() -> bool:
+        taken.append(len(line.made) - sum(taken))
+        return sum(taken) == len(clients)
+
+    line.until(turned)
+    for client in clients:
+        client.close()
+
+    assert max(taken) == CONNECTIONS_AT_ONCE
 
 
 @pytest.mark.parametrize("last", ["", "a last word"])
