@@ -19,7 +19,8 @@ from twisted.python.failure import Failure
 OCTETS_AT_ONCE = 64 * 1024
 # Connections accepted in one turn of the reactor. Those who are being served go first: of 200 who come together a few
 # are done while the others wait to be greeted, instead of all at the end. From MAIL to 250 it is 82 ms in place of 110,
-# at the 99th percentile 138 in place of 196, and fewer wait for the primary so long that they are spooled.
+# at the 99th percentile 138 in place of 196, and fewer wait for the primary so long that they are spooled. And whoever
+# comes again as soon as he has closed is not counted as many at once: a turn that goes on accepting sees no closing.
 CONNECTIONS_AT_ONCE = 8
 # What Twisted says of the types of its own insides does not hold in every release.
 _Server: Any = tcp.Server

@@ -255,12 +255,8 @@ def _few_at_once(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
 
 def _counted(connection: sqlite3.Connection, additions: Mapping[Name, Addition], now: float) -> dict[Name, Fact]:
     """Counters with what is added to them: inside a transaction, so that nobody else adds meanwhile. What was added in
-    a window that is over adds to nothing."""
-    numbered = {
-        number_of(name): (name, addition)
-        for name, addition in additions.items()
-        if addition.at + addition.window_seconds > now
-    }
+    a window that is over adds to none that began since."""
+    numbered = {number_of(name): (name, addition) for name, addition in additions.items()}
     stored: dict[int, Fact | None] = {}
     for some in _few_at_once(list(numbered)):
         marks = ",".join("?" * len(some))
@@ -270,7 +266,13 @@ def _counted(connection: sqlite3.Connection, additions: Mapping[Name, Addition],
         for number, space, key, *columns in rows:
             if (space, key) == numbered[number][0]:
                 stored[number] = fact_of(*columns)
-    return {name: added(stored.get(number), addition) for number, (name, addition) in numbered.items()}
+    counters = {}
+    for number, (name, addition) in numbered.items():
+        fact = stored.get(number)
+        over = addition.at + addition.window_seconds <= now
+        if not (over and fact is not None and fact.written_at > addition.at):
+            counters[name] = added(fact, addition)
+    return counters
 
 
 def _inode(path: str) -> int:

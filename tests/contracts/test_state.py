@@ -287,6 +287,7 @@ STEPS = st.lists(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 @example(steps=[("add", "b", 20), ("add", "b", 50), ("forget", "a", 0)])
+@example(steps=[("add", "a", 50), ("reopen", "", 0), ("add", "a", 20), ("pass", "", 20)])
 def test_the_real_one_is_as_the_fake(steps: list[tuple[str, str, int]], tmp_path_factory: Any) -> None:
     real, fake = Sqlite(tmp_path_factory.mktemp("state"), threads=False), Fake()
     for number, (verb, key, length) in enumerate(steps):
