@@ -306,9 +306,9 @@ class StateStore(Protocol):
         long; the total in it. What other processes add is in it within a fraction of a second. Read as a fact, a
         counter is its total, the beginning and the end of its window. Raises Unavailable when it cannot be counted."""
 
-    def forget(self, space: str, matching: str) -> Deferred[int]:
-        """Forgets keys that contain ``matching`` literally; fires with how many. Whatever other processes wrote is
-        then read anew."""
+    def forget(self, space: str, *matching: str) -> Deferred[int]:
+        """Forgets keys that contain any of ``matching`` literally; fires with how many. Whatever other processes wrote
+        is then read anew."""
 
     def facts(
         self, space: str, matching: str, limit: int, numbers: int | None = None

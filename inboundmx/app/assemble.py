@@ -234,7 +234,9 @@ class GatewayService(Service):
                     self._state, self._inside.memory, journal, clock, lambda: self.settings
                 ),
                 "spool": self._pausing,
-                "blocks": BlockOperations(self._kept_blocks, journal, clock, self._blocks),
+                "blocks": BlockOperations(
+                    self._kept_blocks, journal, clock, self._inside.door.forget, self._blocks
+                ),
                 "connections": ConnectionOperations(self._factory, self.number, journal, clock),
                 "lists": ListOperations(self._lists, journal, clock, lambda: self.settings),
             },

@@ -111,6 +111,13 @@ class Inside:
         handing_over = PausingCourier(self.courier, self._pauses)
         goodwill = Goodwill(outside.tools.state, clock, journal)
         acceptance = Acceptance(receiving, handing_over, spool, self.deliveries, journal, clock, chance, goodwill)
+        self.door = Doorkeeper(
+            state,
+            outside.blocks or Blocks(clock, journal),
+            Alerts(spool, self.deliveries, state, journal, clock, chance),
+            journal,
+            clock,
+        )
         self.reception = GatewayReception(
             plan_of(self._tools, journal),
             Admission(receiving, handing_over),
@@ -120,13 +127,7 @@ class Inside:
             journal,
             clock,
             chance,
-            Doorkeeper(
-                state,
-                outside.blocks or Blocks(clock, journal),
-                Alerts(spool, self.deliveries, state, journal, clock, chance),
-                journal,
-                clock,
-            ),
+            self.door,
             KnownGood(state, clock),
             outside.hand,
         )

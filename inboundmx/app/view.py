@@ -43,12 +43,13 @@ _BY_TURNS = frozenset(
         *("lists.add", "lists.remove", "blocks.add", "blocks.remove"),
     }
 )
-# Before these each writes what it still has in hand, which it does when asked for that: so the first finds it, and what
-# two of them have is not counted twice.
-_WRITTEN_FIRST = {
+# What all do at once before these. Each writes what it still has in hand, which it does when asked for that: so the
+# first finds it, and what two of them have is not counted twice. And what one has counted begins no block anew.
+_BEFORE = {
     "greylist.forget": "greylist.list",
     "greylist.release": "greylist.list",
     "recipients.forget": "recipients.list",
+    "blocks.remove": "blocks.forget",
 }
 # Where one does it for all, and the others need but look at what it wrote.
 _THEN = {
@@ -161,8 +162,10 @@ class View:
 
     async def _by_turns(self, operation: str, arguments: Mapping[str, Any], asked_by: str) -> Iterable[Told]:
         """What the first says; of what was forgotten, the sum."""
-        if operation in _WRITTEN_FIRST:
-            questions, _ = self._ask(_WRITTEN_FIRST[operation], {"limit": 1}, asked_by, False)
+        before = _BEFORE.get(operation)
+        if before is not None:
+            given = {"limit": 1} if before.endswith(".list") else arguments
+            questions, _ = self._ask(before, given, asked_by, False)
             await DeferredList([question.begun for question in questions])
             for question in questions:
                 question.hang_up()

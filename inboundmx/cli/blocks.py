@@ -44,7 +44,8 @@ def register(commands: Any) -> None:
     remove = verbs.add_parser(
         "remove",
         help="end a block now",
-        description="Ends blocks, whoever began them. Who goes on as before is blocked again; see inboundmx lists.",
+        description="Ends blocks, whoever began them, and forgets what was counted about these clients. Who goes on as "
+        "before is blocked again; see inboundmx lists.",
     )
     remove.add_argument("values", metavar="ADDRESS", nargs="+", help="as it is listed")
     remove.add_argument("--dry-run", action="store_true", help="say what would be removed, and do nothing")

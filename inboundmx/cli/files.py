@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from inboundmx.cli.asking import SOCKET_NAME, CannotAsk
 from inboundmx.cli.printing import complain
 from inboundmx.delivery.pausing import Pause, Pauses
 from inboundmx.directory.memory import Memory
+from inboundmx.intake.doorkeeping import forget_shared
 from inboundmx.intake.live_lists import LiveLists
 from inboundmx.model.settings import LogSettings, Settings
 from inboundmx.ports import Unavailable
@@ -137,10 +139,6 @@ def _shared(
             lists = LiveLists(clock, _Aloud(journal), ListsFile(settings.gateway.data), _at_once)
             lists.begin()
             return _finished(ListOperations(lists, journal, clock, lambda: settings).perform(verb, arguments, asked_by))
-        if noun == "blocks":
-            blocks = LiveLists(clock, _Aloud(journal), ListsFile(settings.gateway.data, noun), _at_once, noun)
-            blocks.begin()
-            return _finished(BlockOperations(blocks, journal, clock).perform(verb, arguments, asked_by))
         state = SqliteStateStore(
             settings.gateway.data,
             clock,
@@ -148,10 +146,14 @@ def _shared(
             report=lambda event, fields: complain(f"{event.replace('_', ' ')}: {fields.get('what')}"),
             lane=lambda name: InlineLane(),
         )
+        blocks = LiveLists(clock, _Aloud(journal), ListsFile(settings.gateway.data, "blocks"), _at_once, "blocks")
         try:
+            if noun == "blocks":
+                blocks.begin()
             nouns: Mapping[str, Noun] = {
                 "greylist": GreylistOperations(state, journal, clock, lambda: settings),
                 "recipients": RecipientOperations(state, Memory(state, clock), journal, clock, lambda: settings),
+                "blocks": BlockOperations(blocks, journal, clock, partial(forget_shared, state)),
             }
             rows = _finished(_rows(nouns[noun], operation, verb, arguments, asked_by))
         finally:

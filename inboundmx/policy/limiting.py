@@ -107,3 +107,7 @@ class Tally:
                 return count[0] + count[1]
             count[0] = 0.0
         return count[0] + count[1]
+
+    def forget(self, meant: Callable[[str], bool]) -> None:
+        for who in [each for each in self._counts if meant(each)]:
+            del self._counts[who]

@@ -126,7 +126,7 @@ class SqliteStateStore:
         self._write_soon(len(additions))
         return fact.values[0]
 
-    def forget(self, space: str, matching: str) -> Deferred[int]:
+    def forget(self, space: str, *matching: str) -> Deferred[int]:
         # What waits is written first, and so is among what is counted; what is on its way is before it in the lane.
         self._known.clear()
         done: Deferred[int] = self._errand(partial(self._file.forget, space, matching))

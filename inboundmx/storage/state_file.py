@@ -11,7 +11,7 @@ import os
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import sqlite_utils
 
@@ -31,6 +31,8 @@ _STEP = 2 * BATCH_FACTS
 _COUNTED_EVERY = 3000
 _NAMED_AT_ONCE = 500
 _BUSY_SECONDS = 1.0
+T = TypeVar("T")
+
 _BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 
 
@@ -101,11 +103,15 @@ class StateFile:
         damages = self._repaired(lambda: counters.update(self._keep(facts, additions, now)), now)
         return counters, damages
 
-    def forget(self, space: str, matching: str) -> int:
+    def forget(self, space: str, matching: Sequence[str]) -> int:
         """In steps: other processes must not wait for one huge transaction."""
         connection = self._opened()
-        rows = connection.execute("SELECT number FROM fact WHERE space = ? AND instr(key, ?) > 0", (space, matching))
-        numbers = [number for (number,) in rows]
+        found: set[int] = set()
+        for some in _few_at_once(matching):
+            contains = " OR ".join(["instr(key, ?) > 0"] * len(some))
+            rows = connection.execute(f"SELECT number FROM fact WHERE space = ? AND ({contains})", (space, *some))
+            found.update(number for (number,) in rows)
+        numbers = list(found)
         forgotten = 0
         for start in range(0, len(numbers), _STEP):
             with _transaction(connection):
@@ -248,9 +254,9 @@ def _present(connection: sqlite3.Connection, numbers: Sequence[int]) -> int:
     return found
 
 
-def _few_at_once(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(numbers), _NAMED_AT_ONCE):
-        yield numbers[start : start + _NAMED_AT_ONCE]
+def _few_at_once(several: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(several), _NAMED_AT_ONCE):
+        yield several[start : start + _NAMED_AT_ONCE]
 
 
 def _counted(connection: sqlite3.Connection, additions: Mapping[Name, Addition], now: float) -> dict[Name, Fact]:

@@ -14,6 +14,7 @@ from inboundmx.app.answers import NotUnderstood
 from inboundmx.app.block_operations import BlockOperations
 from inboundmx.intake.blocking import Blocks
 from inboundmx.intake.live_lists import LiveLists
+from inboundmx.ports import Unavailable
 from inboundmx.prompt import promptly
 from inboundmx.storage.lists_file import ListsFile
 
@@ -31,7 +32,15 @@ class Desk:
         self.kept = LiveLists(self.clock, self.journal, ListsFile(str(folder), "blocks"), maybeDeferred, "blocks")
         self.kept.begin()
         self.blocks = Blocks(self.clock, self.journal, self.kept)
-        self.noun = BlockOperations(self.kept, self.journal, self.clock, self.blocks)
+        # What was to be forgotten, and whether the block still held then.
+        self.forgotten: list[tuple[set[str], bool]] = []
+        self.failure: Exception | None = None
+        self.noun = BlockOperations(self.kept, self.journal, self.clock, self.forget, self.blocks)
+
+    async def forget(self, clients: Any) -> None:
+        self.forgotten.append((clients, self.blocks.find(min(clients).partition("/")[0]) is not None))
+        if self.failure is not None:
+            raise self.failure
 
     def ask(self, verb: str, **arguments: Any) -> Any:
         return answer(self.noun, verb, **arguments)
@@ -68,6 +77,29 @@ def test_a_block_of_a_rule_is_removed_by_any_address_in_it(desk: Desk) -> None:
     assert desk.ask("remove", values=["2001:db8:1:1::5"])[0]["outcome"] == "absent"
 
 
+@pytest.mark.parametrize(("verb", "gone"), [("remove", True), ("forget", False)])
+def test_before_a_block_ends_what_was_counted_is_forgotten(desk: Desk, verb: str, gone: bool) -> None:
+    desk.blocks.begin("2001:db8:1:1::/64", 600, "too much", "rule connections")
+    desk.blocks.begin("192.0.2.7", 600, "too much", "rule connections")
+    desk.ask(verb, values=["2001:db8:1:1::5", "192.0.2.7/32"], dry_run=True)
+    assert desk.forgotten == []
+    desk.ask(verb, values=["2001:db8:1:1::5", "192.0.2.7/32"])
+    assert desk.forgotten == [({"2001:db8:1:1::/64", "192.0.2.7"}, True)]
+    assert (desk.blocks.find("192.0.2.7") is None) is gone
+
+
+def test_without_the_store_a_block_ends_all_the_same(desk: Desk) -> None:
+    desk.failure = Unavailable("locked")
+    desk.blocks.begin("192.0.2.7", 600, "too much", "rule connections")
+    assert desk.ask("remove", values=["192.0.2.7"])[0]["outcome"] == "removed"
+    assert desk.blocks.find("192.0.2.7") is None
+
+
+def test_a_block_that_another_process_has_just_begun_can_be_removed(desk: Desk, tmp_path: Path) -> None:
+    Desk(tmp_path).blocks.begin("192.0.2.7", 600, "too much", "rule connections")
+    assert desk.ask("remove", values=["192.0.2.7"])[0]["outcome"] == "removed"
+
+
 @pytest.mark.parametrize(
     ("verb", "arguments"),
     [
@@ -78,6 +110,7 @@ def test_a_block_of_a_rule_is_removed_by_any_address_in_it(desk: Desk) -> None:
         ("add", {"values": ["192.0.2.1"], "kind": "whitelist"}),
         ("add", {"values": ["192.0.2.1"], "for": -1}),
         ("remove", {"values": [7]}),
+        ("forget", {"values": "192.0.2.1"}),
         ("list", {"limit": 0}),
     ],
 )

@@ -219,6 +219,21 @@ def test_one_changes_the_lists_and_the_others_look(workers: Workers) -> None:
     assert told(got[0]) == [{"outcome": "added"}]
 
 
+def test_before_a_block_is_removed_all_forget_what_they_counted(workers: Workers) -> None:
+    got = workers.ask("blocks.remove", values=["192.0.2.1"])
+    for name in ("0", "1"):
+        assert workers.request(name)["operation"] == "blocks.forget"
+        assert workers.request(name)["arguments"] == {"values": ["192.0.2.1"]}
+    workers.say("1", end=END)
+    assert len(workers.asked["0"]) == 1
+    workers.say("0", end=END)
+    assert workers.request("0")["operation"] == "blocks.remove"
+    workers.say("0", {"outcome": "removed"}, end=END)
+    assert workers.request("1")["operation"] == "blocks.look"
+    workers.say("1", end=END)
+    assert told(got[0]) == [{"outcome": "removed"}]
+
+
 def test_when_the_first_cannot_change_the_lists_the_next_one_does(workers: Workers) -> None:
     workers.away.add("0")
     got = workers.ask("lists.remove", kind="blacklist", values=["192.0.2.1"])

@@ -142,6 +142,7 @@ class StoppedGateway:
 
 SERVER = """
     import sys
+    from functools import partial
     from pathlib import Path
     from twisted.internet import reactor
     from inboundmx.app.control import ControlSocket
@@ -155,6 +156,7 @@ SERVER = """
     from inboundmx.app.settings import load
     from inboundmx.delivery.pausing import Pauses
     from inboundmx.directory.memory import Memory
+    from inboundmx.intake.doorkeeping import forget_shared
     from inboundmx.intake.live_lists import LiveLists
     from inboundmx.net.clock import ReactorClock
     from inboundmx.spool.sqlite import SqliteSpool
@@ -199,7 +201,7 @@ SERVER = """
     blocks = LiveLists(clock, journal, ListsFile(data, "blocks"), at_once, "blocks")
     blocks.begin()
     recipients = RecipientOperations(state, Memory(state, clock), journal, clock, lambda: settings)
-    nouns = {"blocks": BlockOperations(blocks, journal, clock),
+    nouns = {"blocks": BlockOperations(blocks, journal, clock, partial(forget_shared, state)),
              "greylist": GreylistOperations(state, journal, clock, lambda: settings), "spool": pausing,
              "lists": ListOperations(lists, journal, clock, lambda: settings), "recipients": recipients}
     paused = lambda domain: pauses.of(domain) is not None

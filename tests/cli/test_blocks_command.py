@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from stopped_gateway import ENTRIES, StoppedGateway
 
 from inboundmx.cli.connections import listed
 from inboundmx.cli.main import main
+from inboundmx.ports import Fact
 
 
 @pytest.fixture
@@ -86,3 +90,21 @@ def test_how_connections_look() -> None:
     lines = listed([row, row | {"tls": None}], 160.0)
     assert lines[1].split() == ["abc0123456", "192.0.2.7", "-", "x\ufffd[2J", "TLSv1.3", "60s", "mail", "2", "0"]
     assert lines[-1] == "2 connected, from 1 addresses"
+
+
+@pytest.mark.parametrize("through", ["files", "socket"])
+def test_with_a_block_what_was_counted_goes(gateway: StoppedGateway, ask: Any, through: str) -> None:
+    now = time.time()
+    keys = [f"{rule} {who} " for rule in ("connections", "bad-sessions") for who in ("192.0.2.7", "192.0.2.77")]
+    gateway.remember({key: Fact((41.0,), now, now + 600) for key in keys}, "abuse")
+    ask("blocks", "add", "192.0.2.7")
+    with gateway.running() if through == "socket" else contextlib.nullcontext():
+        assert ask("blocks", "remove", "192.0.2.7", "--dry-run")[0] == 0
+        assert len(counted(gateway)) == 4
+        assert ask("blocks", "remove", "192.0.2.7")[0] == 0
+    assert counted(gateway) == {"connections 192.0.2.77 ", "bad-sessions 192.0.2.77 "}
+
+
+def counted(gateway: StoppedGateway) -> set[str]:
+    with contextlib.closing(sqlite3.connect(gateway.data / "state.sqlite")) as database:
+        return {key for (key,) in database.execute("SELECT key FROM fact WHERE space = 'abuse'")}

@@ -201,6 +201,15 @@ def test_what_was_only_just_put_is_forgotten_too_and_can_come_again(kept: Any) -
     assert get(kept, "a") == fact(2)
 
 
+def test_keys_that_contain_any_of_several_texts_are_forgotten_in_one(kept: Any) -> None:
+    for key in ("a 1 ", "a 1 x", "a 10 ", "b 2 ", "c 3 "):
+        kept.store.put("grey", key, fact(1))
+    kept.store.put("other", "a 1 ", fact(1))
+    assert asked(kept, kept.store.forget("grey", " 1 ", " 2 ", *(f" {number} " for number in range(100, 1300)))) == 3
+    assert sorted(listed(kept)) == ["a 10 ", "c 3 "]
+    assert asked(kept, kept.store.forget("grey")) == 0 and listed(kept, "", 9, "other") == ["a 1 "]
+
+
 def test_many_are_kept_and_forgotten(kept: Any) -> None:
     for number in range(2500):
         kept.store.put("grey", f"{number:05}", fact(number))

@@ -37,10 +37,10 @@ class FakeStateStore:
         self._facts[space, key] = fact = fact._replace(values=(fact.values[0] + amount,))
         return fact.values[0]
 
-    def forget(self, space: str, matching: str) -> Deferred[int]:
+    def forget(self, space: str, *matching: str) -> Deferred[int]:
         if self.failure is not None:
             return fail(self.failure)
-        gone = [name for name in self._facts if name[0] == space and matching in name[1]]
+        gone = [name for name in self._facts if name[0] == space and any(text in name[1] for text in matching)]
         for name in gone:
             del self._facts[name]
         return succeed(len(gone))

@@ -7,10 +7,12 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from fakes.disk import result
 from fakes.lists import lists
 from gate import ANN, BOB, EVE, MAIL, SESSION, Gate, settings
 
 from inboundmx.intake import alerting
+from inboundmx.intake.doorkeeping import Doorkeeper
 from inboundmx.model.address import Address
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
@@ -287,6 +289,34 @@ def test_an_address_that_relays_can_be_blocked_by_an_operator() -> None:
     visits = Visits(allow="192.0.2.99/32")
     visits.gate.blocks.begin("192.0.2.99", 60, "why not", "ann")
     assert visits.code() == 421
+
+
+def test_what_was_counted_about_a_client_is_forgotten_and_of_no_other() -> None:
+    visits = Visits(rule("connections", 40), rule("bad-recipients", 20))
+    for ip in ("198.51.100.8", "198.51.100.80"):
+        assert [visits.code(ip) for _ in range(40)] == [220] * 40
+    told = result(visits.gate.door.forget(["198.51.100.8"]))
+    assert told == 1
+    assert [visits.code("198.51.100.8") for _ in range(41)] == [220] * 40 + [421]
+    assert visits.code("198.51.100.80") == 421
+    abuse = [fields["who"] for event, _, fields in visits.journal.events if event == "abuse"]
+    assert abuse == ["198.51.100.8", "198.51.100.80"]
+    visits.gate.blocks.forget(["198.51.100.8"])
+    result(visits.gate.door.forget(["198.51.100.8"]))
+    # A process that has counted nothing yet sees what all share.
+    nobody: Any = None
+    other = Doorkeeper(visits.gate.state, visits.gate.blocks, nobody, visits.journal, visits.gate.clock)
+    rules = visits.gate.settings.abuse
+    assert other.count(rules[:1], "198.51.100.8", visits.gate.settings, 2.0) is None
+    assert other.count(rules[:1], "198.51.100.80", visits.gate.settings, 2.0) is not None
+
+
+def test_without_the_store_it_is_forgotten_here() -> None:
+    visits = Visits(rule("connections"))
+    visits.gate.state.failure = Unavailable("full")
+    assert [visits.code() for _ in range(3)] == [220] * 3
+    assert isinstance(result(visits.gate.door.forget(["192.0.2.99"])), Unavailable)
+    assert visits.code() == 220
 
 
 def test_a_blacklisted_client_hears_that_first() -> None:
