@@ -1,6 +1,7 @@
-"""One question over HTTP/1.0 (RFC 1945), so that nothing comes in chunks and the connection ends with the answer.
+"""One question over HTTP/1.1 (RFC 9112), and one connection for each.
 
-Knows a status line, Content-Length, and that little is read. Does not know what was asked for, nor follows anything.
+Knows a status line, where an answer ends, and that little is read. Does not know what was asked for, nor follows
+anything.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ from inboundmx.net.servers import Fault, Once
 
 # Octets of an answer, its head included.
 LIMIT = 65536
+HEAD_LIMIT = 65536
 
 _FIRST_LINE = re.compile(rb"HTTP/1\.[0-9] ([1-5][0-9]{2})(?: .*)?")
 _NUMBER = re.compile(rb"[0-9]{1,9}")
+# Its extensions are ignored.
+_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;.*)?")
+_CHUNK_LINE = 1000
 _WHY = {
     301: "answers with a redirect (301), which is not followed",
     302: "answers with a redirect (302), which is not followed",
@@ -77,61 +82,45 @@ class Get(Protocol):
 
     def __init__(self, host: str, path: str, username: str, password: str, limit: int = LIMIT) -> None:
         self.answer: Deferred[bytes] = Deferred(lambda _: self.transport.abortConnection())
-        fields = [f"GET {path} HTTP/1.0", f"Host: {host}", "Accept: application/json"]
+        fields = [f"GET {path} HTTP/1.1", f"Host: {host}", "Accept: application/json, text/plain", "Connection: close"]
         if username or password:
             fields.append("Authorization: Basic " + b64encode(f"{username}:{password}".encode()).decode())
         self._question = ("\r\n".join(fields) + "\r\n\r\n").encode("ascii")
-        self._heard: list[bytes] = []
+        self._head = b""
         self._size = 0
         self._limit = limit
-        # There is nothing to be understood before so much was heard.
-        self._enough = 0
+        self._body: _Measured | Chunks | None = None
 
     def connectionMade(self) -> None:
         self.transport.write(self._question)
 
     def dataReceived(self, data: bytes) -> None:
-        self._heard.append(data)
         self._size += len(data)
         if self._size > self._limit:
             self._finish(_fault("says more than anybody should"))
-        elif self._size >= self._enough:
-            self._finish(self._understood(ended=False))
+            return
+        try:
+            if self._body is None:
+                self._head, blank, data = (self._head + data).partition(b"\r\n\r\n")
+                if not blank:
+                    if len(self._head) > HEAD_LIMIT:
+                        raise Fault("says more than anybody should")
+                    return
+                self._body = _body(self._head)
+            content = self._body.feed(data)
+        except Fault as fault:
+            self._finish(Failure(fault))  # type: ignore[no-untyped-call]
+        else:
+            self._finish(content)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if isinstance(reason.value, ConnectionDone):
-            self._finish(self._understood(ended=True))
+            self._finish(_fault("ends in the middle of its answer" if self._size else "closes without an answer"))
         elif isinstance(reason.value, ConnectionLost):
             self._finish(_fault("breaks the connection"))
         else:
             # What TLS has to say of it.
             self._finish(_fault(f"cannot be trusted: {reason.getErrorMessage()}"))
-
-    def _understood(self, ended: bool) -> bytes | Failure | None:
-        """The content once it is whole, None while it is not."""
-        heard = b"".join(self._heard)
-        self._heard = [heard]
-        head, blank, content = heard.partition(b"\r\n\r\n")
-        if not blank:
-            return _fault("ends in the middle of its answer" if head else "closes without an answer") if ended else None
-        first, *fields = head.split(b"\r\n")
-        match = _FIRST_LINE.fullmatch(first)
-        if match is None:
-            return _fault("does not speak HTTP")
-        if (code := int(match[1])) != 200:
-            return _fault(_WHY.get(code, f"answers {code}"), NotThere if code in _NOT_THERE else Fault)
-        said = [(name.lower(), value.strip()) for name, _, value in (field.partition(b":") for field in fields)]
-        lengths = {value for name, value in said if name == b"content-length"}
-        if len(lengths) > 1 or not all(map(_NUMBER.fullmatch, lengths)) or b"transfer-encoding" in dict(said):
-            return _fault("gives an answer without a length")
-        if not lengths:
-            self._enough = self._limit
-            return content if ended else None
-        length = int(lengths.pop())
-        self._enough = len(head) + len(blank) + length
-        if len(content) >= length:
-            return content[:length]
-        return _fault("ends in the middle of its answer") if ended else None
 
     def _finish(self, result: bytes | Failure | None) -> None:
         if result is not None and not self.answer.called:
@@ -139,5 +128,84 @@ class Get(Protocol):
             self.answer.callback(result)
 
 
-def _fault(what: str, kind: type[Fault] = Fault) -> Failure:
-    return Failure(kind(what))  # type: ignore[no-untyped-call]
+def _body(head: bytes) -> _Measured | Chunks:
+    """How the content is to be read. Raises Fault when there is none, or nothing tells its end."""
+    first, *fields = head.split(b"\r\n")
+    match = _FIRST_LINE.fullmatch(first)
+    if match is None:
+        raise Fault("does not speak HTTP")
+    if (code := int(match[1])) != 200:
+        raise (NotThere if code in _NOT_THERE else Fault)(_WHY.get(code, f"answers {code}"))
+    said = [(name.lower(), value.strip()) for name, _, value in (field.partition(b":") for field in fields)]
+    lengths = {value for name, value in said if name == b"content-length"}
+    codings = [value.lower() for name, value in said if name == b"transfer-encoding"]
+    if codings == [b"chunked"] and not lengths:
+        return Chunks()
+    # What ends with the connection may have been cut off there, at the end of a line too.
+    if codings or len(lengths) != 1 or not all(map(_NUMBER.fullmatch, lengths)):
+        raise Fault("gives an answer without a length")
+    return _Measured(int(lengths.pop()))
+
+
+class _Measured:
+    """Content of so many octets."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._left = length
+        self._heard: list[bytes] = []
+
+    def feed(self, data: bytes) -> bytes | None:
+        self._heard.append(data)
+        self._left -= len(data)
+        return b"".join(self._heard)[: self._length] if self._left <= 0 else None
+
+
+class Chunks:
+    """Content in chunks, each behind its length (RFC 9112 7.1). What follows the last one is ignored."""
+
+    def __init__(self) -> None:
+        self._content: list[bytes] = []
+        self._rest = b""
+        # Of the chunk that is being read, with the end of its line.
+        self._left = 0
+        self._last = False
+
+    def feed(self, data: bytes) -> bytes | None:
+        """The content once it is whole. Raises Fault when these are no chunks."""
+        data, at = self._rest + data, 0
+        while True:
+            if self._left > 2:
+                piece = data[at : at + self._left - 2]
+                self._content.append(piece)
+                self._left -= len(piece)
+                at += len(piece)
+            if self._left > 2 or len(data) - at < self._left:
+                break
+            if self._left and data[at : at + 2] != b"\r\n":
+                raise Fault("gives an answer in broken chunks")
+            at += self._left
+            self._left = 0
+            end = data.find(b"\r\n", at, at + _CHUNK_LINE)
+            if end < 0:
+                if len(data) - at >= _CHUNK_LINE:
+                    raise Fault("gives an answer in broken chunks")
+                break
+            line, at = data[at:end], end + 2
+            if self._last:
+                # Fields, and then an empty line.
+                if not line:
+                    return b"".join(self._content)
+                continue
+            match = _CHUNK_SIZE.fullmatch(line)
+            if match is None:
+                raise Fault("gives an answer in broken chunks")
+            self._left = int(match[1], 16) + 2
+            if self._left == 2:
+                self._left, self._last = 0, True
+        self._rest = data[at:]
+        return None
+
+
+def _fault(what: str) -> Failure:
+    return Failure(Fault(what))  # type: ignore[no-untyped-call]

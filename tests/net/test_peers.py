@@ -100,7 +100,7 @@ def test_what_waits_there(piece: int) -> None:
     assert world.loads.load("one") is None
     peer = world.accept()
     first, *fields = peer.heard.decode().split("\r\n")
-    assert first == "GET /api/status HTTP/1.0"
+    assert first == "GET /api/status HTTP/1.1"
     assert "Host: 192.0.2.20:9998" in fields
     assert f"Authorization: Basic {b64encode(b'ann:s3cret').decode()}" in fields
     assert fields[-2:] == ["", ""]
@@ -111,12 +111,12 @@ def test_what_waits_there(piece: int) -> None:
     assert world.loads.load("two") is None
 
 
-def test_an_answer_that_ends_with_the_connection() -> None:
+def test_an_answer_in_chunks() -> None:
     world = World()
     peer = world.accept()
-    peer.says(answer(b'{"spool": {"waiting": 3}}'))
+    peer.says(answer(b'19\r\n{"spool": {"waiting": 3}}\r\n', fields=b"Transfer-Encoding: chunked\r\n"))
     assert world.loads.load("one") is None
-    peer.closes()
+    peer.says(b"0\r\n\r\n")
     assert world.loads.load("one") == 3
 
 
@@ -249,7 +249,8 @@ def test_too_slow(said: bytes | None) -> None:
      (answer(b"x" * LIMIT, fields=b"Content-Length: 999999999\r\n"), "more than"),
      (answer(b"", fields=b"Content-Length: 1\r\nContent-Length: 2\r\n"), "without a length"),
      (answer(b"", fields=b"Content-Length: -1\r\n"), "without a length"),
-     (answer(b"0\r\n\r\n", fields=b"Transfer-Encoding: chunked\r\n"), "without a length"),
+     (answer(b"", fields=b"Transfer-Encoding: gzip, chunked\r\n"), "without a length"),
+     (answer(b"{}"), "without a length"),
      (told(-1), "does not say"), (told("7"), "does not say"), (told(True), "does not say"), (told(1.5), "does not say"),
      (told(None), "does not say"),
      (told(10**9 + 1), "does not say"), (told(10**4000), "does not say"),
@@ -258,7 +259,7 @@ def test_too_slow(said: bytes | None) -> None:
      (answer(b"[1]", fields=b"Content-Length: 3\r\n"), "does not say"),
      (answer(b'{"spool":"waiting"}', fields=b"Content-Length: 19\r\n"), "does not say"),
      (answer(b"\xff\xfe{}", fields=b"Content-Length: 4\r\n"), "does not say")],
-    ids=range(25),
+    ids=range(26),
 )  # fmt: skip
 def test_what_is_no_answer(said: bytes, detail: str) -> None:
     world = World()

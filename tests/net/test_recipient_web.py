@@ -18,7 +18,15 @@ from inboundmx.ports import Unavailable
 from inboundmx.prompt import promptly
 
 ANN, BOB = Address("Ann", "a.test"), Address("bob", "a.test")
-OK = b"HTTP/1.0 200 OK\r\n\r\n"
+
+
+def ok(content: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content) + content
+
+
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n"
 
 
 class Desk:
@@ -67,21 +75,30 @@ def reason(came: list[Any]) -> str:
 def test_a_list_serves_everybody_and_is_fetched_anew() -> None:
     desk = Desk(username="me", password="x")
     first, second = desk.begin(), desk.begin(BOB)
-    desk.answers(OK, b"ann@a", b".test\n")
+    desk.answers(*(bytes([octet]) for octet in ok(b"ann@a.test\n")))
     assert (first, second, desk.dialled) == ([True], [False], 1)
-    assert b"GET /who HTTP/1.0\r\n" in desk.heard[0]
+    assert b"GET /who HTTP/1.1\r\n" in desk.heard[0]
     assert b"Authorization: Basic bWU6eA==\r\n" in desk.heard[0]
     desk.clock.task.advance(RENEWED_SECONDS)
     # Nobody waits for the new one while the old one holds.
     assert desk.begin() == [True]
-    desk.answers(OK + b"bob@a.test\n")
+    desk.answers(ok(b"bob@a.test\n"))
     assert (desk.begin(), desk.begin(BOB), desk.dialled) == ([False], [True], 2)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_a_list_may_come_in_chunks(size: int) -> None:
+    octets = CHUNKED + b'4 ;a="b"\r\nann@\r\n0c\r\na.test\r\nbob@\r\n7\r\na.test\n\r\n000\r\nMore: x\r\n\r\nignored'
+    desk = Desk()
+    came = desk.begin(BOB)
+    desk.answers(*(octets[at : at + size] for at in range(0, len(octets), size)), ends=False)
+    assert (came, desk.begin(), desk.health) == ([True], [True], [(True, "")])
 
 
 def test_a_list_that_cannot_be_had_anew_holds_for_ten_minutes() -> None:
     desk = Desk()
     desk.begin()
-    desk.answers(OK + b"ann@a.test\n")
+    desk.answers(ok(b"ann@a.test\n"))
     desk.clock.task.advance(RENEWED_SECONDS)
     desk.begin()
     desk.refuses()
@@ -105,10 +122,19 @@ def test_a_list_that_cannot_be_had_anew_holds_for_ten_minutes() -> None:
     [
         (b"HTTP/1.0 500 oops\r\n\r\n", "answers 500"),
         (b"HTTP/1.0 404 no\r\n\r\n", "answers 404"),
-        (OK, "holds no address"),
-        (OK + b"<html>", "line 1 is no address"),
+        (ok(b""), "holds no address"),
+        (ok(b"<html>"), "line 1 is no address"),
         (b"220 mail\r\n\r\n", "does not speak HTTP"),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\nann", "ends in the middle of its answer"),
+        # It may have ended too soon: no list is believed whose end nothing tells.
+        (b"HTTP/1.1 200 OK\r\n\r\nann@a.test\n", "gives an answer without a length"),
+        (b"HTTP/1.0 200 OK\r\n\r\nann@a.test\n", "gives an answer without a length"),
+        (CHUNKED + b"b\r\nann@a.test\n\r\n", "ends in the middle of its answer"),
+        (CHUNKED + b"b\r\nann@a.test\n\r\n0\r\n", "ends in the middle of its answer"),
+        (CHUNKED + b"b\r\nann@a.test\n#0\r\n\r\n", "gives an answer in broken chunks"),
+        (CHUNKED + b"-b\r\nann@a.test\n", "gives an answer in broken chunks"),
+        (CHUNKED + b"0" * 1000, "gives an answer in broken chunks"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 65536, "says more than anybody should"),
         (b"", "closes without an answer"),
     ],
 )
@@ -123,11 +149,11 @@ def test_what_is_no_list(answer: bytes, said: str) -> None:
 def test_a_list_has_a_largest_size_and_a_longest_time() -> None:
     desk = Desk()
     came = desk.begin()
-    desk.answers(OK, *[b"x" * 2**20] * (LARGEST_LIST // 2**20), ends=False)
+    desk.answers(CHUNKED, *[b"fffff\r\n" + b"x" * 0xFFFFF + b"\r\n"] * (LARGEST_LIST // 2**20), ends=False)
     assert reason(came).endswith("says more than anybody should")
     desk = Desk()
     came = desk.begin()
-    desk.answers(OK, ends=False)
+    desk.answers(CHUNKED, ends=False)
     desk.clock.task.advance(LIST_SECONDS - 1)
     assert came == []
     desk.clock.task.advance(2)
@@ -141,7 +167,7 @@ def test_whoever_goes_does_not_take_the_list_along() -> None:
     assert waiting is not None
     other = desk.begin(BOB)
     waiting.cancel()
-    desk.answers(OK + b"bob@a.test\n")
+    desk.answers(ok(b"bob@a.test\n"))
     assert other == [True]
 
 
@@ -151,12 +177,12 @@ QUESTION = "http://192.0.2.9/is/{address}?in=a"
 @pytest.mark.parametrize(
     ("answer", "held"),
     [
-        (OK, True),
-        (OK + b"yes\r\n", True),
-        (OK + b'{"id": 7}', True),
-        (OK + b"No\r\n", False),
-        (OK + b"false", False),
-        (OK + b'"unknown"\n', False),
+        (ok(b""), True),
+        (ok(b"yes\r\n"), True),
+        (ok(b'{"id": 7}'), True),
+        (ok(b"No\r\n"), False),
+        (ok(b"false"), False),
+        (ok(b'"unknown"\n'), False),
         (b"HTTP/1.0 404 not here\r\n\r\n", False),
         (b"HTTP/1.0 410 gone\r\n\r\n", False),
     ],
@@ -167,11 +193,11 @@ def test_a_question_about_each(answer: bytes, held: bool) -> None:
     desk.answers(answer)
     if not held:
         # It is not somebody who denies everybody.
-        desk.answers(OK)
-        assert b"GET /is/postmaster@a.test?in=a HTTP/1.0\r\n" in desk.heard[1]
+        desk.answers(ok(b""))
+        assert b"GET /is/postmaster@a.test?in=a HTTP/1.1\r\n" in desk.heard[1]
     dialled = desk.dialled
     assert came == [held]
-    assert b"GET /is/ann@a.test?in=a HTTP/1.0\r\n" in desk.heard[0]
+    assert b"GET /is/ann@a.test?in=a HTTP/1.1\r\n" in desk.heard[0]
     assert desk.begin() == [held]
     assert desk.dialled == dialled
 
@@ -179,8 +205,8 @@ def test_a_question_about_each(answer: bytes, held: bool) -> None:
 def test_an_address_cannot_change_the_question() -> None:
     desk = Desk(QUESTION)
     desk.begin(Address('"a b\\r\\nx/../%?#&"', "a.test"))
-    desk.answers(OK)
-    assert desk.heard[0].split(b"\r\n")[0] == b"GET /is/%22a%20b%5Cr%5Cnx%2F..%2F%25%3F%23%26%22@a.test?in=a HTTP/1.0"
+    desk.answers(ok(b""))
+    assert desk.heard[0].split(b"\r\n")[0] == b"GET /is/%22a%20b%5Cr%5Cnx%2F..%2F%25%3F%23%26%22@a.test?in=a HTTP/1.1"
 
 
 def test_silence_is_no_answer() -> None:

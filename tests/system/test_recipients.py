@@ -201,6 +201,7 @@ def test_a_file_is_read_again_when_it_changes(play: Stage, primary: RecordingPri
 
 
 class People(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
     asked: ClassVar[list[tuple[str, str | None]]] = []
 
     def do_GET(self) -> None:
@@ -208,8 +209,14 @@ class People(http.server.BaseHTTPRequestHandler):
         content = f"{ANN}\r\n{BOB}\r\n" if self.path == "/list" else "yes" if "ann@" in self.path else "no"
         gone = self.path.startswith("/ask/eve")
         self.send_response(404 if gone else 200)
+        octets = b"" if gone else content.encode()
+        if self.path == "/list":
+            self.send_header("Transfer-Encoding", "chunked")
+            octets = b"".join(b"1\r\n%c\r\n" % octet for octet in octets) + b"0\r\n\r\n"
+        else:
+            self.send_header("Content-Length", str(len(octets)))
         self.end_headers()
-        self.wfile.write(b"" if gone else content.encode())
+        self.wfile.write(octets)
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
