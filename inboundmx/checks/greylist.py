@@ -125,7 +125,8 @@ class Greylist(Check):
             for name in good_names(peer, sender, authenticated, settings):
                 if count := allowed(await state.get(GOOD, name), settings):
                     return f"{told(name)} is auto-allowed after {count} good deliveries"
-        if await state.get(WRITTEN, correspondence(sender, recipient.domain)) is not None:
+        # Whom somebody writes to is easily guessed: a name alone is not believed.
+        if authenticated and await state.get(WRITTEN, correspondence(sender, recipient.domain)) is not None:
             return f"a user of {recipient.domain} has written to {sender}"
         return ""
 

@@ -307,10 +307,13 @@ def test_whom_a_user_has_written_to_need_not_wait_for_the_answer(desk: Desk) -> 
     now = desk.clock.now()
     desk.state.put(WRITTEN, "ann@sender.example\t*@here.example", Fact((now,), now, now + 100))
     loud = Address("Ann", "sender.example")
-    assert desk.ask(FAR, sender=loud).detail == "a user of here.example has written to Ann@sender.example"
-    assert desk.ask(FAR, sender=Address("eve", "sender.example")).outcome == "new"
+    found = desk.ask(FAR, sender=loud, spf="sender.example")
+    assert found.detail == "a user of here.example has written to Ann@sender.example"
+    assert desk.ask(FAR, sender=loud).outcome == "new", "anybody can say that he is Ann"
+    assert desk.ask(FAR, sender=loud, spf="else.example").outcome == "early"
+    assert desk.ask(FAR, sender=Address("eve", "sender.example"), spf="sender.example").outcome == "new"
     desk.wait(2)
-    assert desk.ask(FAR).outcome == "new"
+    assert desk.ask("203.0.113.99", spf="sender.example").outcome == "new"
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, BY_DOMAIN])
