@@ -52,6 +52,7 @@ FUTURES = {"twisted.internet.defer", "twisted.python.failure"}
 PURE_LIBRARIES = {
     "inboundmx.smtp.commands": {"idna"},
     "inboundmx.policy.authenticating": {"scramp"},
+    "inboundmx.checks.author": {"idna"},
     "inboundmx.checks": {"cryptography", "dkim", "publicsuffixlist", "spf"},
 }
 # The outside world in the standard library: time, chance, disk, network, processes, threads come in through ports.

@@ -89,8 +89,8 @@ class Dkim(Check):
         hashes = await self._hashes(case.message, usable)
         fields = fields_named(case.message, {name for each in usable for name in each.names})
         header = Header(case.message.body.head, fields)
-        # Behind a line that is no field some readers go on: what they find there, a From even, nobody has signed.
-        whole = case.message.fields[-1].end == case.message.header_end
+        # What stands behind a line that is no field, a From even, nobody has signed.
+        whole = case.message.whole_header
         verdicts = []
         for each in read:
             if isinstance(each, Signature):

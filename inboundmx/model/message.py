@@ -86,3 +86,9 @@ class Message:
                 at = after
             self._fields = tuple(found)
         return self._fields
+
+    @property
+    def whole_header(self) -> bool:
+        """Whether the header section is fields and nothing else, and holds one at least: behind a line that is none
+        some readers go on, and see fields that are none for us."""
+        return bool(self.fields) and self.fields[-1].end == self.header_end
