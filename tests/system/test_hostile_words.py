@@ -1,0 +1,348 @@
+"""What strangers write, through a whole gateway: in the greeting, the envelope, the content and their names in DNS. It
+is no command of a shell, no part of a query, no line of the log and no end of a message; it is text."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile_primary import HostilePrimary
+from name_servers import PlayedServer
+from programs import (
+    DOMAIN,
+    Answer,
+    Child,
+    Gateway,
+    RecordingPrimary,
+    Stage,
+    Wire,
+    domain,
+    free_port,
+    letter,
+    need,
+    post,
+    stage,
+    until,
+)
+from requiring import impossible
+
+STORED, RAW = "stored.example", "raw.example"
+# Where hostile names in DNS belong to, and an address without a name.
+NAMED, NAMELESS = "198.51.100.7", "198.51.100.99"
+PTR = [
+    r"evil\027[2J\013\010id\032<script>alert\(1\)</script>.a.test",
+    r"x'||\(select\0321\)||'\;drop\032table\032entry\;--\%s\%n.a.test",
+    r"\226\128\168\000`touch\032pwned`.a.test",
+    "y" * 63 + "." + "y" * 63 + "." + "y" * 63 + "." + "y" * 61,
+]
+ZONE = {".".join(reversed(NAMED.split("."))) + ".in-addr.arpa": {"PTR": PTR}}
+
+
+class House:
+    """A gateway with everything on that keeps or repeats what strangers say, and what is around it."""
+
+    def __init__(self, play: Stage, names: PlayedServer, raw: HostilePrimary) -> None:
+        self.primary: RecordingPrimary = play.recording()
+        self.raw = raw
+        self.port = free_port()
+        self.gateway: Gateway = play.gateway(
+            f"[dns]\nservers = 127.0.0.1:{names.port}\n"
+            + domain(self.primary.port)
+            + domain(free_port(), STORED)
+            + domain(raw.port, RAW, bounce="always", handover="spool")
+            + domain(self.primary.port, "sender.example")
+            + "[archive all]\nrule = incoming\npath = archive\n"
+            "[check rdns]\nuse = rdns\n[check helo]\nuse = helo\n[check grey]\nuse = greylist\nskip_for = 127.0.0.0/8\n"
+            "[check pills]\nuse = headers\nheader = Subject\nvalue = pills\nweight.match = 30\n"
+            "[level high]\nthreshold = 30\naction = quarantine\n"
+            "[smtp]\nmax_junk_commands = 1000\nmax_bad_commands = 100\n",
+            extra_listen=f"haproxy:tcp:{self.port}:interface=127.0.0.1",
+        )
+
+    def wire(self, peer: str) -> Wire:
+        wire = Wire(self.port)
+        wire.send(f"PROXY TCP4 {peer} 192.0.2.25 4000 25\r\n".encode())
+        return wire
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Of the log; each is one JSON object in printable letters."""
+        until("its last line is whole", lambda: self.gateway.output.read_bytes().endswith(b"\n"))
+        lines = self.gateway.output.read_text("utf-8").split("\n")[:-1]
+        assert [line for line in lines if not line.isprintable()] == []
+        events = [json.loads(line) for line in lines]
+        assert all(isinstance(event, dict) for event in events)
+        return events
+
+    def story(self, answer: Answer) -> str:
+        """As an operator's terminal gets it."""
+        told = until("its story", lambda: self.gateway.command("explain", answer.id, status=None))
+        for line in told.split("\n"):
+            assert line.isprintable(), line
+        return told
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    names, raw = PlayedServer(ZONE), HostilePrimary()
+    with contextlib.closing(names), contextlib.closing(raw), stage() as play:
+        made = House(play, names, raw)
+        yield made
+        assert made.gateway.faults() == []
+
+
+# --- text and nothing else --------------------------------------------------------------------------------------------
+
+HELLOS = [
+    b"\x1b[2J\x1b]0;owned\x07",
+    b"%s%n%x",
+    b"'||(select 1)||'",
+    b'x";drop table entry;--',
+    "a\u2028b\u2029c\u202e".encode(),
+    b'"},{"event":"delivered","x":"',
+    b"\x00\xff\xfe",
+    b"$(touch pwned)`touch pwned`;|touch pwned",
+]
+SUBJECTS = [
+    b"\x1b[2J\x1b[31m pills",
+    b"pills \x07\x08\x7f\x9b",
+    "pills \u2028\u2029\u202e\x85".encode(),
+    b"pills =?utf-8?b?G1sySgp7fQ==?= =?utf-8?q?=0d=0aX-Spam-Level:_NONE?=",
+    b"pills '||(select 1)||' %s%n \"}\\",
+    b"pills " + b"x" * 90_000,
+]
+SENDERS = [
+    "\"x'||(select 1)||'\"@a.test",
+    '"%\'; drop table entry;--"@a.test',
+    "100%@a.test",
+    "_@a.test",
+    '"\\"},{\\"event\\":\\"delivered\\""@a.test',
+    "$x|`id`&@a.test",
+]
+
+
+def test_hostile_greetings_are_one_line_each_wherever_they_are_told(house: House) -> None:
+    """Those of strangers with hostile names, put off or refused."""
+    refused = []
+    for hello in HELLOS:
+        with house.wire(NAMED) as wire:
+            assert wire.reply().code == 220
+            answer = wire.ask(b"EHLO " + hello)
+            if answer.code == 250:
+                answer = wire.envelope("a@a.test", f"user@{DOMAIN}")[-1]
+            assert answer.code >= 400, answer
+            refused.append(answer)
+    stories = [house.story(answer) for answer in refused]
+    told = [event for event in house.lines() if event.get("id") in {answer.id for answer in refused}]
+    # One event for each refusal, none of them made by what was said.
+    assert sorted(event["id"] for event in told if event["event"] == "refused") == sorted(a.id for a in refused)
+    assert {event["ip"] for event in told} == {NAMED}
+    assert not any(event["event"] == "delivered" for event in told)
+    # Whom the greylist put off was looked at by the others before, under his own name.
+    assert any("rdns" in story and "unconfirmed" in story for story in stories)
+
+
+def test_hostile_subjects_and_senders_are_kept_told_and_found_as_text(house: House) -> None:
+    taken: dict[str, Answer] = {}
+    for sender in SENDERS:
+        for number, subject in enumerate(SUBJECTS):
+            with house.wire("127.0.0.9") as wire:
+                wire.hello()
+                assert [each.code for each in wire.envelope(sender, f"user@{STORED}")] == [250, 250], sender
+                answer = wire.content(b"Subject: " + subject + b"\r\nFrom: <a@a.test>\r\n\r\nHello.\r\n")
+            assert answer.code == 250, answer
+            if not number:
+                taken[sender] = answer
+    for sender, answer in taken.items():
+        house.story(answer)
+        rows = house.gateway.listed("quarantine", "list", "--sender", sender)
+        assert {row["sender"] for row in rows} == {sender} and len(rows) == len(SUBJECTS)
+        assert answer.id in {row["id"] for row in rows}
+        shown = house.gateway.command("quarantine", "show", rows[0]["id"])
+        assert all(line.isprintable() for line in shown.replace("\t", " ").split("\n"))
+    everything = house.gateway.command("quarantine", "list")
+    assert all(line.isprintable() for line in everything.split("\n"))
+    assert len(house.gateway.listed("quarantine", "list", "--domain", STORED)) == len(SENDERS) * len(SUBJECTS)
+    house.lines()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("quarantine", "list", "--sender", "%@a.test"),
+        ("quarantine", "list", "--sender", "x' OR '1'='1"),
+        ("quarantine", "list", "--cause", "x' OR '1'='1"),
+        ("quarantine", "list", "--domain", "%"),
+        ("quarantine", "list", "' OR 1=1 --"),
+        ("spool", "list", "--recipient", "*@%"),
+        ("spool", "list", "--domain", "' UNION SELECT 1 --"),
+        ("recipients", "list", "%' OR '1'='1"),
+        ("greylist", "list", "' OR 1=1 --"),
+        ("blocks", "list", "--matching", "' OR 1=1 --"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_asked_for_is_text_as_well(house: House, asked: tuple[str, ...]) -> None:
+    assert house.gateway.command(*asked, "--json", status=None).strip() in ("[]", "")
+
+
+def test_every_table_is_as_it_was(house: House) -> None:
+    """After all of that, and beside it."""
+    files = sorted(house.gateway.data.glob("**/*.sqlite"))
+    assert len(files) >= 3
+    for path in files:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    assert house.gateway.listed("greylist", "list", "a@a.test")
+
+
+# --- the end of a message, on its way out -----------------------------------------------------------------------------
+
+ENDS = [b"\n.\n", b"\n.\r", b"\r.\r", b"\r.\n", b"\n.\r\n", b"\r\n.\n", b"\r\n.\r", b"\r.\r\n"]
+SMUGGLED = b"MAIL FROM:<evil@a.test>\r\nRCPT TO:<user@raw.example>\r\nDATA\r\nSubject: smuggled\r\n\r\nx\r\n.\r\n"
+
+
+def lenient(octets: bytes) -> list[bytes]:
+    """The ends that somebody might see who is not strict, or drops NULs."""
+    return [end for end in ENDS for seen in (octets, octets.replace(b"\0", b"")) if end in seen]
+
+
+@pytest.mark.parametrize("between", [b"", b"\0"], ids=["", "NUL"])
+@pytest.mark.parametrize("end", ENDS, ids=repr)
+@pytest.mark.parametrize("place", ["in the header", "in the body"])
+def test_no_odd_end_leaves_us(house: House, end: bytes, between: bytes, place: str) -> None:
+    odd = end[:1] + between + end[1:]
+    text = b"Subject: odd" + odd + SMUGGLED if place == "in the header" else b"Subject: odd\r\n\r\nodd" + odd + SMUGGLED
+    with Wire(house.gateway.port) as wire:
+        wire.hello()
+        wire.envelope("a@stranger.example", f"user@{RAW}", f"user@{DOMAIN}")
+        assert wire.ask("DATA").code == 354
+        wire.send(text)
+        refused = wire.reply()
+        assert refused.code == 554, refused
+        # Nothing inside of it was a command.
+        assert wire.ask("NOOP").code == 250
+    assert not [content for content in house.raw.offered if b"smuggled" in content]
+    assert not [mail for mail in house.primary.received() if b"smuggled" in mail.content]
+
+
+def test_what_leaves_us_has_one_end_and_what_a_primary_says_makes_no_other(house: House) -> None:
+    """Dots everywhere, by the spool; then a refusal full of ends, which the notice tells."""
+    body = b"".join(dots + text + b"\r\n" for dots in (b".", b"..", b"", b" .") for text in (b"", b"x", b" "))
+    assert post(house.gateway.port, letter("dots", body), recipients=[f"user@{RAW}"]).code == 250
+    (content,) = until("it is there", lambda: [each for each in house.raw.taken if b"Subject: dots" in each])
+    assert lenient(b"\r\n" + content) == []
+    # Unstuffed it is what was sent.
+    assert re.sub(rb"(?m)^\.", b"", content).endswith(b"\r\n\r\n" + body)
+
+    house.raw.answers = {"rcpt": b"550-5.1.1 no\n.\n\r550-\x00\r.\r\r\n550-5.1.1 .\r\n550 5.1.1 \n.\r\x1b[2Jgone\r\n"}
+    try:
+        answer = post(house.gateway.port, letter("refused"), recipients=[f"user@{RAW}"], sender="author@sender.example")
+        assert answer.code == 250, answer
+        notice = house.primary.one(b"multipart/report").content
+    finally:
+        house.raw.answers = {}
+    assert lenient(b"\r\n" + notice) == [] and not re.search(rb"(?<!\r)\n|\r(?!\n)|\0|\x1b", notice)
+    assert b"Subject: refused" in notice
+    house.story(answer)
+    house.lines()
+
+
+# --- words that a shell would run -------------------------------------------------------------------------------------
+
+RUNS = ["`touch {0}`", "$(touch {0})", ";touch {0};", "|touch {0}", "&& touch {0}", "'; touch {0} #"]
+FILES = [
+    *RUNS,
+    "-rf",
+    "--checkpoint-action=exec=touch {0}",
+    "../../../../{0}",
+    ":include:{0}",
+    "|{0}",
+    "> {0}",
+    "a\\nb",
+]
+LOCALS = [
+    '"|touch {0}"', '"`touch {0}`"', '"$(touch {0})"', '":include:{0}"', '"; touch {0} ;"', "`{1}`", "|{1}", "$IFS",
+    "-oQ/tmp", "-froot", "/{1}", "&{1}", '":fail:"',
+]  # fmt: skip
+
+
+class Tracer(Child):
+    """strace on a running process and all it will start: each program that is run is a line."""
+
+    def __init__(self, folder: Path, victim: Child) -> None:
+        super().__init__("strace", folder)
+        calls = "execve,execveat,fork,vfork"
+        self.spawn([need("strace"), "-f", "-e", f"trace={calls}", "-p", str(victim.pid)])
+        until("strace is attached", lambda: "attached" in self.errors.read_text() or not self.running)
+        if not self.running:
+            impossible(f"processes cannot be traced here: {self.said()}")
+
+    @property
+    def calls(self) -> list[str]:
+        return re.findall(r"(?m)^.*(?:exec|fork).*\(.*$", self.errors.read_text())
+
+
+@pytest.mark.root
+def test_a_program_that_is_started_would_be_seen(play: Stage) -> None:
+    shell = play.partner("shell", lambda folder: Child("shell", folder))
+    shell.spawn(["sh", "-c", "while ! test -e go; do :; done; /bin/true; :"])
+    tracer = play.partner("tracer", lambda folder: Tracer(folder, shell))
+    (shell.folder / "go").touch()
+    until("it is seen", lambda: any("/bin/true" in call for call in tracer.calls))
+
+
+@pytest.mark.root
+def test_words_of_a_shell_are_delivered_or_refused_and_start_nothing(house: House, play: Stage) -> None:
+    touched = house.gateway.folder / "touched"
+    name = touched.name
+
+    def said(text: str) -> str:
+        return text.format(touched, name)
+
+    parts = b"".join(
+        f'--=b\r\nContent-Type: application/octet-stream; name="{said(file)}"\r\n'
+        f'Content-Disposition: attachment; filename="{said(file)}"\r\n\r\nx\r\n'.encode()
+        for file in FILES
+    )
+    headers = b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="=b"\r\n'
+    content = letter(said(RUNS[0]), parts + b"--=b--\r\n", headers)
+    tracer = play.partner("tracer", lambda folder: Tracer(folder, house.gateway))
+    before, accepted = house.primary.count(), []
+    for number, local in enumerate(map(said, LOCALS)):
+        with Wire(house.gateway.port) as wire:
+            wire.reply()
+            if wire.ask(f"EHLO {said(RUNS[number % len(RUNS)])}").code != 250:
+                assert wire.ask("EHLO client.stranger.example").code == 250
+            sender = wire.ask(f"MAIL FROM:<{local}@stranger.example>").code
+            if sender != 250:
+                assert sender >= 500 and wire.ask("MAIL FROM:<>").code == 250
+            codes = [wire.ask(f"RCPT TO:<{local}@{where}>").code for where in (DOMAIN, STORED)]
+            assert set(codes) <= {250, 550, 553, 501}, (local, codes)
+            if 250 in codes:
+                assert wire.content(content).code == 250
+                accepted.append(f"{local}@{DOMAIN}")
+    until("all of it has been delivered", lambda: house.primary.count() == before + len(accepted))
+    copies = house.gateway.folder / "archive"
+    until(
+        "a copy of each",
+        lambda: sum(content[-500:] in path.read_bytes() for path in copies.glob("*/*.eml")) == len(accepted),
+    )
+    mails = house.primary.received()[-len(accepted) :]
+    assert {recipient for mail in mails for recipient in mail.recipients} == set(accepted)
+    assert len(accepted) >= 8
+    assert all(mail.content.endswith(content) for mail in mails)
+    # Lists of what is kept, and the parts that name files.
+    for row in house.gateway.listed("spool", "list", "--domain", STORED):
+        assert house.gateway.command("spool", "show", row["id"])
+    assert tracer.calls == []
+    tracer.end()
+    assert not touched.exists()
+    strange = [path for path in house.gateway.folder.rglob("*") if re.search(r"touch|[`$;|&>]|include|pwn", path.name)]
+    assert strange == []
