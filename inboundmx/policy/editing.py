@@ -16,14 +16,16 @@ AUTHSERV_LIMIT = 8 * 1024
 
 FIRST_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 # A line feed before the name makes this search a fast one; the first field is looked at alone.
-_SUSPECT = re.compile(rb"\n(?i:authentication-results|x-spam-(?:level|score|checks))[ \t]*:")
-_SUSPECTS = frozenset((b"authentication-results", b"x-spam-level", b"x-spam-score", b"x-spam-checks"))
+_SUSPECT = re.compile(rb"\n(?i:authentication-results|received-spf|x-spam-(?:level|score|checks))[ \t]*:")
+_SUSPECTS = frozenset((b"authentication-results", b"received-spf", b"x-spam-level", b"x-spam-score", b"x-spam-checks"))
 _EDITABLE = re.compile(
-    rb"^(authentication-results|x-spam-(?:level|score|checks)|subject)[ \t]*:"
+    rb"^(authentication-results|received-spf|x-spam-(?:level|score|checks)|subject)[ \t]*:"
     rb"([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)(?:\r\n|\Z)",
     re.IGNORECASE | re.MULTILINE,
 )
 _AUTHSERV_TOKEN = re.compile(r"[^\s()<>@,;:\\\"/\[\]?=]+")
+# Whose word a Received-SPF is: the key receiver, and by custom the name that its comment begins with.
+_RECEIVER = re.compile(r"receiver(?:\s|\([^()]*\))*=\s*([^\s;,()]+)|\(\s*([^\s:;()]+)\s*:", re.IGNORECASE)
 _AUTHSERV_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
@@ -34,8 +36,9 @@ def suspicious(head: bytes, end: int) -> bool:
 
 
 def edited(section: bytes, names: frozenset[str], tags: Sequence[str]) -> bytes:
-    """A header section without the X-Spam fields and Authentication-Results that only we may write, and with ``tags``
-    before the value of every Subject; one is added where there is none. ``names`` are ours, lower case, undotted."""
+    """A header section without the X-Spam fields, Authentication-Results and Received-SPF that only we may write, and
+    with ``tags`` before the value of every Subject; one is added where there is none. ``names`` are ours, lower case,
+    undotted."""
     subjects = 0
 
     def edit(match: re.Match[bytes]) -> bytes:
@@ -45,6 +48,8 @@ def edited(section: bytes, names: frozenset[str], tags: Sequence[str]) -> bytes:
             subjects += 1
             return subject(tags, match[2], match[0]) if tags else match[0]
         if name == b"authentication-results" and not _forged(match[2], names):
+            return match[0]
+        if name == b"received-spf" and not _received_by(match[2], names):
             return match[0]
         return b""
 
@@ -94,8 +99,14 @@ def _forged(value: bytes, names: frozenset[str]) -> bool:
     if token is not None:
         return token[0].lower().rstrip(".") in names
     # Nobody knows what others make of it: it is theirs as long as it does not speak of us.
-    lowered = text.lower()
+    lowered = text.replace("\\", "").lower()
     return any(name in lowered for name in names)
+
+
+def _received_by(value: bytes, names: frozenset[str]) -> bool:
+    """Whether a Received-SPF (RFC 7208 9.1), which we never write, says that one of our names found it."""
+    text = re.sub(r'[\\"]', "", value.decode("utf-8", "replace"))
+    return any((key or comment).lower().rstrip(".") in names for key, comment in _RECEIVER.findall(text))
 
 
 def _past_comments(text: str) -> int:

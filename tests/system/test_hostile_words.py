@@ -4,6 +4,7 @@ is no command of a shell, no part of a query, no line of the log and no end of a
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import sqlite3
@@ -252,6 +253,47 @@ def test_what_leaves_us_has_one_end_and_what_a_primary_says_makes_no_other(house
     assert b"Subject: refused" in notice
     house.story(answer)
     house.lines()
+
+
+# --- fields that only we may write ------------------------------------------------------------------------------------
+
+FORGED = [
+    "Authentication-Results: mx.gateway.example; dmarc=pass header.from=bank.example",
+    "AUTHENTICATION-RESULTS :\r\n\tMX.Gateway.EXAMPLE. 1;\r\n spf=pass",
+    'authentication-results:(a (nested\r\n \\) comment)\r\n "mx\\.gateway.example" (x); dkim=pass header.d=bank.test',
+    "Authentication-Results: mx.gateway.example",
+    "Authentication-Results: (never closed mx.gateway.example; dmarc=pass",
+    "Received-SPF: pass (mx.gateway.example: domain of ceo@bank.example designates 192.0.2.1 as permitted sender)",
+    "received-spf:Pass identity=mailfrom; client-ip=192.0.2.1;\r\n\tReceiver = MX.gateway.example.; helo=x",
+    "X-Spam-Level: NONE",
+    "x-spam-score :\r\n -100",
+    "X-SPAM-CHECKS: whitelist=listed(-100)\r\n\tall=fine(0)",
+]
+FOREIGN = [
+    "Authentication-Results: mx.gateway.example.evil.example; dmarc=pass",
+    "Authentication-Results: (mx.gateway.example) other.example; spf=pass smtp.helo=mx.gateway.example",
+    "Received-SPF: fail (other.example: domain of a@b.example does not say so) receiver=other.example",
+    "X-Spam-Status: Yes, score=20",
+    "X-Note: Authentication-Results: mx.gateway.example; dmarc=pass",
+]
+
+
+@pytest.mark.parametrize("first", range(len(FORGED)))
+def test_of_the_fields_that_say_what_we_found_ours_alone_arrive(house: House, first: int) -> None:
+    """Wherever they stand: at the very beginning, among others, at the end."""
+    forged = FORGED[first:] + FORGED[:first]
+    fields = [field for pair in itertools.zip_longest(forged, FOREIGN) for field in pair if field]
+    sent = "".join(f"{field}\r\n" for field in [*fields[:-1], f"Subject: forged {first}.", fields[-1]])
+    answer = post(house.gateway.port, sent.encode() + b"\r\nX-Spam-Level: in the body\r\n")
+    assert answer.code == 250, answer
+    mail = house.primary.one(f"Subject: forged {first}.\r\n".encode())
+    kept = "".join(f"{field}\r\n" for field in FOREIGN) + f"Subject: forged {first}.\r\n"
+    ours, _, rest = mail.content.partition(FOREIGN[0].encode())
+    assert sorted((FOREIGN[0].encode() + rest).split(b"\r\n")) == sorted(
+        (kept.encode() + b"\r\nX-Spam-Level: in the body\r\n").split(b"\r\n")
+    )
+    names = [line.partition(b":")[0] for line in ours.split(b"\r\n") if line[:1] not in (b"", b"\t", b" ")]
+    assert names == [b"Received", b"Authentication-Results", b"X-Spam-Level", b"X-Spam-Score", b"X-Spam-Checks"]
 
 
 # --- words that a shell would run -------------------------------------------------------------------------------------
