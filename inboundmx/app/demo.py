@@ -24,7 +24,6 @@ from inboundmx.app.control import AlreadyRunning, make_way
 from inboundmx.app.process import prepare
 from inboundmx.app.starting import CannotStart
 from inboundmx.app.usual_checks import PACKAGES, missing, usual_checks
-from inboundmx.checks.headers import decoded
 from inboundmx.cli.asking import SOCKET_NAME
 from inboundmx.cli.printing import complain, safe, say, shortened
 from inboundmx.model.address import Address, written
@@ -34,6 +33,7 @@ from inboundmx.model.session import Session
 from inboundmx.model.settings import MB, GatewaySettings, Settings, SmtpSettings
 from inboundmx.net.chance import SystemChance
 from inboundmx.net.clock import ReactorClock
+from inboundmx.policy.encoded_words import decoded
 from inboundmx.ports import StorageFull, Welcome
 from inboundmx.smtp.server import SmtpServerFactory
 

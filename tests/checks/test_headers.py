@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inboundmx.checks.api import Case
-from inboundmx.checks.headers import FIELDS_LIMIT, Headers, decoded
+from inboundmx.checks.headers import FIELDS_LIMIT, Headers
 from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import Finding
 from inboundmx.model.message import Body, Message
 from inboundmx.model.session import Session
+from inboundmx.policy.encoded_words import decoded
 
 SESSION = Session("s", "192.0.2.1", 25000, "192.0.2.25", 0.0)
 
