@@ -50,7 +50,7 @@ class Message:
     Scanning stops at the blank line, at the first line that is no field (RFC 5322 2.2), or at the end of ``head``.
     """
 
-    __slots__ = ("_fields", "_header_end", "body", "id")
+    __slots__ = ("__weakref__", "_fields", "_header_end", "body", "id")
 
     def __init__(self, id: str, body: Body) -> None:
         self.id = id
