@@ -352,8 +352,8 @@ class Gateway(Child):
         keys = f"hostname = {HOSTNAME}\nlisten = {listen}\n"
         if "workers =" not in self._gateway_keys:
             # One process starts sooner than three; the same must hold with any number of workers. Time is warped in
-            # one alone.
-            workers = "0" if self.launcher == "warped" else os.environ.get("INBOUNDMX_WORKERS", "0")
+            # one alone, and so is what is patched.
+            workers = "0" if self.launcher in ("warped", "small") else os.environ.get("INBOUNDMX_WORKERS", "0")
             keys += f"workers = {workers}\n"
         if "data =" not in self._gateway_keys:
             keys += f"data = {self.data}\n"
@@ -367,8 +367,8 @@ class Gateway(Child):
             return [sys.executable, "-c", twistd, *options, "inboundmx", "--config", str(self.config)]
         if self.launcher == "warped":
             return [sys.executable, str(HERE / "warped_gateway.py"), str(self.config), str(self.folder / "time")]
-        if self.launcher == "hanging":
-            return [sys.executable, str(HERE / "hanging_gateway.py"), str(self.config)]
+        if self.launcher in ("hanging", "small"):
+            return [sys.executable, str(HERE / f"{self.launcher}_gateway.py"), str(self.config)]
         return [sys.executable, "-m", "inboundmx", "--config", str(self.config), "run"]
 
     def pass_time(self, seconds: float) -> None:

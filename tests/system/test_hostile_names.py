@@ -78,7 +78,7 @@ def test_a_list_that_lists_the_world_or_does_not_answer_us_is_never_counted(play
         told = mail.field("X-Spam-Checks")[0].split()
         assert sorted(told) == sorted(f"{name}=error(0)" for name in TROUBLE)
         assert mail.field("X-Spam-Score") == ["0"]
-        story = gateway.command("explain", answer.id)
+        story = until("its story", lambda id=answer.id: gateway.command("explain", id, status=None))
         assert all(why in story for why in TROUBLE.values()), story
     # Shown for as long as it lasts.
     [process] = json.loads(gateway.command("status", "--json"))["processes"]
