@@ -6,22 +6,24 @@ says yes to everybody, or no. Does not know connections (``ports.Primaries`` doe
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
 from inboundmx.directory.memory import Memory
 from inboundmx.model.address import Address
-from inboundmx.model.custody import DeliveryAttempt, Route
+from inboundmx.model.custody import DeliveryAttempt, Host, Route
 from inboundmx.model.settings import DomainSettings
 from inboundmx.policy.verifying import Word, answer, outspoken
 from inboundmx.ports import Chance, Clock, Health, Journal, Known, NoRoute, Primaries, Routes, Unavailable
 
 # A primary that has said nothing for so long has not answered.
 ANSWER_SECONDS = 10.0
-# Different recipients that are asked about at a time, all domains together.
-QUESTIONS = 200
-# How often a primary that denied everybody so far is asked for the mailbox that every domain must have.
+# Different recipients that are asked about at a time, all domains together. At one primary there may be as many as are
+# left for others then: one alone half of them, and when several are slow the next one still has places.
+QUESTIONS = 400
+# How often a primary that denies everybody is asked for the mailbox that every domain must have.
 POSTMASTER_SECONDS = 600.0
 DENYING = 1000
 # Nobody's mailbox: so long that it cannot be guessed, so short that it is no oddity.
@@ -48,6 +50,10 @@ class Callouts:
         self._health = health
         # Each with whoever waits for it; a question goes on when nobody does any more, and its answer is remembered.
         self._asking: dict[Address, list[Deferred[Known]]] = {}
+        # How many of them at one primary.
+        self._at: Counter[frozenset[Host]] = Counter()
+        # Domains whose postmaster is being asked about, and who else wants to know.
+        self._vouching: dict[str, list[Deferred[bool]]] = {}
         self._running: set[Deferred[Any]] = set()
         # Domains whose primary denied even postmaster, and until when it is not asked for him again.
         self._denying: dict[str, float] = {}
@@ -76,13 +82,15 @@ class Callouts:
         if (others := self._asking.get(address)) is not None:
             others.append(waiting)
             return await waiting
-        if self._stopping or len(self._asking) >= QUESTIONS:
+        primary = frozenset(route.hosts)
+        if self._stopping or self._at[primary] >= QUESTIONS - len(self._asking):
             return Known("undetermined", "too many recipients are being asked about")
         self._asking[address] = [waiting]
+        self._at[primary] += 1
         question = Deferred.fromCoroutine(self._question(address, domain, route))
         self._running.add(question)
         timer = self._clock.call_later(ANSWER_SECONDS, question.cancel)
-        question.addBoth(self._ended, address, question, timer)
+        question.addBoth(self._ended, address, question, timer, primary)
         return await waiting
 
     def stop(self) -> None:
@@ -96,9 +104,14 @@ class Callouts:
         if waiting is not None and gone in waiting:
             waiting.remove(gone)
 
-    def _ended(self, known: Any, address: Address, question: Deferred[Any], timer: Any) -> None:
+    def _ended(
+        self, known: Any, address: Address, question: Deferred[Any], timer: Any, primary: frozenset[Host]
+    ) -> None:
         timer.cancel()
         self._running.discard(question)
+        self._at[primary] -= 1
+        if not self._at[primary]:
+            del self._at[primary]
         if not isinstance(known, Known):
             late = known.check(CancelledError) is not None
             if not late:
@@ -140,6 +153,26 @@ class Callouts:
         now = self._clock.monotonic()
         if self._denying.get(domain.name, now) > now:
             return False
+        if (others := self._vouching.get(domain.name)) is not None:
+            waiting: Deferred[bool] = Deferred()
+            others.append(waiting)
+            return await waiting
+        self._vouching[domain.name] = []
+        believable: bool | None = None
+        try:
+            believable = await self._postmaster(domain, route)
+        finally:
+            for waiting in self._vouching.pop(domain.name):
+                if waiting.called:
+                    continue
+                if believable is None:
+                    waiting.cancel()
+                else:
+                    waiting.callback(believable)
+        return believable
+
+    async def _postmaster(self, domain: DomainSettings, route: Route) -> bool:
+        now = self._clock.monotonic()
         postmaster = Address("postmaster", domain.name)
         word, said = _understood(await self._primaries.ask(postmaster, route), postmaster)
         if word == "exists":
@@ -150,7 +183,7 @@ class Callouts:
             # With [domain *] there may be any number of them.
             self._denying.clear()
         self._denying[domain.name] = now + POSTMASTER_SECONDS
-        self._tell(domain, "denies_everybody", f"has said yes to no question yet, so that it is not believed; {said}")
+        self._tell(domain, "denies_everybody", f"says yes to no question, so that it is not believed; {said}")
         return False
 
     def _tell(self, domain: DomainSettings, event: str, detail: str) -> None:

@@ -12,7 +12,7 @@ from inboundmx.model.address import Address
 from inboundmx.ports import Clock, Fact, StateStore, Unavailable
 
 SPACE = "recipients"
-# And domains whose primary has said yes to a question.
+# And domains whose primary has lately said yes to a question.
 BELIEVED_SPACE = "callouts"
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 # An address that was refused may be made any minute.
@@ -31,6 +31,8 @@ NOTED = 10_000
 # Whether a primary takes any recipient at all is found out anew so often.
 ANYBODY_SECONDS = DAY
 ANYBODY_UNCLEAR_SECONDS = HOUR
+# And it may begin any minute to refuse questions in place of recipients.
+BELIEVED_SECONDS = 10 * MINUTE
 
 
 class Memo(NamedTuple):
@@ -112,15 +114,15 @@ class Memory:
         self._state.put(SPACE, f"@{domain}", Fact((float(bool(takes)),), now, now + kept))
 
     async def believed(self, domain: str) -> bool:
-        """Whether the primary of ``domain`` has said yes to a question: one that never does may refuse questions, and
-        not recipients."""
+        """Whether the primary of ``domain`` has lately said yes to a question: one that does not may refuse questions,
+        and not recipients."""
         return await self._get(domain, BELIEVED_SPACE) is not None
 
     async def note_believed(self, domain: str) -> None:
         now = self._clock.now()
         fact = await self._get(domain, BELIEVED_SPACE)
-        if fact is None or abs(now - fact.written_at) > DAY:
-            self._state.put(BELIEVED_SPACE, domain, Fact((1.0,), now, now + KEPT_SECONDS["delivery"]))
+        if fact is None or abs(now - fact.written_at) > MINUTE:
+            self._state.put(BELIEVED_SPACE, domain, Fact((1.0,), now, now + BELIEVED_SECONDS))
 
     async def _get(self, name: str, space: str = SPACE) -> Fact | None:
         try:
