@@ -160,11 +160,12 @@ def test_hostile_subjects_and_senders_are_kept_told_and_found_as_text(house: Hou
             if not number:
                 taken[sender] = answer
     for sender, answer in taken.items():
-        house.story(answer)
         rows = house.gateway.listed("quarantine", "list", "--sender", sender)
         assert {row["sender"] for row in rows} == {sender} and len(rows) == len(SUBJECTS)
         assert answer.id in {row["id"] for row in rows}
-        shown = house.gateway.command("quarantine", "show", rows[0]["id"])
+    house.story(taken[SENDERS[1]])
+    for row in rows:
+        shown = house.gateway.command("quarantine", "show", row["id"])
         assert all(line.isprintable() for line in shown.replace("\t", " ").split("\n"))
     everything = house.gateway.command("quarantine", "list")
     assert all(line.isprintable() for line in everything.split("\n"))
@@ -381,7 +382,7 @@ def test_words_of_a_shell_are_delivered_or_refused_and_start_nothing(house: Hous
     assert len(accepted) >= 8
     assert all(mail.content.endswith(content) for mail in mails)
     # Lists of what is kept, and the parts that name files.
-    for row in house.gateway.listed("spool", "list", "--domain", STORED):
+    for row in house.gateway.listed("spool", "list", "--domain", STORED, "--state", "active")[:3]:
         assert house.gateway.command("spool", "show", row["id"])
     assert tracer.calls == []
     tracer.end()
