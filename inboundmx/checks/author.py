@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import idna
 
-from inboundmx.checks.headers import decoded
 from inboundmx.model.address import Address
 from inboundmx.model.message import Message
+from inboundmx.policy.encoded_words import decoded
 
 # Octets of a From that is read as mailboxes, and of one that is only searched for domains; fields, signs @ in a text,
 # and domains, that are looked at.
