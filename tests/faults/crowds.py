@@ -6,6 +6,7 @@ Knows what honest strangers and the delivery of mail are still owed then.
 from __future__ import annotations
 
 import math
+import statistics
 import threading
 import time
 from collections import Counter
@@ -269,6 +270,44 @@ def harvest(lab: Lab) -> list[Figure]:
     return [
         Figure("guesses answered of 200 on one connection", sum(heard.values()), most=21),
         exactly("addresses told by VRFY and EXPN", told, 0),
+        *_equal_answers(lab),
+    ]
+
+
+def _equal_answers(lab: Lab) -> list[Figure]:
+    """What is remembered of who exists and of who does not is said after the same time, without a question."""
+    known, unknown = f"ann@{DOMAIN}", f"eve@{DOMAIN}"
+    primary = lab.play.recording()
+    primary.script(known=[known, f"postmaster@{DOMAIN}"])
+    gateway = lab.gateway(
+        domain(primary.port, tls="none", recipients="learned callout") + ROOM + "max_bad_recipients = 1000000\n"
+    )
+    seconds: dict[str, list[float]] = {known: [], unknown: []}
+    with Wire(gateway.port) as wire:
+        wire.hello()
+        wire.ask("MAIL FROM:<a@stranger.example>")
+        first = {each: wire.ask(f"RCPT TO:<{each}>").code for each in seconds}
+        asked = len(primary.asked())
+        for _ in range(lab.times(500, 50)):
+            for each, took in seconds.items():
+                began = time.monotonic()
+                wire.ask(f"RCPT TO:<{each}>")
+                took.append(time.monotonic() - began)
+    medians = [statistics.median(took) for took in seconds.values()]
+    return [
+        exactly(
+            "of two that the primary was asked about, not answered as it did",
+            2 - (first == {known: 250, unknown: 550}) * 2,
+            0,
+        ),
+        exactly("questions to the primary when they are named again", len(primary.asked()) - asked, 0),
+        Figure(
+            "between the answers for who exists and who does not",
+            abs(medians[0] - medians[1]) * 1000,
+            "ms",
+            most=20,
+            timed=True,
+        ),
     ]
 
 
