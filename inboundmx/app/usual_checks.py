@@ -73,6 +73,13 @@ USUAL: tuple[tuple[str, str, str], ...] = (
         "use = dkim\nweight.fail = 3",
     ),
     (
+        "dmarc",
+        "Whether the author's own domain stands behind the mail, by the two checks above. A domain may ask for mail in\n"
+        "its name to be rejected. Mailing lists fail as well, so that alone only marks it; with an SPF fail on top it is\n"
+        "refused. permerror is a From that is written so that readers may see different authors.",
+        "use = dmarc\nweight.fail_reject = 20\nweight.fail_quarantine = 10\nweight.permerror = 3",
+    ),
+    (
         "clamav",
         "Viruses. Infected mail is refused; while clamd does not answer, mail is put off (451) and comes again.\n"
         "Without a clamd, take this section out.",

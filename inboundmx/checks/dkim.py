@@ -216,6 +216,7 @@ def _finding(verdicts: Sequence[Verdict], left: int, sender: Address | None) -> 
     facts = [("dkim", domain) for domain in passed]
     if sender is not None and any(aligned(domain, sender.domain) for domain in passed):
         facts.append(("dkim_sender", sender.domain))
+    facts += dict.fromkeys(("dkim_temperror", each.domain) for each in ranked if each.outcome == "temperror")
     return Finding(ranked[0].outcome, "; ".join(told), joined(map(_clause, ranked)), facts=tuple(facts))
 
 

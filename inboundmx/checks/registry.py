@@ -11,6 +11,7 @@ from inboundmx.checks.api import Check
 from inboundmx.checks.blocked import Blocked
 from inboundmx.checks.clamav import ClamAV
 from inboundmx.checks.dkim import Dkim
+from inboundmx.checks.dmarc import Dmarc
 from inboundmx.checks.dnsbl import DnsList
 from inboundmx.checks.early_talker import EarlyTalker
 from inboundmx.checks.greylist import Greylist
@@ -26,6 +27,7 @@ KINDS: Mapping[str, type[Check]] = {
     Blocked.kind: Blocked,
     ClamAV.kind: ClamAV,
     Dkim.kind: Dkim,
+    Dmarc.kind: Dmarc,
     DnsList.kind: DnsList,
     EarlyTalker.kind: EarlyTalker,
     Greylist.kind: Greylist,

@@ -82,11 +82,17 @@ def _finding(judged: Mapping[str, tuple[str, str, str]]) -> Finding:
     if judged[deciding][0] != "pass" and judged.get("helo", ("",))[0] == "fail":
         deciding = "helo"
     order = sorted(judged, key=lambda identity: identity != deciding)
+    facts = []
+    for identity, (outcome, name, _) in judged.items():
+        if outcome == "pass":
+            facts.append((f"spf_{identity}", name))
+        elif outcome == "temperror":
+            facts.append((f"spf_{identity}_temperror", name))
     return Finding(
         judged[deciding][0],
         "; ".join(_told(identity, *judged[identity]) for identity in order),
         joined(clause("spf", judged[each][0], ((f"smtp.{each}", judged[each][1]),)) for each in order),
-        facts=tuple((f"spf_{identity}", name) for identity, (outcome, name, _) in judged.items() if outcome == "pass"),
+        facts=tuple(facts),
     )
 
 

@@ -26,8 +26,10 @@ class Finding:
     put off because of it is told, in words of ours alone; empty: nothing in particular. ``points`` are added to what
     the outcome weighs, where that is a number: a score that the check brings itself.
     ``facts``: names and values that other parts read: ``spf_mailfrom``, ``spf_helo`` and ``dkim`` each a domain that
-    passed, ``dkim_sender`` the envelope sender's domain where one that passed DKIM is aligned with it; ``unverified``
-    (without a value) where it could not be asked whether the recipient exists.
+    passed, ``dkim_sender`` the envelope sender's domain where one that passed DKIM is aligned with it;
+    ``spf_mailfrom_temperror``, ``spf_helo_temperror`` and ``dkim_temperror`` each a domain about which DNS gave no
+    answer; ``arc_sealer`` one whose ARC seal is trusted, ``arc_dmarc``, ``arc_spf`` and ``arc_dkim`` each a domain that
+    it saw pass; ``unverified`` (without a value) where it could not be asked whether the recipient exists.
     ``enhanced``: subject and detail of RFC 3463 for a refusal because of it, such as "1.1"; with it ``advice`` is told
     when it refuses for good as well. Empty: what a matter of policy has."""
 

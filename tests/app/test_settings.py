@@ -393,7 +393,7 @@ HERE = "[domain a.example]\nprimary = 192.0.2.1\n"
         ("[check x]\n", "in.ini:1: [check x]: use is missing: which kind of check; one of: weather"),
         ("[check x]\nuse = wether\n", "in.ini:2: [check x] use = wether: "
          "there is no kind of check wether; did you mean weather?"),
-        ("[check x]\nuse = dmarc\n", "in.ini:2: [check x] use = dmarc: the kind of check dmarc is not there yet"),
+        ("[check x]\nuse = bayes\n", "in.ini:2: [check x] use = bayes: the kind of check bayes is not there yet"),
         ("[check x.y]\nuse = weather\n", "in.ini:1: [check x.y]: x.y cannot be the name of a check: "
          "letters, digits, - and _, at most 40"),
         ("[check x]\nuse = weather\nplace = a\n[check X]\nuse = weather\nplace = b\n",
@@ -464,7 +464,7 @@ def test_outcomes_that_options_name_have_weights_wherever_the_options_stand(read
 def test_what_domains_say_of_a_check_that_is_wrong_is_not_called_unknown(wrong: Any) -> None:
     said = wrong("[check x]\nuse = weather\nplace = a\nweight.rain = much\n" + HERE + "weight.x.rain = 3\n")
     assert [line.split(":")[1] for line in said] == ["4"]
-    said = wrong("[check spf]\nuse = dmarc\n" + HERE + "weight.spf.softfail = 3\n")
+    said = wrong("[check spf]\nuse = bayes\n" + HERE + "weight.spf.softfail = 3\n")
     assert [line.split(":")[1] for line in said] == ["2"]
 
 

@@ -125,7 +125,8 @@ def test_keys(answers: Any, outcome: str, reason: str) -> None:
     finding = found(signed(), answers)
     assert finding.outcome == outcome
     assert finding.detail == f"{outcome} for a.example" + (f" ({reason})" if reason else "")
-    assert bool(finding.facts) == (outcome == "pass" and not reason)
+    expected = "dkim" if outcome == "pass" and not reason else "dkim_temperror" if outcome == "temperror" else ""
+    assert finding.facts[:1] == (((expected, "a.example"),) if expected else ())
 
 
 @pytest.mark.parametrize(

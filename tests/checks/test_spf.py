@@ -53,9 +53,11 @@ TROUBLE = Unavailable("silence")
         ("helo", ANN, FAIL, PASS, "pass", "spf=pass smtp.helo=mx.a.example", (("spf_helo", "mx.a.example"),)),
         ("helo", ANN, PASS, SOFTFAIL, "softfail", "spf=softfail smtp.helo=mx.a.example", ()),
         ("mailfrom helo", ANN, TROUBLE, PASS, "temperror",
-         "spf=temperror smtp.mailfrom=a.example; spf=pass smtp.helo=mx.a.example", (("spf_helo", "mx.a.example"),)),
+         "spf=temperror smtp.mailfrom=a.example; spf=pass smtp.helo=mx.a.example",
+         (("spf_helo", "mx.a.example"), ("spf_mailfrom_temperror", "a.example"))),
         ("mailfrom helo", ANN, PASS, TROUBLE, "pass",
-         "spf=pass smtp.mailfrom=a.example; spf=temperror smtp.helo=mx.a.example", (("spf_mailfrom", "a.example"),)),
+         "spf=pass smtp.mailfrom=a.example; spf=temperror smtp.helo=mx.a.example",
+         (("spf_helo_temperror", "mx.a.example"), ("spf_mailfrom", "a.example"))),
     ],
 )  # fmt: skip
 def test_two_identities_become_one_outcome(
