@@ -1,4 +1,4 @@
-"""SPF and DKIM over real SMTP and real DNS: what reaches the primary, and what is refused."""
+"""SPF, DKIM and DMARC over real SMTP and real DNS: what reaches the primary, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fakes.dkim_signing import ed25519_key, ed25519_record, rsa_key, rsa_record,
 from name_servers import Nsd
 from programs import CHECKOUT, HOSTNAME, Gateway, RecordingPrimary, Stage, domain, free_port, letter, post
 
-CHECKS = "[check spf]\nuse = spf\n\n[check dkim]\nuse = dkim\n"
+CHECKS = "[check spf]\nuse = spf\n\n[check dkim]\nuse = dkim\n\n[check dmarc]\nuse = dmarc\n"
 CLIENT = "127.0.0.1"
 
 
@@ -43,6 +43,8 @@ ZONE = {
     "outside.example": [text("v=spf1 include:nowhere.test -all")],
     "rsa._domainkey.pass.example": [text(rsa_record(rsa_key()))],
     "ed._domainkey.pass.example": [text(ed25519_record())],
+    "_dmarc.pass.example": [text("v=DMARC1; p=reject")],
+    "_dmarc.bank.example": [text("v=DMARC1; p=reject; sp=quarantine")],
     "gone._domainkey.pass.example": [text("v=DKIM1; p=")],
 }  # fmt: skip
 
@@ -135,6 +137,33 @@ def test_dkim(gateway: Gateway, primary: RecordingPrimary, octets: bytes, found:
     ]
 
 
+@pytest.mark.parametrize(
+    ("author", "result", "domain"),
+    [
+        ("From: Ann <ann@pass.example>", "pass", "pass.example"),
+        ("From: ann@news.pass.example", "pass", "news.pass.example"),
+        ("From: boss@bank.example", "fail", "bank.example"),
+        ("From: boss@" + "x." * 60 + "bank.example", "fail", "x." * 60 + "bank.example"),
+        ("From: ann@none.example", "none", "none.example"),
+        ("From: ann@nowhere.test", "temperror", "nowhere.test"),
+        ("From: ann@pass.example\r\nFrom: boss@bank.example", "fail", "bank.example"),
+        ("From: ann@pass.example, boss@bank.example", "fail", "bank.example"),
+        ("From: boss@bank.example <ann@pass.example>", "fail", "bank.example"),
+        ("From: \"boss@bank.example\" <ann@pass.example>", "pass", "pass.example"),
+        (" From: boss@bank.example\r\nFrom: ann@pass.example", "fail", "bank.example"),
+        ("From : boss@bank.example", "fail", "bank.example"),
+        ("From:\r\n boss@bank.example", "fail", "bank.example"),
+        ("From: All: ann@pass.example;", "permerror", "pass.example"),
+        ("From: =?utf-8?q?boss=40bank.example?= <ann@pass.example>", "permerror", "pass.example"),
+        ("Subject: nobody", "permerror", ""),
+    ],
+)
+def test_dmarc(gateway: Gateway, primary: RecordingPrimary, author: str, result: str, domain: str) -> None:
+    octets = f"{author}\r\nTo: <user@here.example>\r\n\r\nHello.\r\n".encode()
+    read = [each for each in results(gateway, primary, octets, "someone@pass.example") if each[0] == "dmarc"]
+    assert read == [("dmarc", result, f"header.from={domain}" if domain else "")]
+
+
 def test_a_key_that_cannot_be_looked_up_is_temporary(gateway: Gateway, primary: RecordingPrimary) -> None:
     octets = signed(MAIL, domain="nowhere.test")
     assert ("dkim", "temperror", "header.d=nowhere.test header.s=s header.a=rsa-sha256") in results(
@@ -159,7 +188,9 @@ def test_a_fail_is_refused_where_the_ini_says_so_and_dns_trouble_never_is(
 
     deaf = play.gateway(f"{sections}\n[dns]\nservers = 127.0.0.1:{free_port()}\ntimeout = 1s\n")
     read = results(deaf, primary, signed(MAIL, selector="rsa", domain="pass.example"), "someone@fail.example")
-    assert {(method, result) for method, result, _ in read} == {("spf", "temperror"), ("dkim", "temperror")}
+    assert {(method, result) for method, result, _ in read} == {
+        (method, "temperror") for method in ("spf", "dkim", "dmarc")
+    }
 
 
 def test_the_suite_of_rfc_7208_over_real_sockets() -> None:
