@@ -74,9 +74,9 @@ USUAL: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "dmarc",
-        "Whether the author's own domain stands behind the mail, by the two checks above. A domain may ask for mail in\n"
-        "its name to be rejected. Mailing lists fail as well, so that alone only marks it; with an SPF fail on top it is\n"
-        "refused. permerror is a From that is written so that readers may see different authors.",
+        "Whether the author's own domain stands behind the mail, by the two checks above. A domain may ask for mail\n"
+        "in its name to be rejected. Mailing lists fail as well, so that alone only marks it; with an SPF fail on top\n"
+        "it is refused. permerror is a From that is written so that readers may see different authors.",
         "use = dmarc\nweight.fail_reject = 20\nweight.fail_quarantine = 10\nweight.permerror = 3",
     ),
     (

@@ -1,7 +1,8 @@
 """Whether what a domain signed is what came (DKIM, RFC 6376, 8301, 8463).
 
 Knows which signatures are looked at and what their verdicts come to. The parts know the field (``dkim_signature``), the
-key (``dkim_key``) and the content (``dkim_content``). Does not know what a verdict is worth.
+key (``dkim_key``), the content (``dkim_content``) and when one is right (``dkim_proof``). Does not know what a verdict
+is worth.
 """
 
 from __future__ import annotations
@@ -11,29 +12,18 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from inboundmx.checks.api import Case, Check, Option, Tools
 from inboundmx.checks.authentication import clause, joined
-from inboundmx.checks.dkim_content import (
-    BodyForm,
-    BodyHash,
-    Header,
-    body_hashes,
-    fields_named,
-    signed_header,
-    unsigned_field,
-)
-from inboundmx.checks.dkim_key import LARGEST, SMALLEST, BadKey, Key, key_of
+from inboundmx.checks.dkim_content import BodyForm, BodyHash, Header, fields_named, unsigned_field
+from inboundmx.checks.dkim_key import LARGEST, SMALLEST, Key
+from inboundmx.checks.dkim_proof import hashes_of, keys_at, proved
 from inboundmx.checks.dkim_signature import BadSignature, Signature, signature_of
 from inboundmx.checks.organization import aligned, load
-from inboundmx.checks.questions import Questions
 from inboundmx.model.address import Address
 from inboundmx.model.finding import Finding, Stage
-from inboundmx.model.message import Body, Field, Message
+from inboundmx.model.message import Field
 from inboundmx.model.verdict import Weight
-from inboundmx.ports import Contents
 
 # Signatures that are looked at, from the top, and so keys that are asked for; RFC 6376 8.4 leaves the number open.
 SIGNATURES = 10
-# A key that has not come by then is DNS trouble of its signature alone; the others are judged.
-KEY_SECONDS = 4.0
 # The outcome of a message is the first of these that one of its signatures has.
 RANKS = ("pass", "policy", "temperror", "fail", "neutral", "permerror")
 
@@ -84,9 +74,9 @@ class Dkim(Check):
         now = self._tools.clock.now()
         read = [_read(field, now) for field in signing[:SIGNATURES]]
         signatures = [each for each in read if isinstance(each, Signature)]
-        keys = await self._keys(signatures)
+        keys = await keys_at(self._tools, [each.key_name for each in signatures])
         usable = [each for each in signatures if isinstance(keys[each.key_name], Key)]
-        hashes = await self._hashes(case.message, usable)
+        hashes = await hashes_of(self._tools, case.message, usable)
         fields = fields_named(case.message, {name for each in usable for name in each.names})
         header = Header(case.message.body.head, fields)
         # What stands behind a line that is no field, a From even, nobody has signed.
@@ -100,47 +90,6 @@ class Dkim(Check):
                 )  # fmt: skip
             verdicts.append(each)
         return _finding(verdicts, len(signing) - len(read), case.envelope.sender)
-
-    async def _keys(self, signatures: Sequence[Signature]) -> dict[str, Key | tuple[str, str]]:
-        """By name: the key, or the outcome and the reason why there is none."""
-        assert self._tools is not None
-        questions = Questions(self._tools.resolver)
-        names = dict.fromkeys(signature.key_name for signature in signatures)
-        try:
-            await questions.answers([(name, "TXT") for name in names], self._tools.clock, KEY_SECONDS)
-        finally:
-            questions.close()
-        keys: dict[str, Key | tuple[str, str]] = {}
-        for name in names:
-            answer = questions.known[name, "TXT"]
-            if isinstance(answer, BaseException):
-                keys[name] = ("temperror", "DNS gave no answer for the key")
-                continue
-            try:
-                keys[name] = key_of(answer.rows)
-            except BadKey as bad:
-                keys[name] = ("permerror", str(bad))
-        return keys
-
-    async def _hashes(self, message: Message, signatures: Sequence[Signature]) -> Mapping[BodyForm, BodyHash]:
-        """What the signatures say of the body; a large one is read and hashed in a thread."""
-        assert self._tools is not None
-        body = message.body
-        forms = [BodyForm(each.body_form, each.length) for each in signatures]
-        start = message.header_end + 2
-        if not forms:
-            return {}
-        if body.path is None:
-            return body_hashes(body.head, start, forms)
-        work = self._tools.offload.run(_hashes_of_large, self._tools.contents, body, start, forms)
-        hashes: Mapping[BodyForm, BodyHash] = await work
-        return hashes
-
-
-def _hashes_of_large(
-    contents: Contents, body: Body, start: int, forms: Sequence[BodyForm]
-) -> Mapping[BodyForm, BodyHash]:
-    return body_hashes(contents.whole(body), start, forms)
 
 
 def _read(field: Field, now: float) -> Signature | Verdict:
@@ -159,7 +108,7 @@ def _judged(
     minimum: int,
 ) -> Verdict:
     body = hashes[BodyForm(signature.body_form, signature.length)]
-    outcome, reason = _proved(signature, key, body, header)
+    outcome, reason = proved(signature, key, body, header)
     if outcome == "pass":
         outcome, reason = _trusted(signature, key, body, header.fields, whole, minimum)
     if key.testing:
@@ -167,23 +116,6 @@ def _judged(
         outcome = "neutral" if outcome == "fail" else outcome
         reason = f"{reason}, the key is for testing" if reason else "the key is for testing"
     return Verdict(outcome, reason, signature.domain, signature, key.testing)
-
-
-def _proved(signature: Signature, key: Key, body: BodyHash, header: Header) -> tuple[str, str]:
-    """Whether the signature is right."""
-    if signature.algorithm != key.algorithm:
-        return "permerror", "the key is of another kind than the signature"
-    if key.strict and signature.identity_domain != signature.domain:
-        return "permerror", "the key is not for subdomains"
-    if 0 < key.bits < SMALLEST:
-        return "fail", f"a key of {key.bits} bits proves nothing"
-    if signature.length is not None and signature.length > body.size:
-        return "permerror", "l= is more than the body"
-    if body.digest != signature.body_hash:
-        return "fail", "the body has been altered"
-    if not key.verifies(signature.signature, signed_header(signature, header)):
-        return "fail", "the header has been altered"
-    return "pass", ""
 
 
 def _trusted(

@@ -148,7 +148,7 @@ class Header:
     def relaxed(self, field: Field) -> bytes:
         form = self._relaxed.get(field.start)
         if form is None:
-            form = self._relaxed[field.start] = _relaxed(field.name, field.value) + b"\r\n"
+            form = self._relaxed[field.start] = relaxed_field(field.name, field.value) + b"\r\n"
         return form
 
 
@@ -167,7 +167,7 @@ def signed_header(signature: Signature, header: Header) -> bytes:
             parts.append(header.relaxed(field) if relaxed else head[field.start : field.end])
     own = signature.field
     if relaxed:
-        parts.append(_relaxed(own.name, signature.unsigned_value))
+        parts.append(relaxed_field(own.name, signature.unsigned_value))
     else:
         # As it was written, up to the colon.
         parts.append(head[own.start : own.end - 2 - len(own.value)] + signature.unsigned_value)
@@ -181,7 +181,8 @@ def unsigned_field(signature: Signature, fields: Mapping[str, Sequence[Field]]) 
     return next((name for name in SINGLE if name in signed and len(fields.get(name, ())) > signed.count(name)), "")
 
 
-def _relaxed(name: str, value: bytes) -> bytes:
+def relaxed_field(name: str, value: bytes) -> bytes:
+    """A field's relaxed form (RFC 6376 3.4.2), without its CRLF."""
     return name.encode("ascii") + b":" + _reduced(value.replace(b"\r\n", b"")).strip(b" ")
 
 

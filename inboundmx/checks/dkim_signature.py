@@ -62,19 +62,20 @@ class Signature:
 
     @property
     def unsigned_value(self) -> bytes:
-        """The field's value as it is signed: without what stands in b=."""
-        return _B.sub(rb"\1", self.field.value, count=1)
+        return unsigned(self.field.value)
 
 
 def signature_of(field: Field, now: float) -> Signature:
     """Reads a field. Raises BadSignature."""
-    tags = _tags(field)
+    return signature_from(field, tags_of(field), now)
+
+
+def signature_from(field: Field, tags: dict[str, str], now: float) -> Signature:
+    """The signature that a field's ``tags`` make. Raises BadSignature."""
     for tag in _REQUIRED:
         if not tags.get(tag):
             raise BadSignature("neutral", f"{tag}= is missing")
-    domain = tags["d"].lower()
-    if len(domain) > 253 or "." not in domain or not _LABELS.fullmatch(domain):
-        raise BadSignature("neutral", "d= is no domain")
+    domain = domain_of(tags)
     try:
         return _signature(field, tags, domain, now)
     except BadSignature as bad:
@@ -82,7 +83,8 @@ def signature_of(field: Field, now: float) -> Signature:
         raise
 
 
-def _tags(field: Field) -> dict[str, str]:
+def tags_of(field: Field) -> dict[str, str]:
+    """The tags by name. Raises BadSignature."""
     if len(field.value) > FIELD_LIMIT:
         raise BadSignature("neutral", "the field is too long")
     try:
@@ -92,17 +94,50 @@ def _tags(field: Field) -> dict[str, str]:
         raise BadSignature("neutral", "the field cannot be read") from None
 
 
-def _signature(field: Field, tags: dict[str, str], domain: str, now: float) -> Signature:
-    if tags["v"] != "1":
-        raise BadSignature("neutral", "v= is not 1")
+def domain_of(tags: dict[str, str]) -> str:
+    """d= in small letters. Raises BadSignature."""
+    domain = tags["d"].lower()
+    if len(domain) > 253 or "." not in domain or not _LABELS.fullmatch(domain):
+        raise BadSignature("neutral", "d= is no domain")
+    return domain
+
+
+def algorithm_of(tags: dict[str, str]) -> str:
+    """a= in small letters. Raises BadSignature."""
     algorithm = tags["a"].lower()
     if algorithm == "rsa-sha1":
         raise BadSignature("fail", "rsa-sha1 proves nothing any more")
     if algorithm not in ("rsa-sha256", "ed25519-sha256"):
         raise BadSignature("neutral", "a= is not known")
+    return algorithm
+
+
+def selector_of(tags: dict[str, str], domain: str) -> str:
+    """s= in small letters. Raises BadSignature."""
     selector = tags["s"].lower()
     if not _LABELS.fullmatch(selector) or len(selector) + len(domain) + 12 > 253:
         raise BadSignature("neutral", "s= is no selector")
+    return selector
+
+
+def octets_of(tags: dict[str, str], tag: str) -> bytes:
+    """What stands in base64. Raises BadSignature."""
+    try:
+        # Every run of blanks is one by now; Python counts some control characters as blanks, too.
+        return binascii.a2b_base64(tags[tag].replace(" ", ""), strict_mode=True)
+    except (binascii.Error, ValueError):
+        raise BadSignature("neutral", f"{tag}= cannot be read") from None
+
+
+def unsigned(value: bytes) -> bytes:
+    """A field's value as it is signed by itself: without what stands in b=."""
+    return _B.sub(rb"\1", value, count=1)
+
+
+def _signature(field: Field, tags: dict[str, str], domain: str, now: float) -> Signature:
+    if tags["v"] != "1":
+        raise BadSignature("neutral", "v= is not 1")
+    algorithm, selector = algorithm_of(tags), selector_of(tags, domain)
     header_form, _, body_form = tags.get("c", "simple").lower().partition("/")
     body_form = body_form or "simple"
     if not {header_form, body_form} <= {"simple", "relaxed"}:
@@ -113,7 +148,7 @@ def _signature(field: Field, tags: dict[str, str], domain: str, now: float) -> S
     length = _number(tags, "l")
     return Signature(
         field, algorithm, domain, selector, header_form, body_form, _names(tags["h"]),
-        _octets(tags, "bh"), _octets(tags, "b"), length, _identity_domain(tags, domain),
+        octets_of(tags, "bh"), octets_of(tags, "b"), length, _identity_domain(tags, domain),
     )  # fmt: skip
 
 
@@ -140,14 +175,6 @@ def _number(tags: dict[str, str], tag: str) -> int | None:
     if not _NUMBER.fullmatch(tags[tag]):
         raise BadSignature("neutral", f"{tag}= is no number")
     return int(tags[tag])
-
-
-def _octets(tags: dict[str, str], tag: str) -> bytes:
-    try:
-        # Every run of blanks is one by now; Python counts some control characters as blanks, too.
-        return binascii.a2b_base64(tags[tag].replace(" ", ""), strict_mode=True)
-    except (binascii.Error, ValueError):
-        raise BadSignature("neutral", f"{tag}= cannot be read") from None
 
 
 def _identity_domain(tags: dict[str, str], domain: str) -> str:

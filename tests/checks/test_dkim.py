@@ -27,7 +27,8 @@ from twisted.internet.defer import CancelledError
 
 from inboundmx.checks import dkim_content, dkim_key
 from inboundmx.checks.api import Case, Tools
-from inboundmx.checks.dkim import KEY_SECONDS, SIGNATURES, Dkim
+from inboundmx.checks.dkim import SIGNATURES, Dkim
+from inboundmx.checks.dkim_proof import KEY_SECONDS
 from inboundmx.model.address import Address
 from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import Finding
