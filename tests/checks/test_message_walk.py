@@ -87,7 +87,7 @@ def test_a_large_body_is_read_and_not_kept() -> None:
     came, _ = asked(asking, tools(threads, Files(octets)))
     threads.finish()
     assert came[0].parts[0].source == octets
-    assert asking.message not in walking._walked and asking.message not in walking._waiting
+    assert asking.message not in walking._walks.kept and asking.message not in walking._walks.waiting
 
 
 def test_one_that_gives_up_leaves_the_walk_to_the_others() -> None:
@@ -112,13 +112,13 @@ def test_what_cannot_be_read_is_unavailable_to_all_and_asked_anew() -> None:
 
 def test_nothing_is_kept_when_the_message_is_gone() -> None:
     gc.collect()
-    before = len(walking._walked)
+    before = len(walking._walks.kept)
     asking = case(b"\r\nhello")
     assert asked(asking, tools(None))[0]
-    assert len(walking._walked) == before + 1
+    assert len(walking._walks.kept) == before + 1
     del asking
     gc.collect()
-    assert len(walking._walked) == before
+    assert len(walking._walks.kept) == before
 
 
 def test_work_that_is_done_at_once_is_told_at_once() -> None:
