@@ -35,6 +35,7 @@ from benchmarks.services import (
 from inboundmx.app.inside import plan_of
 from inboundmx.app.settings import load
 from inboundmx.checks.api import Case, Tools
+from inboundmx.checks.zones import Zones
 from inboundmx.model.address import Address
 from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import CheckResult, Stage
@@ -89,7 +90,9 @@ class Chain:
         )
         resolver = DnsResolver(Clock(), self.clock, SystemChance(), [], 5.0)
         nothing: Any = None
-        tools = Tools(settings, self.clock, resolver, self.state, nothing, nothing, nothing, Silent())
+        silent = Silent()
+        zones = Zones(resolver, self.clock, silent)
+        tools = Tools(settings, self.clock, resolver, self.state, nothing, nothing, nothing, silent, zones=zones)
         self.runner = plan_of(tools, nothing).runner
         signers = [Signer(f"d{number}.example") for number in range(DOMAINS)]
         self.cases = [self._stranger(number, signers[number % DOMAINS]) for number in range(STRANGERS)]

@@ -350,9 +350,10 @@ class GatewayService(Service):
         plan = self._inside.plan(settings)
         self.settings = settings
         self._take_certificate(options)
+        self._resolver.configure(name_servers(settings.dns.servers), settings.dns.timeout)
+        # Lists that are suspended are asked anew by now.
         self._inside.use(plan)
         self._sources.reread()
-        self._resolver.configure(name_servers(settings.dns.servers), settings.dns.timeout)
         self._factory.settings = settings
         self._make_room(settings)
         self._operations.settings = settings

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from inboundmx.checks.api import Tools
 from inboundmx.checks.registry import KINDS
 from inboundmx.checks.runner import Runner
+from inboundmx.checks.zones import Zones
 from inboundmx.delivery.asking import Asking
 from inboundmx.delivery.courier import Courier
 from inboundmx.delivery.pausing import Pauses, PausingCourier
@@ -101,7 +102,8 @@ class Inside:
             Asking(self.courier), asking, self.memory, clock, chance, journal, outside.tools.health
         )
         directory = RecipientDirectory(self.memory, self._callouts, outside.sources, clock)
-        self._tools = replace(outside.tools, directory=directory)
+        self._zones = Zones(outside.tools.resolver, clock, outside.tools.health, lambda: self._addresses(outside.own()))
+        self._tools = replace(outside.tools, directory=directory, zones=self._zones)
         self.deliveries = DeliveryService(
             spool, self.courier, delivering, outside.archive, current, clock, chance, journal, self.is_paused,
             outside.hand,
@@ -141,12 +143,22 @@ class Inside:
         self.settings = plan.settings
         self._tools = replace(self._tools, settings=plan.settings)
         self.reception.plan = plan
+        self._look_after_lists()
+
+    def _look_after_lists(self) -> None:
+        self._zones.keep(probe for each in self.settings.checks for probe in KINDS[each.kind].probes(each.options))
+
+    def _addresses(self, own: Collection[str]) -> Collection[str]:
+        """All that we know of by which others see us."""
+        gateway = self.settings.gateway
+        return {*gateway.addresses, *gateway.hostnames, *own}
 
     def is_paused(self, domain: str) -> bool:
         return self._pauses.of(domain) is not None
 
     def start(self) -> None:
-        """Adopts what the spool holds."""
+        """Adopts what the spool holds. Mail does not wait for the lists that are looked at first."""
+        self._look_after_lists()
         self._pauses.start()
         self.deliveries.start()
         self._retention.start()
@@ -159,6 +171,7 @@ class Inside:
     def stop(self, seconds: float) -> Deferred[None]:
         """Nothing is delivered any more; what is under way has so long. Fires when it is settled on the disk."""
         self._retention.stop()
+        self._zones.stop()
         self.reception.turning_away.close()
         self._pauses.stop()
         self._callouts.stop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
+from inboundmx.checks.zones import Probe, Zones
 from inboundmx.model.address import Address
 from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import CheckResult, Finding, Stage
@@ -38,7 +39,7 @@ class Case:
 @record(frozen=True, slots=True)
 class Tools:
     """What a check may ask of the outside, and the settings it is part of. ``timeout``: seconds after which nobody
-    waits any more for the check that is made with them. ``directory`` is there whenever a check runs."""
+    waits any more for the check that is made with them. ``directory`` and ``zones`` are there whenever a check runs."""
 
     settings: Settings
     clock: Clock
@@ -51,6 +52,7 @@ class Tools:
     timeout: float = 5.0
     lists: Lists = NOBODY
     directory: Directory | None = None
+    zones: Zones | None = None
 
 
 class Option(NamedTuple):
@@ -98,5 +100,10 @@ class Check(Protocol):
     def words(cls, options: Mapping[str, Any]) -> frozenset[str]:
         """``outcomes``, and those that the options name."""
         return cls.outcomes
+
+    @classmethod
+    def probes(cls, options: Mapping[str, Any]) -> tuple[Probe, ...]:
+        """The lists in DNS that it asks, and what is to be seen of them before they are believed."""
+        return ()
 
     async def examine(self, case: Case) -> Finding: ...

@@ -32,14 +32,17 @@ class NameServer:
     ``forged`` (nothing but forged ones), ``unreachable``, ``listall`` (every address is listed), ``error255`` (a list
     that says it does not answer us).
 
-    ``asked``: name, type and transport of each query.
+    ``asked``: name, type and transport of each query. ``dead``: names below which nothing is answered.
     """
 
-    def __init__(self, zone: Zone | None = None, mode: str = "", *, ttl: int = TTL, delay: float = 0.0) -> None:
+    def __init__(
+        self, zone: Zone | None = None, mode: str = "", *, ttl: int = TTL, delay: float = 0.0, dead: Sequence[str] = ()
+    ) -> None:
         self._zone = FakeResolver(zone)
         self.mode = mode
         self.ttl = ttl
         self.delay = delay
+        self.dead = tuple(dead)
         self.asked: list[tuple[str, str, str]] = []
         self.queries: list[bytes] = []
 
@@ -50,7 +53,7 @@ class NameServer:
         name = question.name.to_text(omit_final_dot=True)
         self.asked.append((name, dns.rdatatype.to_text(question.rdtype), transport))
         self.queries.append(octets)
-        if self.mode == "silent":
+        if self.mode == "silent" or name.endswith(self.dead):
             return []
         answer = self._reply(query, question, name)
         if self.mode == "truncated" and transport == "udp":

@@ -224,6 +224,41 @@ def test_a_listed_client_is_refused_and_a_list_that_lists_the_world_is_not_belie
     assert Gate(play, trouble.port).outcomes("198.51.100.8", "trouble")[0]["bl"] == "error"
 
 
+def test_lists_that_are_not_to_be_believed_are_suspended_and_come_back(play: Stage, played: Any) -> None:
+    zones = ("world.test", "denies.test", "hole.test")
+    checks = "".join(f"[check {zone[:-5]}]\nuse = dnsbl\nzone = {zone}\nweight.listed = 50\n" for zone in zones)
+    client = "7.100.51.198"
+    well: Zone = {f"{labels}.{zone}": {"A": ["127.0.0.2"]} for zone in zones for labels in (client, "2.0.0.127")}
+    server = played(
+        {**well, "1.0.0.127.world.test": {"A": ["127.0.0.2"]}, "2.0.0.127.denies.test": {"A": ["127.255.255.254"]}},
+        dead=[".hole.test"],
+    )
+    gate = Gate(play, server.port, checks, timeout="1s")
+
+    def down() -> dict[str, str]:
+        [process] = json.loads(gate.gateway.command("status", "--json"))["processes"]
+        return {row["service"]: row["detail"] for row in process["services"] if row["state"] == "down"}
+
+    told = until("all are suspended", lambda: found if set(zones) <= set(found := down()) else None)
+    assert "lists everything" in told["world.test"] and "127.255.255.254" in told["denies.test"]
+    asked = len([name for name, _, _ in server.played.asked if name.startswith(client)])
+    for number in range(3):
+        found, _ = gate.outcomes("198.51.100.7", f"mail{number}")
+        assert found == {"world": "error", "denies": "error", "hole": "error"}
+    assert len([name for name, _, _ in server.played.asked if name.startswith(client)]) == asked == 0
+    lines = [event["service"] for event in gate.gateway.log_events(event="service_down")]
+    assert all(lines.count(zone) == 1 for zone in zones)
+    # One comes back by itself, the others with servers that have not said anything yet.
+    server.played.dead = ()
+    until("the silent one comes back", lambda: "hole.test" not in down())
+    config = gate.gateway.config
+    config.write_text(config.read_text().replace(f":{server.port}\n", f":{played(well).port}\n"))
+    gate.gateway.hangup()
+    until("the others as well", lambda: not set(zones) & set(down()))
+    assert gate.post("198.51.100.7", "listed").code == 550
+    assert gate.outcomes("198.51.100.8", "absent")[0] == {"world": "absent", "denies": "absent", "hole": "absent"}
+
+
 @pytest.mark.parametrize("mode", ["servfail", "garbage", "forged"])
 def test_trouble_with_dns_refuses_nobody(play: Stage, played: Any, mode: str) -> None:
     found, _ = Gate(play, played(LISTED, mode).port).outcomes("198.51.100.7", "mail")
