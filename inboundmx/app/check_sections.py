@@ -82,7 +82,7 @@ def _check(reading: Reading, kinds: Kinds, name: str, section: Section) -> Check
         elif key.startswith("weight."):
             _weight(reading, entry, key.removeprefix("weight."), weights)
         elif key in common:
-            values[key] = reading.value(entry, common[key].metadata["kind"], None)
+            values[common[key].name] = reading.value(entry, common[key].metadata["kind"], None)
         else:
             reading.unknown(entry, ["use", *common, *options, *(f"weight.{outcome}" for outcome in weights)])
     for option in made.options:

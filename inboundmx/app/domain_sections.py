@@ -3,16 +3,16 @@ and what it takes from everybody; does not know routes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from inboundmx.app.addresses import domain_name
 from inboundmx.app.amounts import written_span
 from inboundmx.app.credentials import paired
-from inboundmx.app.ini import Entry, Section
-from inboundmx.app.level_sections import LEVELS, Named, ascending, level_named
-from inboundmx.app.reading import UNREAD, Reading, keys_of
+from inboundmx.app.ini import Section
+from inboundmx.app.judging_keys import JUDGING, blocking_said, levels_said, not_for, skipped_checks, weights_said
+from inboundmx.app.level_sections import Named, ascending
+from inboundmx.app.reading import Reading, keys_of
 from inboundmx.app.words import Wrong, nearest
 from inboundmx.model.settings import (
     ANY,
@@ -20,14 +20,11 @@ from inboundmx.model.settings import (
     BACKED_UP,
     BACKUP_RETRY,
     OUTGOING,
-    BlockingSettings,
     DeliverySettings,
     DomainSettings,
-    LevelSettings,
     Retry,
     Settings,
 )
-from inboundmx.model.verdict import Level, Weight
 
 EVERYTHING = "*"
 
@@ -61,11 +58,12 @@ def without_section(settings: Settings) -> Settings:
     """The settings with what holds for mail that leaves us, for domains we are backup of by their MX set, and for
     copies on their way to an archive."""
     everybody = {**_of_everybody(settings), "levels": settings.levels, "blocking": settings.blocking}
+    incoming = {"skips": not_for("outgoing", settings)}
     backup = {name: getattr(settings.backup, name) for name in ("retry", "when_exhausted", "greylisting")}
     return replace(
         settings,
-        outgoing=replace(OUTGOING, **(everybody | {"handover": "spool"})),
-        backed_up=replace(BACKED_UP, **(everybody | backup)),
+        outgoing=replace(OUTGOING, **(everybody | {"handover": "spool", "skips": not_for("incoming", settings)})),
+        backed_up=replace(BACKED_UP, **(everybody | incoming | backup)),
         # Nobody who wrote to us has anything to do with our archives.
         archiving=replace(ARCHIVING, **(everybody | {"handover": "spool", "bounce": "never"})),
     )
@@ -92,17 +90,20 @@ def _domain(
 ) -> DomainSettings:
     keys = keys_of(DomainSettings)
     values = _of_everybody(settings)
-    said = reading.values(section, keys, ("level.", "blocking.", "weight."))
+    said = reading.values(section, keys, JUDGING)
     if said.get("mode") == "backup":
         values |= {"retry": BACKUP_RETRY, "when_exhausted": "hold"}
     values |= said
     reading.need(section, said, "primary", "the real mail server of this domain")
+    levels, thresholds = levels_said(reading, section)
+    skipped = skipped_checks(reading, section, said.get("skip_checks"), settings)
     domain = DomainSettings(
         name,
         **{keys[key].name: value for key, value in values.items()},
-        levels=_domain_levels(reading, section, settings),
-        blocking=_domain_blocking(reading, section, settings),
-        weights=_domain_weights(reading, section, settings),
+        levels=ascending(reading, settings.levels, levels, thresholds),
+        blocking=replace(settings.blocking, **blocking_said(reading, section)),
+        weights=weights_said(reading, section, settings),
+        skips=frozenset(skipped) | not_for("outgoing", settings),
     )
     patience(reading, domain.retry, domain.lifetime, section, delivery)
     paired(reading, section, "recipients_username", "recipients_password")
@@ -136,61 +137,6 @@ def _outbound(reading: Reading, domain: DomainSettings, section: Section, settin
     else:
         return
     reading.problems.append(section.entries["outbound"].problem(wrong))
-
-
-def _dotted(section: Section, prefix: str) -> Iterable[tuple[Entry, list[str]]]:
-    for key, entry in section.entries.items():
-        if key.startswith(prefix):
-            yield entry, key.removeprefix(prefix).split(".")
-
-
-def _domain_levels(reading: Reading, section: Section, settings: Settings) -> tuple[LevelSettings, ...]:
-    said: dict[Level, dict[str, Any]] = {}
-    thresholds: dict[Level, Entry] = {}
-    keys = keys_of(LevelSettings)
-    for entry, parts in _dotted(section, "level."):
-        level = level_named(parts[0])
-        if level is None or len(parts) != 2 or parts[1] not in keys:
-            known = [f"level.{name}.{key}" for name in LEVELS for key in keys]
-            reading.unknown(entry, known)
-            continue
-        value = reading.value(entry, keys[parts[1]].metadata["kind"], UNREAD)
-        if value is not UNREAD:
-            said.setdefault(level, {})[parts[1]] = value
-            if parts[1] == "threshold":
-                thresholds[level] = entry
-    return ascending(reading, settings.levels, said, thresholds)
-
-
-def _domain_blocking(reading: Reading, section: Section, settings: Settings) -> BlockingSettings:
-    said: dict[str, Any] = {}
-    keys = keys_of(BlockingSettings)
-    for entry, parts in _dotted(section, "blocking."):
-        if len(parts) != 1 or parts[0] not in keys:
-            reading.unknown(entry, [f"blocking.{key}" for key in keys])
-            continue
-        said[parts[0]] = reading.value(entry, keys[parts[0]].metadata["kind"], 0.0)
-    return replace(settings.blocking, **said)
-
-
-def _domain_weights(reading: Reading, section: Section, settings: Settings) -> Mapping[tuple[str, str], Weight]:
-    found: dict[tuple[str, str], Weight] = {}
-    checks = {check.name: check for check in settings.checks}
-    for entry, parts in _dotted(section, "weight."):
-        check = checks.get(parts[0])
-        if parts[0] in reading.unread:
-            continue
-        if len(parts) != 2:
-            wrong = "in a domain a weight is written weight.CHECK.OUTCOME"
-        elif check is None:
-            wrong = f"there is no [check {parts[0]}]{nearest(parts[0], checks)}"
-        elif parts[1] not in check.weights:
-            wrong = f"the check {parts[0]} has no outcome {parts[1]}{nearest(parts[1], check.weights)}"
-        else:
-            found[parts[0], parts[1]] = reading.value(entry, "weight", 0.0)
-            continue
-        reading.problems.append(entry.problem(wrong))
-    return found
 
 
 def patience(reading: Reading, retry: Retry, lifetime: float, *sections: Section) -> None:

@@ -13,7 +13,8 @@ from inboundmx.app.domain_sections import EVERYTHING
 from inboundmx.app.reading import keys_of
 from inboundmx.app.values import kind
 from inboundmx.checks.registry import KINDS
-from inboundmx.model.settings import DomainSettings, LevelSettings, Settings
+from inboundmx.model.settings import DomainSettings, LevelSettings, RecipientsSettings, Settings
+from inboundmx.model.verdict import Weight
 
 Sections = dict[str, dict[str, str]]
 
@@ -50,6 +51,8 @@ def effective(settings: Settings, secret: Callable[[str], str] = hidden) -> Sect
         found[f"abuse {rule.name}"] = _written(rule)
     for domain in settings.sections:
         found[f"domain {domain.name}"] = _domain(domain, secret)
+    for some in settings.recipients:
+        found[f"recipients {some.name}"] = _recipients(some)
     return found
 
 
@@ -73,8 +76,23 @@ def _domain(domain: DomainSettings, secret: Callable[[str], str]) -> dict[str, s
     for level in domain.levels:
         found |= {f"level.{level.level.word}.{key}": text for key, text in _level(level).items()}
     found |= {f"blocking.{key}": text for key, text in _written(domain.blocking).items()}
-    found |= {f"weight.{check}.{outcome}": kind("weight").write(w) for (check, outcome), w in domain.weights.items()}
-    return found
+    return found | _weights(domain.weights)
+
+
+def _weights(weights: Mapping[tuple[str, str], Weight]) -> dict[str, str]:
+    return {f"weight.{check}.{outcome}": kind("weight").write(weight) for (check, outcome), weight in weights.items()}
+
+
+def _recipients(some: RecipientsSettings) -> dict[str, str]:
+    """What is said of them alone, and what stands in files is not written out."""
+    found = {key: text for key, text in _written(some).items() if text}
+    if some.skip_checks == ():
+        found["skip_checks"] = ""
+    for level, said in some.levels.items():
+        keys = keys_of(LevelSettings)
+        found |= {f"level.{level.word}.{key}": kind(keys[key].metadata["kind"]).write(v) for key, v in said.items()}
+    found |= {f"blocking.{key}": kind("number").write(value) for key, value in some.blocking.items()}
+    return found | _weights(some.weights)
 
 
 def as_ini(sections: Mapping[str, Mapping[str, str]]) -> str:
@@ -89,7 +107,8 @@ def as_ini(sections: Mapping[str, Mapping[str, str]]) -> str:
 def fingerprint(settings: Settings) -> str:
     """12 hexadecimal digits that change when anything effective does."""
     text = json.dumps(effective(settings, _digest), sort_keys=True)
-    return _digest(text)[:12]
+    listed = "".join(map(repr, (some.listed for some in settings.recipients if some.listed)))
+    return _digest(text + listed)[:12]
 
 
 def _digest(text: str) -> str:

@@ -36,6 +36,7 @@ from inboundmx.intake.known_good import KnownGood
 from inboundmx.model.settings import Settings
 from inboundmx.policy.limiting import rules_of
 from inboundmx.policy.listing import Joined, Listing, written_entries
+from inboundmx.policy.overriding import Overrides
 from inboundmx.ports import Archive, Bodies, Chance, Clock, Hand, Journal, Sources, Spool, Transmitter
 
 
@@ -78,6 +79,7 @@ def plan_of(tools: Tools, journal: Journal) -> Plan:
         {check.name: check for check in settings.checks},
         lists,
         rules_of(settings.abuse),
+        Overrides(settings),
     )
 
 

@@ -52,7 +52,7 @@ class Reading:
             return os.path.normpath(os.path.join(self._folder, value)) if value else value
         if kind_name == "users_file":
             return os.path.normpath(os.path.join(self._folder, value)) if value else value
-        if kind_name == "recipients":
+        if kind_name in ("recipients", "matches"):
             return tuple(map(self._file, value))
         return value
 

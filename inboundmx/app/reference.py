@@ -28,6 +28,7 @@ from inboundmx.model.settings import (
     DomainSettings,
     LevelSettings,
     OutboundSettings,
+    RecipientsSettings,
 )
 from inboundmx.model.verdict import written_weight
 
@@ -55,6 +56,7 @@ ABOUT: Mapping[str, str] = {
     "level": "What becomes of mail whose filtering sum reaches the threshold. The highest level reached decides alone.",
     "domain": "A domain we take mail for. Mail for any other domain is refused.",
     "domain *": "Every domain without a section of its own. A primary that trusts us makes us an open relay with it.",
+    "recipients": "What is different for some recipients of our domains, over what their domain says.",
     "outbound": "A server that mail to other people's domains leaves by. Without any it goes to them directly.",
     "archive": "A folder for copies of mail.",
     "abuse": "A limit on what a client may do, and what follows. Who is whitelisted for smtp is spared.",
@@ -161,7 +163,8 @@ def shipped_ini() -> str:
             if level.level or name != "threshold":
                 lines.append(f"{name} = {_default(field, level)}")
         lines.append("")
-    lines += [*_example_domain(), *_examples_of_routes(), f"# {ABOUT['abuse']}", usual_rules(), *_example_check()]
+    lines += [*_example_domain(), *_example_recipients(), *_examples_of_routes(), f"# {ABOUT['abuse']}", usual_rules()]
+    lines += _example_check()
     lines += [f"# {CHECKS}", "", usual_checks()]
     return "\n".join(lines)
 
@@ -198,6 +201,25 @@ def _examples_of_routes() -> Iterator[str]:
     yield from (f"# {line.removeprefix('#').lstrip()}".rstrip() for line in _example("tls NAME", second, {}))
     yield from _example("outbound", OutboundSettings("relay-a"), {"server": "smtp.relay.example:587"})
     yield from _example("archive", ArchiveSettings("everything"), {"path": "/var/lib/inboundmx/archive"})
+
+
+def _example_recipients() -> Iterator[str]:
+    yield f"# {ABOUT['recipients']}"
+    made = RecipientsSettings("sales")
+    yield f"#[recipients {made.name}]"
+    for name, field in keys_of(RecipientsSettings).items():
+        yield f"# {_help(field)}"
+        if name == "match":
+            yield "#match = sales@example.com *@sales.example.com"
+        elif name != "skip_checks":
+            yield f"#{name} = {_default(field, made)}".rstrip()
+        else:
+            yield "#skip_checks = offers"
+    yield "# levels, blocking and weights of these recipients alone"
+    yield "#level.high.action = quarantine"
+    yield "#blocking.incoming_threshold = 50"
+    yield "#weight.offers.match = 0"
+    yield ""
 
 
 def _example(word: str, made: Any, needed: Mapping[str, str]) -> Iterator[str]:
@@ -248,6 +270,12 @@ def manual() -> str:
         f"{_table(DomainSettings, DomainSettings('example.com'))}"
     )
     parts.append(f"### `[domain *]`\n\n{ABOUT['domain *']} It has the keys of `[domain NAME]`.\n")
+    parts.append(
+        f"### `[recipients NAME]`\n\n{ABOUT['recipients']} Beside the keys below: `level.LEVEL.threshold`, "
+        f"`level.LEVEL.action`, `blocking.incoming_threshold`, `weight.CHECK.OUTCOME`. What is not there is as the "
+        f"domain says. NAME is yours: letters, digits, `-` and `_`.\n\n"
+        f"{_table(RecipientsSettings, RecipientsSettings(''))}"
+    )
     named = (
         *(("tls NAME", CertificateSettings), ("outbound", OutboundSettings)),
         *(("archive", ArchiveSettings), ("abuse", AbuseSettings)),

@@ -28,6 +28,7 @@ from inboundmx.app.ini import Problem, Section
 from inboundmx.app.level_sections import read_levels
 from inboundmx.app.outbound_sections import read_outbound
 from inboundmx.app.reading import Reading, keys_of
+from inboundmx.app.recipient_sections import read_recipients
 from inboundmx.app.tls_sections import read_certificates
 from inboundmx.app.words import Wrong, nearest
 from inboundmx.checks.api import Check
@@ -71,7 +72,7 @@ PLAIN: Mapping[str, type[Any]] = {
     "greylisting": GreylistingSettings,
     "lists": ListsSettings,
 }
-NAMED = ("tls", "domain", "outbound", "archive", "abuse", "check", "level")
+NAMED = ("tls", "domain", "recipients", "outbound", "archive", "abuse", "check", "level")
 
 S = TypeVar("S")
 
@@ -209,7 +210,8 @@ def _settings(reading: Reading, sections: Mapping[str, Section], kinds: Mapping[
     settings = Settings(**plain, levels=levels, checks=checks, abuse=abuse, outbound=outbound, archives=archives)
     domains = read_domains(reading, named["domain"], settings, alone["delivery"])
     everything = domains.pop(EVERYTHING, None)
-    settings = replace(without_section(settings), domains=domains, everything=everything)
+    recipients = read_recipients(reading, named["recipients"], settings)
+    settings = replace(without_section(settings), domains=domains, everything=everything, recipients=recipients)
     return settings if reading.problems else replace(settings, fingerprint=fingerprint(settings))
 
 

@@ -160,6 +160,27 @@ def section_name(text: str) -> str:
     return text.lower()
 
 
+def section_names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(section_name(each) for each in text.split()))
+
+
+def maybe_yes(text: str) -> bool | None:
+    return yes(text) if text else None
+
+
+def written_yes(value: bool | None) -> str:
+    return "" if value is None else "yes" if value else "no"
+
+
+def matches(text: str) -> tuple[str, ...]:
+    """Patterns of addresses, and files with more of them, by ``file:``."""
+    words = text.split()
+    files = [each for each in words if each.startswith("file:")]
+    if "file:" in files:
+        raise Wrong("names no file; write file:/path")
+    return (*addresses.senders(" ".join(each for each in words if each not in files)), *dict.fromkeys(files))
+
+
 def http_user(text: str) -> str:
     if ":" in text:
         raise Wrong("a name for HTTP holds no : (RFC 7617 2)")
@@ -307,7 +328,7 @@ KINDS: Mapping[str, Kind] = {
     "number": Kind(number, plain, "number"),
     "weight": Kind(weight, written_weight, "number, reject or defer"),
     "verbs": Kind(verbs, _list, "words, blanks between"),
-    "yes": Kind(yes, lambda value: "yes" if value else "no", "yes or no"),
+    "yes": Kind(yes, written_yes, "yes or no"),
     "retry": Kind(retry, written_retry, "minutes, / between"),
     "actions": Kind(actions.actions, actions.written_actions, "actions, commas between"),
     "counts_for": Kind(counts_for, lambda value: _list(sorted(value, reverse=True)), "filtering, blocking or both"),
@@ -324,6 +345,12 @@ KINDS: Mapping[str, Kind] = {
     "users_file": Kind(users_file, lambda value: f"file:{value}" if value else "", "file:/path"),
     "http_user": Kind(http_user, str, "text without :"),
     "section_name": Kind(section_name, str, "name"),
+    "section_names": Kind(section_names, lambda value: _list(value or ()), "names, blanks between"),
+    "matches": Kind(matches, _list, "addresses or domains, * for anything, file:/path, blanks between"),
+    "maybe_yes": Kind(maybe_yes, written_yes, "yes or no"),
+    "direction": Kind(
+        lambda text: word(text, ("incoming", "outgoing", "both")) if text else "", str, "incoming, outgoing or both"
+    ),
     "maybe_priority": Kind(
         lambda text: whole(text, 1, 10) if text else None, lambda value: "" if value is None else str(value), "1 to 10"
     ),

@@ -15,7 +15,7 @@ from inboundmx.model.finding import CheckResult, Finding, Stage
 from inboundmx.model.message import Message
 from inboundmx.model.record import record
 from inboundmx.model.session import Session
-from inboundmx.model.settings import Settings
+from inboundmx.model.settings import DomainSettings, Settings
 from inboundmx.model.verdict import Weight
 from inboundmx.policy.listing import NOBODY
 from inboundmx.ports import Clock, Contents, Directory, Health, Lists, Offload, Resolver, Scanners, StateStore
@@ -27,13 +27,15 @@ ALWAYS = frozenset({"error", "timeout"})
 @record(frozen=True, slots=True)
 class Case:
     """What is known at a stage. ``recipient`` at RECIPIENT, ``message`` at MESSAGE, else None; ``envelope`` holds what
-    was given so far; ``results`` are those of the kinds that the check names in ``after``."""
+    was given so far; ``results`` are those of the kinds that the check names in ``after``; ``domain`` at RECIPIENT what
+    holds for the recipient."""
 
     session: Session
     envelope: Envelope
     recipient: Address | None = None
     message: Message | None = None
     results: tuple[CheckResult, ...] = ()
+    domain: DomainSettings | None = None
 
 
 @record(frozen=True, slots=True)

@@ -93,11 +93,12 @@ class Greylist(Check):
         assert tools is not None
         if case.session.authenticated_as:
             return "authenticated"
-        domain = tools.settings.domain(recipient.domain)
+        domain = case.domain or tools.settings.domain(recipient.domain)
         if domain is None and not tools.settings.backed_up.greylisting:
             return "[backup] has greylisting = no"
         if domain is not None and not domain.greylisting:
-            return f"{domain.name} has greylisting = no"
+            whose = "[backup]" if domain.via == "backup" else recipient if domain.apart else domain.name
+            return f"{whose} has greylisting = no"
         if self._except.sender(recipient, ()):
             return f"{recipient} is in [greylisting] except_recipients"
         if reason := exempt(sender, recipient):

@@ -47,7 +47,7 @@ class Recipient(Check):
     async def examine(self, case: Case) -> Finding:
         tools, recipient = self._tools, case.recipient
         assert tools is not None and tools.directory is not None and recipient is not None
-        domain = tools.settings.domain(recipient.domain)
+        domain = case.domain or tools.settings.domain(recipient.domain)
         if domain is None or domain.recipients == ANY:
             return Finding("unasked", "its domain takes everybody")
         if recipient.local.lower() == "postmaster":

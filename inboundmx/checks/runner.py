@@ -27,6 +27,9 @@ DETAIL_LIMIT = 300
 # All that a check may look at of a client.
 ANYTHING = frozenset({"", "address", "connection"})
 
+# What stands for a check that was not asked, beside the words that it has.
+SKIPPED = Finding("skipped", "nothing it could say would change the verdict")
+
 # What comes of a check whose time is over.
 _LATE = object()
 
@@ -41,6 +44,8 @@ class _Planned(NamedTuple):
     skip_for: tuple[Network, ...]
     after: frozenset[str]
     outcomes: frozenset[str]
+    incoming: bool
+    outgoing: bool
 
 
 # Says of all results so far, and of the checks that are left, whether these need not be asked.
@@ -71,6 +76,8 @@ class Runner:
                 settings.skip_for,
                 check.after,
                 check.words(settings.options) | ALWAYS,
+                settings.for_ != "outgoing",
+                settings.for_ in ("outgoing", "both") or (not settings.for_ and check.about == "rate"),
             )
             for settings, check in checks
         }
@@ -85,8 +92,13 @@ class Runner:
             tuple(tuple(planned[name] for name in tier) for tier in tiers(stage, positions)) for stage in Stage
         )
         # Of each stage: how many tiers are asked whatever happens, and the checks of those after them, all dear.
-        self._rated = tuple(
-            any(plan.check.about == "rate" for tier in tiers for plan in tier) for tiers in self._tiers
+        # After the final dot it depends on the recipients which check counts.
+        self._incoming, self._outgoing = (
+            tuple(
+                tuple(tuple(plan for plan in tier if stage is Stage.MESSAGE or getattr(plan, way)) for tier in tiers)
+                for stage, tiers in zip(Stage, self._tiers, strict=True)
+            )
+            for way in ("incoming", "outgoing")
         )
         self._always = tuple(map(_without_dear_ones, self._tiers))
         self._dear = tuple(
@@ -96,9 +108,9 @@ class Runner:
             for tiers, always in zip(self._tiers, self._always, strict=True)
         )
 
-    def concerns(self, stage: Stage, rates: bool = False) -> bool:
-        """Whether any check looks at this stage, of those about rates alone; if not, asking can be spared."""
-        return self._rated[stage] if rates else bool(self._tiers[stage])
+    def concerns(self, stage: Stage, outgoing: bool = False) -> bool:
+        """Whether any check looks at this stage, of those for outgoing mail alone; if not, asking can be spared."""
+        return any((self._outgoing if outgoing else self._incoming)[stage])
 
     async def run(
         self,
@@ -107,23 +119,34 @@ class Runner:
         settled: Settled | None = None,
         spared: bool = False,
         looking_at: Collection[str] = ANYTHING,
-        rates: bool = False,
+        outgoing: bool = False,
+        skipped: Collection[str] = (),
     ) -> tuple[CheckResult, ...]:
         """The results of this stage's checks, one for each that was asked. ``case.results`` are those of the stages
         before; a check with ``after`` sees, of these and of its own stage's, the ones of the kinds it names.
 
-        Dear checks come last. They are not asked when ``settled`` says so, and then have no result; nor are, of a
-        client that is ``spared``, those about spam. ``looking_at``: what checks may look at of the client, as they say
-        in their ``client``; others are not asked. ``rates``: of those about rates
-        alone.
+        Dear checks come last. They are not asked when ``settled`` says so, and then are ``SKIPPED``. Of a client that
+        is ``spared`` those about spam are not asked either; ``looking_at``: what checks may look at of the client, as
+        they say in their ``client``; others are not asked, nor those in ``skipped``, by name. Before the message those
+        for ``outgoing`` mail alone are asked, or those for incoming mail.
 
         Never fails because of a check. Cancelling it cancels the checks that have not finished.
         """
         results: list[CheckResult] = []
         monotonic = self._clock.monotonic
-        for number, planned in enumerate(self._tiers[stage]):
+        asked_now = (self._outgoing if outgoing else self._incoming)[stage]
+        for number, planned in enumerate(asked_now):
             known = (*case.results, *results)
             if number == self._always[stage] and settled is not None and settled(known, self._dear[stage]):
+                results += [
+                    CheckResult(plan.name, plan.kind, stage, SKIPPED, case.recipient, 0.0, "all")
+                    for tier in asked_now[number:]
+                    for plan in tier
+                    if not within(case.session.peer_ip, plan.skip_for)
+                    and not (spared and plan.check.about == "spam")
+                    and plan.check.client in looking_at
+                    and plan.name not in skipped
+                ]
                 break
             waiting: _Waiting | None = None
             asked: list[CheckResult | None] = []
@@ -133,9 +156,7 @@ class Runner:
                     continue
                 if spared and plan.check.about == "spam":
                     continue
-                if plan.check.client not in looking_at:
-                    continue
-                if rates and plan.check.about != "rate":
+                if plan.check.client not in looking_at or plan.name in skipped:
                     continue
                 seen = _informed(case, known, plan.after) if plan.after else case
                 try:
@@ -287,4 +308,4 @@ def _informed(case: Case, known: tuple[CheckResult, ...], kinds: frozenset[str])
     """The case with the results a check reads: those that hold for all recipients or for the one it is asked about."""
     recipient = case.recipient
     read = [result for result in known if result.kind in kinds and result.recipient in (None, recipient)]
-    return Case(case.session, case.envelope, recipient, case.message, tuple(read))
+    return Case(case.session, case.envelope, recipient, case.message, tuple(read), case.domain)

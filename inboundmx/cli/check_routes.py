@@ -6,17 +6,20 @@ Knows how it reads on a terminal. Does not know whether anybody answers there.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from inboundmx.app.checking import patience
 from inboundmx.app.values import kind
 from inboundmx.cli.printing import table
-from inboundmx.model.settings import DomainSettings, OutboundSettings, Settings
+from inboundmx.model.settings import DomainSettings, LevelSettings, OutboundSettings, RecipientsSettings, Settings
 from inboundmx.model.verdict import written_weight
 
 
 def routes(settings: Settings) -> Iterable[str]:
     for domain in settings.sections:
         yield from ("", *_domain(domain, settings))
+    for some in settings.recipients:
+        yield from ("", *_recipients(some, settings))
     if settings.backup.primaries:
         yield from ("", *_backup(settings))
     yield from ("", *_outgoing(settings))
@@ -47,12 +50,46 @@ def _domain(domain: DomainSettings, settings: Settings) -> Iterable[str]:
         yield f"  at most {', '.join(limits)} an hour"
     for level, usual in zip(domain.levels, settings.levels, strict=True):
         if level != usual:
-            actions = kind("actions").write(level.action)
-            yield f"  level {level.level.word}{f' from {level.threshold:g}' if level.level else ''}: {actions}"
+            yield _level(level)
     if domain.blocking != settings.blocking:
         yield f"  blocking from {domain.blocking.incoming_threshold:g} on"
     for (check, outcome), weight in domain.weights.items():
         yield f"  {check}={outcome} is worth {written_weight(weight)}"
+    if domain.skip_checks:
+        yield f"  not counted: {' '.join(domain.skip_checks)}"
+
+
+def _level(level: LevelSettings) -> str:
+    actions = kind("actions").write(level.action)
+    return f"  level {level.level.word}{f' from {level.threshold:g}' if level.level else ''}: {actions}"
+
+
+def _recipients(some: RecipientsSettings, settings: Settings) -> Iterable[str]:
+    """What is different for some recipients: what all checks are worth to them, and the levels that are said."""
+    files = f", {len(some.listed)} in files" if some.listed else ""
+    yield f"recipients {some.name}: {' '.join(some.match)}{files}"
+    if some.description:
+        yield f"  {some.description}"
+    if some.greylisting is not None:
+        yield f"  greylisting {kind('yes').write(some.greylisting)}"
+    for level in settings.levels:
+        if said := some.levels.get(level.level):
+            changed = replace(level, **said)
+            begins = f" from {changed.threshold:g}" if "threshold" in said else ""
+            action = f": {kind('actions').write(changed.action)}" if "action" in said else ""
+            yield f"  level {level.level.word}{begins}{action}"
+    if "incoming_threshold" in some.blocking:
+        yield f"  blocking from {some.blocking['incoming_threshold']:g} on"
+    for check in settings.checks:
+        if check.name in (some.skip_checks or ()):
+            yield f"  {check.name} does not count"
+            continue
+        for outcome, usual in check.weights.items():
+            own = some.weights.get((check.name, outcome))
+            worth = own if own is not None else usual
+            if own is not None or (check.for_ != "outgoing" and worth != 0):
+                whose = "" if own is None else " (their own)"
+                yield f"  {check.name}={outcome} is worth {written_weight(worth)}{whose}"
 
 
 def _names(domain: DomainSettings) -> str:

@@ -71,7 +71,18 @@ def lots_of(arrival: Arrival) -> list[Lot]:
         # Where it is refused, the actions do not matter; refused to some alone, it is quarantined for them.
         fate = disposition(verdict.actions) if verdict.reply is None else "quarantine"
         lots.append(Lot(domain, recipients, seen, verdict, fate))
-    return lots
+    return _joined(lots) if len(lots) > 1 and any(lot.domain.apart for lot in lots) else lots
+
+
+def _joined(lots: Sequence[Lot]) -> list[Lot]:
+    """Those whose settings differ, and whose verdicts do not, are one: the stamps say nothing of whose settings they
+    are."""
+    joined: dict[tuple[str, str, Verdict], Lot] = {}
+    for lot in lots:
+        key = (lot.domain.name, lot.domain.via, lot.verdict)
+        same = joined.get(key)
+        joined[key] = lot if same is None else same._replace(recipients=same.recipients + lot.recipients)
+    return list(joined.values())
 
 
 def refusal(lots: Sequence[Lot]) -> Reply | None:
@@ -132,4 +143,5 @@ def judged(lot: Lot) -> dict[str, Any]:
         "blocking": total.blocking,
         "spam_level": lot.verdict.level.word,
         "actions": [str(action) for action in lot.verdict.actions],
+        **({"settings_of": lot.domain.apart} if lot.domain.apart else {}),
     }

@@ -6,6 +6,7 @@ becomes of an accepted message (``acceptance`` does).
 
 from __future__ import annotations
 
+import math
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,10 +33,12 @@ from inboundmx.model.message import HEADER_LIMIT, Body, Message
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
+from inboundmx.policy.grouping import counted, skipped_by_all
 from inboundmx.policy.judging import blocking_threshold, judge_early
 from inboundmx.policy.limiting import NO_RULES, Rules, subject
 from inboundmx.policy.listing import NOBODY
 from inboundmx.policy.looping import goes_in_circles
+from inboundmx.policy.overriding import NO_OVERRIDES, Overrides
 from inboundmx.policy.relaying import may_relay, within
 from inboundmx.policy.routing import bare_postmaster, postmaster
 from inboundmx.policy.scoring import score
@@ -59,6 +62,7 @@ _AUTHENTICATE = Reply(530, "5.7.0", "Authentication is required here")
 _STRANGER = Welcome(None)
 _AT_HOME = Welcome(None, strange=False)
 _BLOCKED = Reply(421, "4.7.0", "your address is blocked for a while", then_close=True)
+NONE_SKIPPED: frozenset[str] = frozenset()
 # What checks may look at of a bypass gateway, and then of the client behind it; none judges how that one behaves.
 _OF_GATEWAY = frozenset({""})
 _OF_ORIGIN = frozenset({"address"})
@@ -76,6 +80,7 @@ class Plan:
     checks: Mapping[str, CheckSettings]
     lists: Lists = NOBODY
     rules: Rules = NO_RULES
+    overrides: Overrides = NO_OVERRIDES
 
 
 class GatewayReception:
@@ -263,7 +268,8 @@ class GatewayConversation:
         domain = way.domain
         if domain.require_tls and not self._session.tls:
             return self._refuse("rcpt", _IN_THE_CLEAR, envelope, address)
-        results = await self._run(Stage.RECIPIENT, envelope, recipient)
+        domain = self._plan.overrides.of(recipient, domain)
+        results = await self._run(Stage.RECIPIENT, envelope, recipient, domain=domain)
         known = self._results
         if self._accepted:
             # What was seen of other recipients is not held against this one.
@@ -415,19 +421,24 @@ class GatewayConversation:
         recipient: Address | None = None,
         message: Message | None = None,
         origin: Session | None = None,
+        domain: DomainSettings | None = None,
     ) -> tuple[CheckResult, ...]:
-        """``origin``: the client behind a bypass gateway, once it is known."""
+        """``origin``: the client behind a bypass gateway, once it is known; ``domain``: what the recipient is judged
+        by."""
         runner = self._plan.runner
-        rates = (self._relays or self._session.submission) and stage is not Stage.MESSAGE
-        if not runner.concerns(stage, rates):
+        outgoing = (self._relays or self._session.submission) and stage is not Stage.MESSAGE
+        if not runner.concerns(stage, outgoing):
             return ()
         earlier = self._results if stage > Stage.HELLO or origin is not None else self._session_results
-        case = Case(origin or self._session, envelope, recipient, message, earlier)
+        case = Case(origin or self._session, envelope, recipient, message, earlier, domain)
         looking_at = ANYTHING
         if self._bypassed and not self._relays:
             looking_at = _OF_MESSAGE if message is not None else _OF_GATEWAY if origin is None else _OF_ORIGIN
-        settled = self._settled if stage is Stage.MESSAGE else None
-        results = await runner.run(stage, case, settled, self._spared, looking_at, rates)
+        settled = None
+        skipped = domain.skips if domain is not None else NONE_SKIPPED
+        if stage is Stage.MESSAGE:
+            settled, skipped = self._settled, skipped_by_all(self._accepted)
+        results = await runner.run(stage, case, settled, self._spared, looking_at, outgoing, skipped)
         if self._plan.settings.log.level == "debug":
             for result in results:
                 self._gate.journal.record(
@@ -455,29 +466,38 @@ class GatewayConversation:
     def _judged(
         self,
         verb: str,
-        results: tuple[CheckResult, ...],
+        seen: tuple[CheckResult, ...],
         envelope: Envelope | None = None,
         recipient: Address | None = None,
         domain: DomainSettings | None = None,
     ) -> Reply | None:
         """A refusal when what is known so far forces one, else None."""
-        if not results:
+        if not seen:
             return None
-        results = self._weighed(results)
-        settings = self._plan.settings
-        threshold = settings.blocking.incoming_threshold if domain is None else blocking_threshold(domain)
-        total = score(results, self._plan.checks, domain.weights if domain is not None else {})
+        results: Sequence[CheckResult] = self._weighed(seen)
+        settings, checks = self._plan.settings, self._plan.checks
+        if domain is None:
+            # No sum refuses before it is known for whom mail is, and no word that somebody weighs otherwise.
+            total, threshold = score(results, checks), math.inf
+            if total.forced:
+                results = self._plan.overrides.uncontested(results)
+                total = score(results, checks)
+        else:
+            results, threshold = counted(results, domain), blocking_threshold(domain)
+            total = score(results, checks, domain.weights)
         verdict = judge_early(total, threshold)
         if verdict is None or verdict.reply is None:
             return None
         if envelope is not None and verdict.reply.permanent:
             self._gate.acceptance.goodwill.refused(settings, self._session, envelope.sender, results, total)
-        checks = [
+        told = [
             [line.check, line.outcome, line.weight, result.finding.detail]
             for line, result in zip(total.lines, results, strict=True)
         ]
-        return self._refuse(verb, verdict.reply, envelope, recipient, {"checks": checks, "score": total.filtering,
-                                                                       "blocking": total.blocking})  # fmt: skip
+        more = {"checks": told, "score": total.filtering, "blocking": total.blocking}
+        if domain is not None and domain.apart:
+            more["settings_of"] = domain.apart
+        return self._refuse(verb, verdict.reply, envelope, recipient, more)
 
     def _turned_away(self, reply: Reply, because: str, entry: str | Listed) -> Welcome:
         ip = self._session.peer_ip

@@ -311,6 +311,8 @@ class DomainSettings:
 
     ``levels`` and ``blocking`` are the effective ones; ``weights`` are the domain's own, by (check name, outcome).
     ``via`` as in SpoolEntry: it tells settings that were made for a domain without a section of its own.
+    ``skips`` are the checks that do not count, for whatever reason. ``apart`` is empty, or tells those of its recipients
+    apart whose own settings these are.
     """
 
     name: str
@@ -342,10 +344,30 @@ class DomainSettings:
     messages_per_hour: int = key(0, "any_count", "messages delivered in an hour, the rest waits for the next (SmarterMail: 5000); 0: no limit")
     bandwidth_per_hour: int = key(0, "any_size", "octets delivered in an hour, the rest waits for the next (SmarterMail: 100MB); 0: no limit")
     bounces_per_hour: int = key(0, "any_count", "messages with the null sender delivered in an hour, the rest waits for the next (SmarterMail: 1000); 0: no limit")
+    skip_checks: tuple[str, ...] = key((), "section_names", "checks, by the names of their sections, that do not count for its recipients; what all recipients of a message skip is not even asked")
     via: str = ""
     levels: tuple[LevelSettings, ...] = DEFAULT_LEVELS
     blocking: BlockingSettings = BlockingSettings()
     weights: Mapping[tuple[str, str], Weight] = field(default_factory=dict)
+    skips: frozenset[str] = frozenset()
+    apart: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientsSettings:
+    """One ``[recipients NAME]``: what is different for some recipients of our domains. None, and what is not there, is
+    as the domain says. ``levels`` and ``blocking`` are what is said of each, by key; ``listed`` are the addresses in
+    the files that ``match`` names, in small letters."""
+
+    name: str
+    match: tuple[str, ...] = key((), "matches", "whom it is about: addresses or domains, * for anything, and file:/path with one of these a line, read whenever the settings are; the first section in the file that matches a recipient holds")
+    greylisting: bool | None = key(None, "maybe_yes", "no exempts them from greylisting; empty: as the domain says")
+    skip_checks: tuple[str, ...] | None = key(None, "section_names", "checks that do not count for them, in place of those that the domain names; left out: as the domain says")
+    description: str = key("", "text", "for people")
+    levels: Mapping[Level, Mapping[str, Any]] = field(default_factory=dict)
+    blocking: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[tuple[str, str], Weight] = field(default_factory=dict)
+    listed: tuple[str, ...] = ()
 
 
 OUTGOING = DomainSettings("", via="outbound", recipients=ANY, handover="spool", greylisting=False)
@@ -363,6 +385,7 @@ class CheckSettings:
     timeout: float = key(5.0, "limit", "after this the outcome is timeout")
     counts_for: frozenset[str] = key(frozenset({"filtering"}), "counts_for", "filtering, blocking or both: SmarterMail's two switches")
     skip_for: tuple[Network, ...] = key((), "networks", "client addresses it is not asked for")
+    for_: Literal["", "incoming", "outgoing", "both"] = key("", "direction", "incoming: mail for our domains; outgoing: mail that those who may send out through us send to others; both; empty: outgoing mail is asked about after the final dot and about its rate, incoming mail about everything")
     weights: Mapping[str, Weight] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -393,6 +416,7 @@ class Settings:
     submission: SubmissionSettings = SubmissionSettings()
     levels: tuple[LevelSettings, ...] = DEFAULT_LEVELS
     domains: Mapping[str, DomainSettings] = field(default_factory=dict)
+    recipients: tuple[RecipientsSettings, ...] = ()
     everything: DomainSettings | None = None
     outgoing: DomainSettings = OUTGOING
     backed_up: DomainSettings = BACKED_UP

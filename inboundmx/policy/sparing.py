@@ -63,6 +63,8 @@ def _settled(
     lightest, heaviest = list(results), list(results)
     decisions: set[Weight] = set()
     for check in unasked:
+        if check.check in domain.skips:
+            continue
         worth: list[tuple[float, str]] = []
         for outcome in check.outcomes:
             weight = score([_said(check, outcome)], checks, domain.weights).lines[0].weight

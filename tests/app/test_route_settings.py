@@ -19,11 +19,13 @@ from inboundmx.model.settings import (
     MB,
     ArchiveSettings,
     BackupSettings,
+    CheckSettings,
     ConsoleSettings,
     DeliverySettings,
     DomainSettings,
     OutboundSettings,
     PrioritySettings,
+    RecipientsSettings,
     RelaySettings,
     Retry,
     Settings,
@@ -223,8 +225,13 @@ TEXTS = {
     "recipients": ["any", "learned callout", "file:x file:/x/../y http://a.example/{address}"],
     "relay": ["nobody", "192.0.2.0/30"],
     "retry": ["10/20", "0.5*"],
+    "matches": ["a@a.example *@b.example c.example", "d@d.example"],
+    "maybe_yes": ["", "yes", "off"],
+    "direction": ["", "outgoing", "both"],
+    "counts_for": ["blocking", "filtering blocking"],
     "secret": ["", "x", "a # b", "file:none"],
     "section_name": ["", "one", "TWO", "three"],
+    "section_names": ["", "checked", "CHECKED checked"],
     "size": ["1KB"],
     "source_addresses": ["", "192.0.2.5 2001:db8::5"],
     "span": ["0s", "1.5s"],
@@ -236,8 +243,11 @@ SECTIONS = {
     "delivery": DeliverySettings, "backup": BackupSettings, "relay": RelaySettings, "priority": PrioritySettings,
     "console": ConsoleSettings, "outbound one": OutboundSettings, "outbound two": OutboundSettings,
     "archive a": ArchiveSettings, "domain a.example": DomainSettings, "domain *": DomainSettings,
+    "recipients some": RecipientsSettings, "check checked": CheckSettings,
 }  # fmt: skip
-NEEDED = {"outbound": "server = 192.0.2.9", "archive": "path = x", "domain": "primary = 192.0.2.1"}
+NEEDED = {
+    "recipients": "match = a@a.example", "check": "use = spf",
+    "outbound": "server = 192.0.2.9", "archive": "path = x", "domain": "primary = 192.0.2.1"}
 
 
 def texts(kind: str) -> list[str]:

@@ -99,10 +99,10 @@ def test_checks_with_other_limits_count_apart_and_those_of_all_workers_together(
     assert hourly.ask().detail == "1 of 2 by address" and other.ask().detail == "1 of 9 by address"
 
 
-def run(desk: Desk, settings: CheckSettings, rates: bool = False) -> Any:
+def run(desk: Desk, settings: CheckSettings, outgoing: bool = False) -> Any:
     runner = Runner([(settings, desk.check)], desk.clock)
     with pytest.raises(StopIteration) as stop:
-        runner.run(Stage.RECIPIENT, CASE, rates=rates).send(None)
+        runner.run(Stage.RECIPIENT, CASE, outgoing=outgoing).send(None)
     return stop.value.value
 
 
@@ -122,5 +122,5 @@ def test_over_puts_off_and_a_store_that_is_away_is_an_error_that_weighs_nothing(
 def test_who_sends_out_through_us_is_counted_too() -> None:
     desk = Desk()
     settings = CheckSettings("rate", "ratelimit")
-    assert Runner([(settings, desk.check)], desk.clock).concerns(Stage.RECIPIENT, rates=True)
-    assert [result.finding.outcome for result in run(desk, settings, rates=True)] == ["within"]
+    assert Runner([(settings, desk.check)], desk.clock).concerns(Stage.RECIPIENT, outgoing=True)
+    assert [result.finding.outcome for result in run(desk, settings, outgoing=True)] == ["within"]

@@ -366,3 +366,19 @@ def test_who_does_not_answer_is_not_tempted_and_who_is_switched_off_is_not_calle
     assert "we would be an open relay" not in captured
     assert "192.0.2.21:25 " not in captured.split("Primaries\n")[1]
     assert run(ROUTES.replace("except =", "enabled = no\nexcept ="), calls={}) == 0
+
+
+def test_what_outcomes_are_worth_to_some_recipients(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    more = (
+        "weight.absent = -1\n[recipients bosses]\nmatch = boss@example.com *@sales.example.com\ngreylisting = no\n"
+        "weight.offers.match = 3\nlevel.high.action = quarantine\nlevel.low.threshold = 5\n"
+        "blocking.incoming_threshold = 60\n[recipients all]\nmatch = example.com\nskip_checks = offers\n"
+    )
+    assert run(GOOD + more, "--offline") == 0
+    text = capsys.readouterr().out
+    for line in (
+        "recipients bosses: boss@example.com *@sales.example.com", "  greylisting no", "  level low from 5",
+        "  level high: quarantine", "  blocking from 60 on", "  offers=absent is worth -1",
+        "  offers=match is worth 3 (their own)", "recipients all: *@example.com", "  offers does not count",
+    ):  # fmt: skip
+        assert f"\n{line}\n" in text

@@ -30,6 +30,7 @@ from inboundmx.model.session import Session
 from inboundmx.model.settings import CheckSettings, DomainSettings, GatewaySettings, Settings
 from inboundmx.policy.limiting import rules_of
 from inboundmx.policy.listing import NOBODY
+from inboundmx.policy.overriding import Overrides
 from inboundmx.ports import Lists
 from inboundmx.prompt import promptly
 
@@ -154,7 +155,8 @@ class Gate:
             (one, KINDS[one.kind](one.options, *([tools] if one.kind == "blocked" else []))) for one in given.checks
         ]
         runner = Runner(made, self.clock)
-        plan = Plan(given, runner, {one.name: one for one in given.checks}, lists, rules_of(given.abuse))
+        checks = {one.name: one for one in given.checks}
+        plan = Plan(given, runner, checks, lists, rules_of(given.abuse), Overrides(given))
         self.state = FakeStateStore(self.clock)
         alerts = Alerts(self.spool, self.deliveries, self.state, self.journal, self.clock, self.chance)
         self.blocks = Blocks(self.clock, self.journal)

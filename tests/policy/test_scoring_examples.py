@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from inboundmx.app.settings import load
+from inboundmx.model.address import Address
 from inboundmx.model.finding import CheckResult, Finding, Stage
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import Settings
 from inboundmx.model.verdict import written_weight
-from inboundmx.policy.judging import judge, judge_early
+from inboundmx.policy.grouping import counted
+from inboundmx.policy.judging import blocking_threshold, judge, judge_early
+from inboundmx.policy.overriding import Overrides
 from inboundmx.policy.scoring import score
 
 TEXT = (Path(__file__).parents[2] / "docs" / "scoring.md").read_text(encoding="utf-8")
@@ -20,8 +24,8 @@ INI = TEXT.partition("```ini\n")[2].partition("```")[0]
 
 
 def rows() -> Iterator[tuple[str, ...]]:
-    """domain, stage, what was said, and what is claimed to come of it."""
-    table = TEXT.partition("| domain | after |")[2].splitlines()[2:]
+    """domain or address, stage, what was said, and what is claimed to come of it."""
+    table = TEXT.partition("| for | after |")[2].splitlines()[2:]
     for line in table:
         if not line.startswith("|"):
             return
@@ -35,22 +39,22 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return load(str(path))
 
 
-def worked_out(settings: Settings, domain_name: str, stage: str, said: str) -> tuple[str, str, str]:
+def worked_out(settings: Settings, whom: str, stage: str, said: str) -> tuple[str, str, str]:
     """Filtering, blocking, and what becomes of it."""
-    domain = settings.domain(domain_name)
+    local, _, name = whom.rpartition("@")
+    domain = settings.domain(name)
     assert domain is not None
+    if local:
+        domain = Overrides(settings).of(Address(local, name), domain)
     checks = {check.name: check for check in settings.checks}
     results = []
     for word in said.replace("`", "").split():
         name, _, outcome = word.partition("=")
-        assert outcome in checks[name].weights, f"{name} never says {outcome}"
+        assert outcome in (*checks[name].weights, "skipped"), f"{name} never says {outcome}"
         results.append(CheckResult(name, checks[name].kind, Stage.MESSAGE, Finding(outcome)))
-    total = score(results, checks, domain.weights)
-    verdict = (
-        judge(total, domain.levels, domain.blocking.incoming_threshold)
-        if stage == "the dot"
-        else judge_early(total, domain.blocking.incoming_threshold)
-    )
+    total = score(counted(results, domain), checks, domain.weights)
+    threshold = blocking_threshold(domain) if stage in ("RCPT", "the dot") else math.inf
+    verdict = judge(total, domain.levels, threshold) if stage == "the dot" else judge_early(total, threshold)
     if verdict is None:
         becomes = "it goes on"
     elif verdict.reply is not None:

@@ -1,0 +1,122 @@
+"""Recipients for whom something else holds than for their domain: each is judged by his own, and nobody hears of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gate import ANN, BOB, EVE, SPAM, Gate
+
+from inboundmx.app.settings import load
+from inboundmx.checks.api import Case
+from inboundmx.checks.headers import Headers
+from inboundmx.model.address import Address
+from inboundmx.model.custody import State
+from inboundmx.policy.listing import Listing, written_entries
+
+DOMAINS = "[domain a.example]\nprimary = 192.0.2.10\nrecipients = any\n"
+OTHERS = "[domain c.example]\nprimary = 192.0.2.10\nrecipients = any\n"
+PILLS = "[check pills]\nuse = headers\nheader = Subject\nvalue = pills\nweight.match = 30\n"
+BOSSES = "[recipients bosses]\nmatch = bob@a.example\n"
+
+
+def gate(folder: Path, *parts: str) -> Gate:
+    path = folder / "in.ini"
+    path.write_text("[gateway]\nhostname = mx.example.net\n" + "".join(parts))
+    settings = load(str(path))
+    return Gate(settings, lists=Listing(entry for _, entry in written_entries(settings.lists)))
+
+
+def states(gate: Gate) -> dict[str, State]:
+    return {str(r.address): entry.state for entry in gate.spool.entries() for r in entry.recipients}
+
+
+def stamps(gate: Gate, state: State) -> bytes:
+    (found,) = (d.content.prefix for change in gate.spool.commits for d in change.add if d.entry.state is state)
+    return found
+
+
+def test_what_one_weighs_otherwise_is_nothing_to_the_others_of_his_domain(tmp_path: Path) -> None:
+    made = gate(tmp_path, DOMAINS, PILLS, BOSSES, "weight.pills.match = 12\n")
+    assert made.send(SPAM, ANN, BOB).code == 250
+    assert states(made) == {str(ANN): State.QUARANTINED, str(BOB): State.ACTIVE}
+    ours, theirs = stamps(made, State.QUARANTINED), stamps(made, State.ACTIVE)
+    assert b"X-Spam-Checks: pills=match(30)" in ours and b"X-Spam-Checks: pills=match(12)" in theirs
+    assert b"bosses" not in ours + theirs
+    assert {entry.body_id for entry in made.spool.entries()} == {made.spool.entries()[0].message_id}
+    told = {tuple(fields["recipients"]): fields for _, _, fields in made.journal.events}
+    assert told[str(BOB),]["settings_of"] == "bosses" and "settings_of" not in told[str(ANN),]
+
+
+def test_several_whose_settings_come_to_the_same_share_one_transmission(tmp_path: Path) -> None:
+    made = gate(tmp_path, DOMAINS, PILLS, "weight.absent = 1\n", BOSSES, "level.high.action = quarantine\n")
+    assert made.send(SPAM.replace(b"pills", b"tea"), ANN, BOB).code == 250
+    (parcel,) = made.courier.parcels
+    assert parcel.recipients == (ANN, BOB)
+
+
+def test_a_check_that_somebody_skips_is_asked_once_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    real = Headers.examine
+
+    async def counting(self: Headers, case: Case) -> Any:
+        asked.append(case)
+        return await real(self, case)
+
+    monkeypatch.setattr(Headers, "examine", counting)
+    made = gate(tmp_path, DOMAINS, PILLS, BOSSES, "skip_checks = pills\n")
+    assert made.send(SPAM, ANN, BOB, Address("eva", "a.example")).code == 250
+    assert len(asked) == 1
+    assert states(made) == {str(ANN): State.QUARANTINED, str(BOB): State.ACTIVE, "eva@a.example": State.QUARANTINED}
+    assert b"X-Spam-Checks: none\r\n" in stamps(made, State.ACTIVE)
+    made.conversation.reset()
+    assert made.send(SPAM, BOB).code == 250
+    assert len(asked) == 1, "whom it concerns nobody, is not asked"
+
+
+def test_a_domain_may_skip_one_and_a_recipient_take_it_up_again(tmp_path: Path) -> None:
+    made = gate(tmp_path, DOMAINS, "skip_checks = pills\n", PILLS, BOSSES, "skip_checks =\n")
+    assert made.send(SPAM, ANN, BOB).code == 250
+    assert states(made) == {str(ANN): State.ACTIVE, str(BOB): State.QUARANTINED}
+
+
+def test_what_somebody_weighs_otherwise_refuses_nobody_before_he_is_named(tmp_path: Path) -> None:
+    """The blocked sender is refused at MAIL, but where one recipient may want him."""
+    blocked = "[lists]\nblocked_senders = s@b.example\n[check senders]\nuse = blocked\n"
+    made = gate(tmp_path, DOMAINS, blocked)
+    assert made.ask(made.conversation.mail(Address("s", "b.example"), None, False, False)).code == 550
+    made = gate(tmp_path, DOMAINS, blocked, BOSSES, "weight.senders.blocked = 5\n")
+    assert made.ask(made.conversation.mail(Address("s", "b.example"), None, False, False)).code == 250
+    assert made.ask(made.conversation.recipient(ANN)).code == 550
+    assert made.ask(made.conversation.recipient(BOB)).code == 250
+
+
+SENDERS = "[lists]\nblocked_senders = s@b.example\n[check senders]\nuse = blocked\ncounts_for = blocking filtering\n"
+
+
+def test_a_sum_blocks_at_rcpt_and_spares_whom_people_write_to_about_it(tmp_path: Path) -> None:
+    sections = (SENDERS, "weight.blocked = 30\n", BOSSES, "blocking.incoming_threshold = 31\n")
+    made = gate(tmp_path, DOMAINS, OTHERS, *sections)
+    assert made.ask(made.conversation.mail(Address("s", "b.example"), None, False, False)).code == 250
+    roles = [Address("Postmaster", "a.example"), Address("abuse", "c.example"), Address("postmaster", "")]
+    asked = [ANN, EVE, BOB, *roles]
+    replies = [made.ask(made.conversation.recipient(each)) for each in asked]
+    assert [reply.code for reply in replies] == [554, 554, 250, 250, 250, 250]
+    made.conversation.reset()
+    assert made.send(SPAM, Address("abuse", "a.example")).code == 250
+    (parcel,) = made.courier.parcels
+    assert b"X-Spam-Level: HIGH\r\nX-Spam-Score: 30\r\n" in parcel.content.prefix, "it is taken, and marked"
+
+
+def test_a_word_that_decides_holds_for_postmasters_as_well(tmp_path: Path) -> None:
+    made = gate(tmp_path, DOMAINS, PILLS.replace("30", "reject"))
+    assert made.send(SPAM, Address("postmaster", "a.example")).code == 554
+
+
+def test_of_two_recipients_one_hears_of_greylisting(tmp_path: Path) -> None:
+    made = gate(tmp_path, DOMAINS, BOSSES, "greylisting = no\n")
+    assert made.reception.plan.overrides.of(BOB, made.settings.domains["a.example"]).greylisting is False
+    assert made.reception.plan.overrides.of(ANN, made.settings.domains["a.example"]).greylisting is True
