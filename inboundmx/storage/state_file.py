@@ -20,10 +20,16 @@ from inboundmx.storage.counting import Addition, Name, added
 from inboundmx.storage.disk import refuse_odd
 from inboundmx.storage.owner import give_to_owner_of
 
-# Beyond either, the facts that would expire first go: what never passed lives for hours, what passed for weeks, so a
-# flood of strangers drives out strangers.
+# Beyond either, facts go that would not have expired yet.
 ROWS = 1_000_000
 OCTETS = 300 * 2**20
+# The order they go in, and in each those first that would expire first. What strangers leave behind by coming once
+# lives for hours, so a flood of them drives out strangers. What lives for weeks and what is counted drive out each other
+# only as far as one has more than its share: many who became known cannot end what is counted, nor the other way round.
+BRIEF, LASTING, COUNTED = 0, 1, 2
+BRIEF_SECONDS = 86400.0
+# Lasting facts for each counter.
+SHARE = 3
 # Rows a batch may remove, twice what it may bring, so that it keeps up.
 BATCH_FACTS = 1000
 _STEP = 2 * BATCH_FACTS
@@ -123,10 +129,9 @@ class StateFile:
     def facts(
         self, space: str, matching: str, limit: int, numbers: int | None, now: float
     ) -> list[tuple[str, Fact]]:
-        # The sign keeps SQLite from going through the index of expirations, row by row all over the file.
         rows = self._opened().execute(
             "SELECT key, data, written_at, expires_at FROM fact WHERE space = ? AND instr(key, ?) > 0"
-            " AND +expires_at > ? AND length(data) = coalesce(?, length(data)) ORDER BY written_at DESC, key LIMIT ?",
+            " AND expires_at > ? AND length(data) = coalesce(?, length(data)) ORDER BY written_at DESC, key LIMIT ?",
             (space, matching, now, None if numbers is None else 8 * numbers, limit),
         )
         read = ((key, fact_of(*columns)) for key, *columns in rows)
@@ -187,13 +192,15 @@ class StateFile:
         connection = self._opened()
         with _transaction(connection):
             counters = _counted(connection, additions, now) if additions else {}
-            numbered = {number_of(name): (name, fact) for name, fact in (*facts.items(), *counters.items())}
+            numbered = {number_of(name): (name, fact, _goes(fact)) for name, fact in facts.items()}
+            numbered |= {number_of(name): (name, fact, COUNTED) for name, fact in counters.items()}
             self._rows += len(numbered) - _present(connection, list(numbered))
             connection.executemany(
-                "INSERT OR REPLACE INTO fact (number, space, key, data, written_at, expires_at) VALUES (?,?,?,?,?,?)",
+                "INSERT OR REPLACE INTO fact (number, space, key, data, written_at, expires_at, goes)"
+                " VALUES (?,?,?,?,?,?,?)",
                 (
-                    (number, *name, packed(fact.values), fact.written_at, fact.expires_at)
-                    for number, (name, fact) in numbered.items()
+                    (number, *name, packed(fact.values), fact.written_at, fact.expires_at, goes)
+                    for number, (name, fact, goes) in numbered.items()
                 ),
             )
             self._prune(connection, now)
@@ -204,14 +211,13 @@ class StateFile:
 
     def _prune(self, connection: sqlite3.Connection, now: float) -> None:
         """One small step."""
-        first = "DELETE FROM fact WHERE number IN (SELECT number FROM fact {} ORDER BY expires_at LIMIT ?)"
-        self._rows -= connection.execute(first.format("WHERE expires_at <= ?"), (now, _STEP)).rowcount
+        self._rows -= connection.execute(_FORGET_OVER, (now, _STEP)).rowcount
         if self._aim is None:
             self._aim = self._surplus(connection)
         if self._aim is not None:
             # Whoever else sweeps has the same aim: what is gone already need not go twice.
             self._count(connection)
-            gone = connection.execute(first.format(""), (max(0, min(self._rows - self._aim, _STEP)),)).rowcount
+            gone = _evict(connection, max(0, min(self._rows - self._aim, _STEP)))
             self._rows -= gone
             if not gone or self._rows <= self._aim:
                 self._aim = None
@@ -231,6 +237,33 @@ class StateFile:
     def _count(self, connection: sqlite3.Connection) -> None:
         (self._rows,) = connection.execute("SELECT count(*) FROM fact").fetchone()
         self._uncounted = 0
+
+
+def _goes(fact: Fact) -> int:
+    return BRIEF if fact.expires_at - fact.written_at <= BRIEF_SECONDS else LASTING
+
+
+# What tells the kinds apart is in the index, so neither looks at rows that stay.
+_FORGET_OVER = (
+    f"DELETE FROM fact WHERE number IN (SELECT number FROM fact WHERE goes IN ({BRIEF}, {LASTING}, {COUNTED})"
+    " AND expires_at <= ? LIMIT ?)"
+)
+_FORGET_FIRST = (
+    "DELETE FROM fact WHERE number IN (SELECT number FROM fact WHERE goes = ? ORDER BY expires_at LIMIT ?)"
+)
+
+
+def _evict(connection: sqlite3.Connection, surplus: int) -> int:
+    """Forgets so many; how many it were."""
+    gone = connection.execute(_FORGET_FIRST, (BRIEF, surplus)).rowcount
+    if gone < surplus:
+        (lasting,), (counted,) = (
+            connection.execute("SELECT count(*) FROM fact WHERE goes = ?", (each,)).fetchone()
+            for each in (LASTING, COUNTED)
+        )
+        more = LASTING if lasting > SHARE * counted else COUNTED
+        gone += connection.execute(_FORGET_FIRST, (more, surplus - gone)).rowcount
+    return gone
 
 
 @contextlib.contextmanager
@@ -308,8 +341,14 @@ def _open(path: str) -> sqlite3.Connection:
                 {"number": int, "space": str, "key": str, "data": bytes, "written_at": float, "expires_at": float},
                 pk="number", if_not_exists=True,
             )  # fmt: skip
-            connection.execute("CREATE INDEX IF NOT EXISTS fact_expires_at ON fact(expires_at)")
-            connection.execute("PRAGMA user_version=1")
+        if version < 2:
+            with _transaction(connection):
+                # Another process may just have done it.
+                if "goes" not in [row[1] for row in connection.execute("PRAGMA table_info(fact)")]:
+                    connection.execute(f"ALTER TABLE fact ADD COLUMN goes INTEGER NOT NULL DEFAULT {LASTING}")
+                connection.execute("DROP INDEX IF EXISTS fact_expires_at")
+                connection.execute("CREATE INDEX IF NOT EXISTS fact_goes ON fact(goes, expires_at)")
+                connection.execute("PRAGMA user_version=2")
         give_to_owner_of(folder, (path, f"{path}-wal", f"{path}-shm"))
     except BaseException:
         connection.close()

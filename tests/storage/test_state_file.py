@@ -221,6 +221,73 @@ def test_a_flood_drives_out_what_would_expire_first(tmp_path: Path, clock: TestC
     assert len(again.rows()) <= 200
 
 
+WEEK = 7 * 86400.0
+
+
+def flood(process: Process, kind: str, many: int) -> None:
+    """Comes while all is well; who is written last expires last."""
+    for number in range(many):
+        if kind == "counted":
+            count(process, f"{kind} {number}")
+        else:
+            process.put(f"{kind} {number}", lives=WEEK if kind == "lasting" else 20_000.0)
+        if number % 40 == 39:
+            process.flush()
+    process.flush()
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "left"),
+    [
+        # Those that would expire first are not those that go first.
+        ({"counted": 20, "lasting": 20}, "brief", {"counted": 20, "lasting": 20}),
+        ({"counted": 20, "brief": 20}, "lasting", {"counted": 20, "brief": 0}),
+        ({"lasting": 60, "brief": 20}, "counted", {"lasting": 60, "brief": 0}),
+        ({"counted": 160}, "lasting", {"counted": 40}),
+        ({"lasting": 190}, "counted", {"lasting": 140}),
+    ],
+)
+def test_what_a_flood_drives_out(
+    tmp_path: Path, clock: TestClock, monkeypatch: Any, first: dict[str, int], then: str, left: dict[str, int]
+) -> None:
+    monkeypatch.setattr(state_file, "ROWS", 200)
+    monkeypatch.setattr(state_file, "_STEP", 40)
+    monkeypatch.setattr(state_file, "_COUNTED_EVERY", 1)
+    process = Process(tmp_path, clock)
+    for kind, many in first.items():
+        flood(process, kind, many)
+    # The whole of it within the windows of what is counted.
+    flood(process, then, 2000)
+    rows = process.rows()
+    assert 150 <= len(rows) <= 240
+    kept = {kind: sum(key.startswith(kind) for key in rows) for kind in left}
+    for kind, many in left.items():
+        assert kept[kind] == many if many in (first[kind], 0) else kept[kind] >= many, kept
+    process.close()
+
+
+def test_a_file_of_the_first_version_is_taken_over(tmp_path: Path, clock: TestClock) -> None:
+    process = Process(tmp_path, clock)
+    process.put("old", lives=WEEK)
+    process.close()
+    with contextlib.closing(sqlite3.connect(process.path)) as connection:
+        connection.execute("DROP INDEX fact_goes")
+        connection.execute("ALTER TABLE fact DROP COLUMN goes")
+        connection.execute("CREATE INDEX fact_expires_at ON fact(expires_at)")
+        connection.execute("PRAGMA user_version=1")
+        connection.commit()
+    one, other = Process(tmp_path, clock), Process(tmp_path, clock)
+    assert (one.value("old"), other.value("old")) == (1, 1)
+    one.put("new")
+    one.flush()
+    with contextlib.closing(sqlite3.connect(process.path)) as connection:
+        assert [name for (name,) in connection.execute("SELECT name FROM sqlite_master")] == ["fact", "fact_goes"]
+        assert connection.execute("SELECT goes FROM fact ORDER BY goes").fetchall() == [(0,), (1,)]
+    assert one.reports == other.reports == []
+    one.close()
+    other.close()
+
+
 def test_two_processes_that_find_too_much_sweep_once(tmp_path: Path, clock: TestClock, monkeypatch: Any) -> None:
     monkeypatch.setattr(state_file, "ROWS", 1000)
     monkeypatch.setattr(state_file, "_STEP", 5)
