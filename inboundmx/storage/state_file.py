@@ -24,8 +24,9 @@ from inboundmx.storage.owner import give_to_owner_of
 ROWS = 1_000_000
 OCTETS = 300 * 2**20
 # The order they go in, and in each those first that would expire first. What strangers leave behind by coming once
-# lives for hours, so a flood of them drives out strangers. What lives for weeks and what is counted drive out each other
-# only as far as one has more than its share: many who became known cannot end what is counted, nor the other way round.
+# lives for hours, so a flood of them drives out strangers. What lives for weeks and what is counted drive out each
+# other only as far as one has more than its share: many who became known cannot end what is counted, nor the other way
+# round.
 BRIEF, LASTING, COUNTED = 0, 1, 2
 BRIEF_SECONDS = 86400.0
 # Lasting facts for each counter.
