@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 from collections.abc import Collection, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from inboundmx.app.starting import (
 )
 from inboundmx.app.stopping import Stopping
 from inboundmx.checks.api import Tools
+from inboundmx.checks.clamav import ClamAV
 from inboundmx.cli.asking import SOCKET_NAME
 from inboundmx.console.routes import Facts
 from inboundmx.console.server import ConsoleService
@@ -56,6 +58,7 @@ from inboundmx.intake.live_lists import LiveLists
 from inboundmx.model.settings import Settings
 from inboundmx.net.chance import SystemChance
 from inboundmx.net.clock import ReactorClock
+from inboundmx.net.definitions import Definitions
 from inboundmx.net.dns_servers import name_servers
 from inboundmx.net.offload import ThreadOffload
 from inboundmx.net.own_addresses import OwnAddresses
@@ -258,6 +261,7 @@ class GatewayService(Service):
         self._inside.deliveries.park(self.guilty)
         self._begin_inside()
         self._peers.start()
+        self._definitions.look()
         # Without workers nobody else writes to them while we run.
         alone = settings.gateway.workers == 0
         self._lists.start(alone)
@@ -286,6 +290,13 @@ class GatewayService(Service):
         self._offload = ThreadOffload(reactor.callFromThread)
         contents = BodyContents(str(self._data))
         scanners = ScanningServices(reactor, clock, self._offload, contents, self._health)
+        self._definitions = Definitions(
+            lambda: chain.from_iterable(
+                scanners.clamds(each.options["servers"]) for each in self.settings.checks if each.kind == ClamAV.kind
+            ),
+            clock,
+            journal,
+        )
         self._lists = LiveLists(clock, journal, ListsFile(str(self._data)), self._offload.run)
         self._lists.begin()
         kept = ListsFile(str(self._data), "blocks")
@@ -353,6 +364,7 @@ class GatewayService(Service):
         self._resolver.configure(name_servers(settings.dns.servers), settings.dns.timeout)
         # Lists that are suspended are asked anew by now.
         self._inside.use(plan)
+        self._definitions.look()
         self._sources.reread()
         self._factory.settings = settings
         self._make_room(settings)
@@ -391,6 +403,7 @@ class GatewayService(Service):
         await stopping.ended("ports", self._close_ports())
         await stopping.ended("console", self._console.stop())
         self._peers.stop()
+        self._definitions.stop()
         self._lists.stop()
         self._kept_blocks.stop()
         self._inside.hurry()

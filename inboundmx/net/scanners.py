@@ -28,8 +28,11 @@ class ScanningServices:
         self._servers: dict[tuple[str, str], Server] = {}
 
     def viruses(self, servers: Sequence[str], max_size: int, seconds: float) -> ClamdScanner:
-        found = self._found("clamd", servers, AT_ONCE)
+        found = self.clamds(servers)
         return ClamdScanner(found, self._clock, self._offload, self._contents, max_size, seconds * (1 - RESERVE))
+
+    def clamds(self, servers: Sequence[str]) -> list[Server]:
+        return self._found("clamd", servers, AT_ONCE)
 
     def spam(self, servers: Sequence[str], max_size: int, attempts: int, at_once: int, seconds: float) -> SpamdScorer:
         found = self._found("spamd", servers, at_once)

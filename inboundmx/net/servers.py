@@ -42,6 +42,7 @@ class Server:
         self._endpoint: Any = clientFromString(reactor, endpoint)  # type: ignore[no-untyped-call]
         self._clock = clock
         self._health = health
+        self._about = ""
         self._failures = 0
         self._probe_at = 0.0
         self._trouble = ""
@@ -56,7 +57,13 @@ class Server:
 
     def well(self) -> None:
         self._failures = 0
-        self._health.noted(self.name, True, "")
+        self._health.noted(self.name, True, self._about)
+
+    def describe(self, about: str) -> None:
+        """What it tells of itself, shown while it is well."""
+        self._about = about
+        if not self._failures:
+            self._health.noted(self.name, True, about)
 
     def failed(self, reason: str) -> None:
         self._failures += 1

@@ -152,9 +152,11 @@ class Liar:
 
 
 def read_stream(line: socket.socket) -> bytes:
-    """All that a client of clamd's sends, up to the end of its stream."""
+    """All that a client of clamd's sends, up to the end of its stream. Who asks for its version is not answered."""
     heard = line.makefile("rb")
-    assert heard.read(10) == b"zINSTREAM\0"
+    if (begun := heard.read(9)) == b"zVERSION\0":
+        raise ConnectionAbortedError
+    assert begun + heard.read(1) == b"zINSTREAM\0"
     whole = b""
     while length := int.from_bytes(heard.read(4), "big"):
         whole += heard.read(length)

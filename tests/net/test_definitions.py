@@ -1,0 +1,133 @@
+"""The age of virus definitions: what clamd says, when it is asked, and when somebody is told."""
+
+from __future__ import annotations
+
+import calendar
+from typing import Any
+
+import pytest
+from fakes.services import Services
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inboundmx.net.definitions import DAY, EVERY_SECONDS, ROUND_SECONDS, Definitions, told
+
+ONE, TWO = "tcp:one.test:3310", "tcp:two.test:3310"
+# When the definitions below were made.
+MADE = float(calendar.timegm((2026, 11, 21, 8, 30, 0)))
+
+
+class Clamds(Services):
+    def __init__(self, *endpoints: str, days: float = 1.0) -> None:
+        super().__init__()
+        self.clock.now = lambda: MADE + days * DAY + self.reactor.seconds()  # type: ignore[method-assign]
+        self.endpoints = list(endpoints or [ONE])
+        self.events: list[tuple[str, Any]] = []
+        self.definitions = Definitions(lambda: self.scanners.clamds(self.endpoints), self.clock, self)
+        self.definitions.look()
+
+    def record(self, event: str, id: str, fields: Any, *, level: str = "info") -> None:
+        assert level == "warning"
+        self.events.append((event, fields))
+
+    def answers(self, said: bytes = b"ClamAV 1.4.6/27825/Sat Nov 21 08:30:00 2026\0", piece: int = 65536) -> None:
+        line = self.accept()
+        assert line.heard() == b"zVERSION\0"
+        line.says(said, piece)
+        assert line.wire.aborted
+
+
+@pytest.mark.parametrize("piece", [1, 65536])
+def test_the_age_stands_beside_the_server(piece: int) -> None:
+    clamds = Clamds(days=3.5)
+    clamds.answers(piece=piece)
+    about = "ClamAV 1.4.6, definitions 27825 of 2026-11-21, 3 days old"
+    assert clamds.notes == [("clamd one.test:3310", True, about)]
+    [server] = clamds.scanners.clamds([ONE])
+    server.failed("trouble")
+    server.describe(about)
+    server.well()
+    assert clamds.notes[1:] == [("clamd one.test:3310", False, "trouble"), ("clamd one.test:3310", True, about)]
+    assert clamds.events == []
+
+
+def test_each_is_asked_at_the_start_and_every_six_hours() -> None:
+    clamds = Clamds(ONE, TWO)
+    for _ in range(3):
+        clamds.answers()
+        clamds.answers()
+        before = len(clamds.asked())
+        for _ in range(int(EVERY_SECONDS / ROUND_SECONDS) - 1):
+            clamds.reactor.advance(ROUND_SECONDS)
+        assert len(clamds.asked()) == before
+        clamds.reactor.advance(ROUND_SECONDS)
+    assert clamds.asked() == ["one.test", "two.test"] * 4
+
+
+def test_new_settings_ask_only_who_is_new() -> None:
+    clamds = Clamds(ONE)
+    clamds.answers()
+    clamds.endpoints = [ONE, TWO]
+    clamds.definitions.look()
+    clamds.definitions.look()
+    assert clamds.asked() == ["one.test", "two.test"]
+
+
+@pytest.mark.parametrize("trouble", ["refuses", "hangs", "garbage", "closes", "endless"])
+def test_who_does_not_answer_is_asked_again_in_the_next_round(trouble: str) -> None:
+    clamds = Clamds()
+    if trouble == "refuses":
+        clamds.refuse()
+    elif trouble == "hangs":
+        line = clamds.accept()
+        clamds.reactor.advance(10.0)
+        assert line.wire.aborted
+    elif trouble == "closes":
+        clamds.accept().closes()
+    else:
+        clamds.answers(b"\xffgarbage\0" if trouble == "garbage" else b"x" * 10_000)
+    assert clamds.notes == []
+    clamds.reactor.advance(ROUND_SECONDS)
+    clamds.answers()
+    assert [well for _, well, _ in clamds.notes] == [True]
+
+
+def test_old_definitions_are_told_of_once_until_there_are_new_ones() -> None:
+    clamds = Clamds(days=6.9)
+
+    def later(said: bytes) -> None:
+        for _ in range(int(EVERY_SECONDS / ROUND_SECONDS)):
+            clamds.reactor.advance(ROUND_SECONDS)
+        clamds.answers(said)
+
+    old, new = b"ClamAV 1.4.6/27825/Sat Nov 21 08:30:00 2026\0", b"ClamAV 1.4.6/27826/Sun Nov 29 08:30:00 2026\0"
+    clamds.answers(old)
+    assert clamds.events == []
+    later(old)
+    later(old)
+    fields = {"service": "clamd one.test:3310", "definitions": 27825, "of": "2026-11-21", "days": 7}
+    assert clamds.events == [("definitions_old", fields)]
+    later(new)
+    assert clamds.notes[-1][2] == "ClamAV 1.4.6, definitions 27826 of 2026-11-29, 0 days old"
+    later(old)
+    assert len(clamds.events) == 2
+
+
+def test_definitions_without_a_date() -> None:
+    clamds = Clamds()
+    clamds.answers(b"ClamAV 1.4.6\0")
+    assert clamds.notes[0][2] == "ClamAV 1.4.6, definitions without a date"
+
+
+def test_stopped_while_it_waits() -> None:
+    clamds = Clamds()
+    line = clamds.accept()
+    clamds.definitions.stop()
+    assert line.wire.aborted
+    assert clamds.reactor.getDelayedCalls() == []
+
+
+@given(st.binary(max_size=200) | st.from_regex(rb"ClamAV [ -~]{1,20}/[0-9]{1,12}/[ -~]{1,30}", fullmatch=True))
+def test_whatever_is_said(line: bytes) -> None:
+    heard = told(line)
+    assert heard is None or heard.version.isprintable()
