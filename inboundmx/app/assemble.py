@@ -79,6 +79,7 @@ from inboundmx.storage.lists_file import ListsFile
 from inboundmx.storage.pause_file import PauseFile
 from inboundmx.storage.state import SqliteStateStore
 from inboundmx.storage.users_file import FileUsers
+from inboundmx.storage.writer import at_once
 
 # A stop takes ten seconds at most: messages on their way in, then deliveries, then the disk.
 DRAIN_SECONDS = 4.0
@@ -196,7 +197,7 @@ class GatewayService(Service):
         journal.keep_in(self._ledger)
         self._spool = SqliteSpool.open(
             str(self._folder), str(self._data), clock=clock, journal=journal, from_thread=from_thread,
-            adopt=self.adopts, keep_off=self.keep_off,
+            at_leisure=getattr(reactor, "at_leisure", at_once), adopt=self.adopts, keep_off=self.keep_off,
         )  # fmt: skip
         self._state = SqliteStateStore(str(self._data), clock, from_thread, report)
         self._tools = self._make_tools(settings, journal)

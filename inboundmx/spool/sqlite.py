@@ -20,7 +20,7 @@ from inboundmx.spool.locking import take_lock
 from inboundmx.spool.reader import SpoolReader
 from inboundmx.spool.store import shared
 from inboundmx.storage.owner import give_to_owner_of
-from inboundmx.storage.writer import FromThread, Lane, ThreadLane, Writer
+from inboundmx.storage.writer import AtLeisure, FromThread, Lane, ThreadLane, Writer, at_once
 
 REMOVE_SECONDS = 0.2
 # Before that, so many go together with a commit: with each lone message one had to go, which made half of its writing.
@@ -60,6 +60,7 @@ class SqliteSpool:
         journal: Journal,
         from_thread: FromThread,
         lanes: tuple[Lane, Lane],
+        at_leisure: AtLeisure,
     ) -> None:
         self._folder = folder
         self._file = file
@@ -92,7 +93,7 @@ class SqliteSpool:
         """Called with entries that were owed (``commit``) and are on the disk at last."""
         self._reader_file = SpoolReader(lambda: file.path, files)
         self._writer: Writer[_Work, Result] = Writer(
-            self._take, lambda work: file.execute(work[0]), self._settled, lanes[0], from_thread
+            self._take, lambda work: file.execute(work[0]), self._settled, lanes[0], from_thread, at_leisure
         )
         self._reader: Writer[_Asked, list[Content | Exception]] = Writer(
             self._take_asked,
@@ -111,6 +112,7 @@ class SqliteSpool:
         clock: Clock,
         journal: Journal,
         from_thread: FromThread,
+        at_leisure: AtLeisure = at_once,
         lane: Callable[[str], Lane] = ThreadLane,
         adopt: bool = True,
         keep_off: Collection[str] = (),
@@ -145,7 +147,7 @@ class SqliteSpool:
         for event, fields in notes:
             journal.record(event, "", fields, level="error")
         lanes = (lane("spool-writer"), lane("spool-reader"))
-        return cls(folder, file, files, entries, lock, clock, journal, from_thread, lanes)
+        return cls(folder, file, files, entries, lock, clock, journal, from_thread, lanes, at_leisure)
 
     # --- ports.Spool --------------------------------------------------------------------------------------------------
 
@@ -158,7 +160,7 @@ class SqliteSpool:
             return fail(Unavailable("too much waits for the disk"))
         done: Deferred[None] = Deferred()
         self._waiting.append((change, done))
-        self._writer.wake()
+        self._writer.soon()
         return done
 
     def remove_soon(self, id: str) -> None:

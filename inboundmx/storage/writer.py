@@ -1,7 +1,7 @@
 """One thread that does dear work in batches. Knows how a batch goes to the thread and comes back; does not know SQL.
 
-The owner collects on its own side. While one batch is out the next collects, so a burst of a hundred messages costs two
-hops and two syncs, and a lone one waits for nobody.
+The owner collects on its own side. While one batch is out the next collects, and it leaves when the owner has nothing
+else to do: a burst of a hundred messages costs two hops and two syncs, and a lone one waits for nobody.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ R = TypeVar("R")
 
 # Runs a call on the owner's side: reactor.callFromThread, or a queue that a test empties.
 FromThread = Callable[..., Any]
+# Calls as soon as the owner's side has nothing else to do.
+AtLeisure = Callable[[Callable[[], None]], object]
 
 
 class Lane(Protocol):
@@ -59,7 +61,7 @@ class InlineLane:
 
 
 def at_once(call: Callable[..., object], *arguments: object) -> None:
-    """The FromThread that belongs to InlineLane."""
+    """The FromThread that belongs to InlineLane, and the AtLeisure of who has no reactor."""
     call(*arguments)
 
 
@@ -77,19 +79,22 @@ class Writer(Generic[B, R]):
         settled: Callable[[B, R | Exception], object],
         lane: Lane,
         from_thread: FromThread,
+        at_leisure: AtLeisure = at_once,
     ) -> None:
         self._take = take
         self._execute = execute
         self._settled = settled
         self._lane = lane
         self._from_thread = from_thread
+        self._at_leisure = at_leisure
         self._out = False
+        self._gathering = False
         self._last: Callable[[], None] | None = None
         self._closed: Deferred[None] | None = None
 
     @property
     def idle(self) -> bool:
-        return not self._out
+        return not (self._out or self._gathering)
 
     def wake(self) -> None:
         """Something may wait: hands it over unless a batch is out, after which it is asked for anyway."""
@@ -103,6 +108,18 @@ class Writer(Generic[B, R]):
             self._out = True
             self._lane(self._finish)
             self._lane.stop()
+
+    def soon(self) -> None:
+        """As ``wake``, once the owner's side has nothing else to do: a lone message waits for nobody, and what many
+        strangers send goes together. A batch costs 0.35 ms however little is in it, and much of that is two threads in
+        turn for the interpreter: 15 to 20 % of the CPU of a message with 20 or 50 sessions."""
+        if not (self._out or self._gathering):
+            self._gathering = True
+            self._at_leisure(self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = False
+        self.wake()
 
     def close(self, last: Callable[[], None]) -> Deferred[None]:
         """Does what waits, then ``last`` in the lane (closing files), then ends the lane. Fires when that is done;
@@ -127,7 +144,10 @@ class Writer(Generic[B, R]):
             self._settled(batch, result)
         finally:
             self._out = False
-            self.wake()
+            if self._last is None:
+                self.soon()
+            else:
+                self.wake()
 
     def _finish(self) -> None:
         assert self._last is not None and self._closed is not None

@@ -14,16 +14,21 @@ from inboundmx.storage.writer import InlineLane, ThreadLane, Writer, at_once
 class Owner:
     """Collects numbers; what was executed and settled is remembered. Odd batches of one fail."""
 
-    def __init__(self, lane: Any, from_thread: Any) -> None:
+    def __init__(self, lane: Any, from_thread: Any, at_leisure: Any = at_once) -> None:
         self.waiting: list[int] = []
         self.executed: list[list[int]] = []
         self.settled: list[tuple[list[int], Any]] = []
         self.threads: set[int] = set()
-        self.writer: Writer[list[int], int] = Writer(self.take, self.execute, self.settle, lane, from_thread)
+        self.writer: Writer[list[int], int] = Writer(
+            self.take, self.execute, self.settle, lane, from_thread, at_leisure
+        )
 
-    def put(self, number: int) -> None:
+    def put(self, number: int, soon: bool = False) -> None:
         self.waiting.append(number)
-        self.writer.wake()
+        if soon:
+            self.writer.soon()
+        else:
+            self.writer.wake()
 
     def take(self) -> list[int] | None:
         taken, self.waiting = self.waiting, []
@@ -79,6 +84,41 @@ def test_while_a_batch_is_out_the_next_collects() -> None:
     assert owner.settled == [([1], 1), ([2, 3], 5)]
     assert lane.jobs == []
     assert owner.writer.idle
+
+
+def test_what_comes_before_there_is_leisure_goes_together() -> None:
+    lane, leisure = Steps(), list[Any]()
+    owner = Owner(lane, at_once, leisure.append)
+    for number in (1, 2, 3):
+        owner.put(number, soon=True)
+    assert lane.jobs == []
+    assert not owner.writer.idle, "a batch is about to leave"
+    (had,) = leisure
+    leisure.clear()
+    had()
+    owner.put(4, soon=True)
+    assert leisure == [], "while a batch is out nothing is asked for"
+    lane.step()
+    assert owner.settled == [([1, 2, 3], 6)]
+    assert lane.jobs == [], "what came meanwhile waits for leisure as well"
+    (had,) = leisure
+    owner.put(5)
+    assert len(lane.jobs) == 1, "who wakes it does not wait"
+    had()
+    lane.step()
+    assert owner.settled[1:] == [([4, 5], 9)]
+
+
+def test_closing_waits_for_no_leisure() -> None:
+    leisure: list[Any] = []
+    owner = Owner(InlineLane(), at_once, leisure.append)
+    owner.put(1, soon=True)
+    closed = fired(owner.writer.close(lambda: None))
+    assert owner.settled == [([1], 1)]
+    assert closed == [None]
+    for had in leisure:
+        had()
+    assert len(owner.settled) == 1
 
 
 def test_what_is_put_in_while_a_batch_is_settled_goes_together() -> None:
