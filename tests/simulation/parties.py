@@ -14,6 +14,10 @@ TROUBLES = (DROP, SILENT, "451 4.3.0 trouble", "421 4.3.2 closing", "garbage")
 GONE = "gone-"
 # Of that domain it is asked who exists, so that a stranger of the gateway's own making is refused there as well.
 VERIFIED = "@f.example"
+# Who may send out, as a liar says of himself; and the ways to come to us: behind one who names his clients, behind a
+# proxy, and with a name that nobody believes.
+MAY_SEND = "192.0.2.77"
+MANNERS = ("direct", "direct", "front", "proxied", "liar")
 NAMES = ("ann", "bob")
 THERE = (*NAMES, "postmaster@")
 # When a retry of what was greylisted is in its window.
@@ -179,13 +183,15 @@ class Stranger:
 
     TRIES = 6
 
-    def __init__(self, world, serial, sender, recipients, parameters, ip):
+    def __init__(self, world, serial, sender, recipients, parameters, ip, hasty=False):
         self.world = world
         self.serial = serial
         self.sender = sender
         self.left = list(recipients)
         self.parameters = parameters
         self.ip = ip
+        # Never waits for the greeting.
+        self.hasty = hasty
         self.tries = 0
         # When each recipient was first put off for being new, and how often the clock had jumped by then.
         self.put_off: dict[str, tuple[float, int]] = {}
@@ -203,7 +209,7 @@ class Stranger:
 
     def go(self):
         self.tries += 1
-        self.world.visit(Visit(self))
+        self.world.visit(Visit(self, "early" if self.hasty else self.world.manners.choice(MANNERS)))
 
     def ended(self, again):
         if again and self.tries < self.TRIES and self.left:
@@ -211,10 +217,13 @@ class Stranger:
 
 
 class Visit:
-    """One connection of a stranger."""
+    """One connection of a stranger. ``manner``: how he comes to us."""
 
-    def __init__(self, stranger: Stranger):
+    def __init__(self, stranger: Stranger, manner):
         self.stranger = stranger
+        self.manner = manner
+        # Whether it was said whose connection it is.
+        self.named = manner not in ("front", "liar")
         self.chance = stranger.world.chance
         self.accepted: list[str] = []
         self.refused: list[str] = []
@@ -225,6 +234,10 @@ class Visit:
 
     def makeConnection(self, transport):
         self.transport = transport
+        if self.manner == "proxied":
+            transport.write(f"PROXY TCP4 {self.stranger.ip} 192.0.2.1 4000 25\r\n".encode())
+        if self.manner == "early":
+            self.say("EHLO stranger.example")
 
     def connectionLost(self, reason):
         self.end(True)
@@ -252,11 +265,24 @@ class Visit:
             self.end(True)
             return None
         asked, recipients = self.asked.split(" ")[0], self.stranger.left
+        if self.manner == "early":
+            if code < 400:
+                self.stranger.world.wrong.append(f"one who did not wait for the greeting heard {line}")
+            return self.quit(code < 500)
         if not asked:
             return self.say("EHLO stranger.example") if code == 220 else self.quit(True)
         if asked == "EHLO":
+            if not self.named and code == 250:
+                self.named = True
+                ip = MAY_SEND if self.manner == "liar" else self.stranger.ip
+                return self.say(f"XCLIENT ADDR={ip} NAME=[UNAVAILABLE]")
             self.waiting = list(recipients)
             return self.say(f"MAIL FROM:<{self.stranger.sender}>")
+        if asked == "XCLIENT":
+            if code != (550 if self.manner == "liar" else 220) and code != 421:
+                self.stranger.world.wrong.append(f"XCLIENT of a {self.manner}: {line}")
+            # Where it is believed all begins anew.
+            return self.quit(True) if code == 421 else self.say("EHLO stranger.example")
         if asked == "MAIL" and code == 250:
             return self.next_recipient()
         if asked == "RCPT":

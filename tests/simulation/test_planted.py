@@ -10,15 +10,18 @@ from twisted.internet.defer import succeed
 from world import SimulatedSpool
 
 from inboundmx.checks import greylist
+from inboundmx.checks.early_talker import EarlyTalker
 from inboundmx.delivery import delaying, pool, settling, throttling
 from inboundmx.delivery.agenda import Agenda
 from inboundmx.delivery.health import Breaker
 from inboundmx.delivery.service import DeliveryService
 from inboundmx.intake import deposits
 from inboundmx.model.custody import Change
+from inboundmx.model.finding import Finding
 from inboundmx.model.reply import Reply
 from inboundmx.policy import retrying
 from inboundmx.policy.greylisting import decide
+from inboundmx.smtp import server_connection
 from inboundmx.smtp.client_content import DotStuffer
 from inboundmx.smtp.client_transaction import Transaction
 
@@ -159,7 +162,20 @@ def leaves_connections_open(patch):
     patch.setattr(pool, "IDLE_SECONDS", 1e9)
 
 
+def believes_anybody_who_names_another(patch):
+    patch.setattr(server_connection, "within", lambda ip, networks: True)
+
+
+def greets_who_does_not_wait(patch):
+    async def never_early(self, case):
+        return Finding("no")
+
+    patch.setattr(EarlyTalker, "examine", never_early)
+
+
 FAULTS = [
+    believes_anybody_who_names_another,
+    greets_who_does_not_wait,
     bounces_what_nobody_could_be_asked_about,
     starts_the_retry_clock_anew_at_a_restart,
     greylists_who_comes_again_in_time,

@@ -18,9 +18,10 @@ from fakes.spool import FakeBodies, FakeSpool
 from fakes.state import FakeStateStore
 from network import End, Life, Network, Time
 from operators import Operator
-from parties import GONE, NAMES, VERIFIED, Primary, Stranger, Visit
+from parties import GONE, MAY_SEND, NAMES, VERIFIED, Primary, Stranger, Visit
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 
 from inboundmx.app.inside import Inside, Outside
 from inboundmx.app.operations import Operations
@@ -41,7 +42,9 @@ OURS = "192.0.2.1"
 HOSTS = ("one", "two", "three", "senders", "far", "backed", "else", "relay", "boxes", "other")
 PRIMARIES = {name: f"198.51.100.{number}" for number, name in enumerate(HOSTS, 1)}
 # Strangers, one of whom may send out through us.
-STRANGER, OUR_PRIMARY = "203.0.113.7", "192.0.2.77"
+STRANGER, OUR_PRIMARY = "203.0.113.7", MAY_SEND
+# Who names its clients by XCLIENT, a proxy, and one who never waits for the greeting.
+FRONT, PROXY, EARLY = "192.0.2.2", "192.0.2.3", "198.18.0.9"
 INI = f"""
 [gateway]
 hostname = mx.gateway.example
@@ -83,6 +86,13 @@ primary = {PRIMARIES["two"]}
 bounce = always
 [check greylist]
 use = greylist
+[check early]
+use = early_talker
+weight.yes = reject
+[smtp]
+banner_delay = 2s
+xclient = {FRONT}
+proxies = {PROXY}
 [backup]
 primaries = {PRIMARIES["backed"]}
 [relay]
@@ -95,6 +105,7 @@ rule = outgoing
 path = /archive
 """
 DOMAINS = ("a.example", "b.example", "c.example", "d.example", "e.example", "f.example", "backed.example")
+EARLY_ONES = 2
 # Whose mail earns no notice: nobody's sender is known there (``bounce = verified``).
 SILENT = ("@c.example", "@d.example", "@backed.example")
 # Where mail of a domain may arrive, and nowhere else.
@@ -291,6 +302,8 @@ class World:
     def __init__(self, seed, settings, inside=Inside):
         self.seed = seed
         self.chance = random.Random(seed)
+        # Of its own, so that how a stranger comes to us changes nothing else.
+        self.manners = random.Random(f"manners {seed}")
         self.time = Time()
         self.network = Network(self.time, self.chance)
         self.network.passed = self._passed
@@ -396,11 +409,13 @@ class World:
 
     def visit(self, visit: Visit):
         """A stranger connects."""
-        peer = IPv4Address("TCP", visit.stranger.ip, 4000)
+        ways = {"front": FRONT, "proxied": PROXY}
+        peer = IPv4Address("TCP", ways.get(visit.manner, visit.stranger.ip), 4000)
         network, life = self.network, self.life
+        factory: Any = HAProxyWrappingFactory(self.factory) if visit.manner == "proxied" else self.factory  # type: ignore[no-untyped-call]
         ours = End(network, life, IPv4Address("TCP", OURS, 25), peer)
         theirs = End(network, None, peer, IPv4Address("TCP", OURS, 25))
-        network.join(ours, self.factory.buildProtocol(peer), theirs, visit)
+        network.join(ours, factory.buildProtocol(peer), theirs, visit)
 
     # --- the books ----------------------------------------------------------------------------------------------------
 
@@ -486,6 +501,9 @@ class World:
             ip = STRANGER if inward else OUR_PRIMARY
             stranger = Stranger(self, serial, sender, sorted(recipients), parameters, ip)
             self.time.later(chance.uniform(first, last), stranger.go)
+        for serial in range(messages, messages + EARLY_ONES):
+            hasty = Stranger(self, serial, f"s{serial}@else.example", [f"ann{serial}@a.example"], "", EARLY, hasty=True)
+            self.time.later(self.manners.uniform(first, last), hasty.go)
         for primary in self.primaries.values():
             self._moods(primary, end)
         for _ in range(chance.randrange(4)):

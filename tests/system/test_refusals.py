@@ -16,7 +16,7 @@ def primary(shared: Stage) -> RecordingPrimary:
 
 @pytest.fixture(scope="module")
 def gateway(shared: Stage, primary: RecordingPrimary) -> Gateway:
-    return shared.gateway(domain(primary.port))
+    return shared.gateway(domain(primary.port) + domain(primary.port, "kiss.example"))
 
 
 # --- relay tricks -----------------------------------------------------------------------------------------------------
@@ -100,6 +100,16 @@ LOOK_ALIKES = [
     "<user@elsewhere.test\u200b.here.example>",
     "<user@here\u200b.elsewhere.test>",
     "<user@ßhere.example>",
+    # What one spelling or another of capitals and widths would make kiss.example of.
+    "<user@\u212aiss.example>",
+    "<user@K\u0130SS.example>",
+    "<user@k\u0131ss.example>",
+    "<user@ki\u017fs.example>",
+    "<user@ki\u00df.example>",
+    "<user@\uff4biss.example>",
+    "<user@kis\u24ae.example>",
+    "<user@kiss\u3002example>",
+    "<user@ki\u00adss.example>",
 ]
 
 
