@@ -73,8 +73,14 @@ USUAL: tuple[tuple[str, str, str], ...] = (
         "use = dkim\nweight.fail = 3",
     ),
     (
+        "arc",
+        "What lists and forwarders say they saw before they altered mail. With trusted = DOMAIN ... the word of those\n"
+        "sealers excuses mail that DMARC would hold against its author; of itself it weighs nothing.",
+        "use = arc",
+    ),
+    (
         "dmarc",
-        "Whether the author's own domain stands behind the mail, by the two checks above. A domain may ask for mail\n"
+        "Whether the author's own domain stands behind the mail, by the checks above. A domain may ask for mail\n"
         "in its name to be rejected. Mailing lists fail as well, so that alone only marks it; with an SPF fail on top\n"
         "it is refused. permerror is a From that is written so that readers may see different authors.",
         "use = dmarc\nweight.fail_reject = 20\nweight.fail_quarantine = 10\nweight.permerror = 3",

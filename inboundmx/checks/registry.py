@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from inboundmx.checks.api import Check
+from inboundmx.checks.arc import Arc
 from inboundmx.checks.blocked import Blocked
 from inboundmx.checks.clamav import ClamAV
 from inboundmx.checks.dkim import Dkim
@@ -24,6 +25,7 @@ from inboundmx.checks.spamassassin import SpamAssassin
 from inboundmx.checks.spf import Spf
 
 KINDS: Mapping[str, type[Check]] = {
+    Arc.kind: Arc,
     Blocked.kind: Blocked,
     ClamAV.kind: ClamAV,
     Dkim.kind: Dkim,

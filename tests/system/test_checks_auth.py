@@ -1,8 +1,9 @@
-"""SPF, DKIM and DMARC over real SMTP and real DNS: what reaches the primary, and what is refused."""
+"""SPF, DKIM, ARC and DMARC over real SMTP and real DNS: what reaches the primary, and what is refused."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,11 +11,15 @@ from pathlib import Path
 
 import authres
 import pytest
+from fakes.arc_sealing import sealed_by
 from fakes.dkim_signing import ed25519_key, ed25519_record, rsa_key, rsa_record, signed, signed_with
 from name_servers import Nsd
 from programs import CHECKOUT, HOSTNAME, Gateway, RecordingPrimary, Stage, domain, free_port, letter, post
 
-CHECKS = "[check spf]\nuse = spf\n\n[check dkim]\nuse = dkim\n\n[check dmarc]\nuse = dmarc\n"
+CHECKS = (
+    "[check spf]\nuse = spf\n\n[check dkim]\nuse = dkim\n\n[check arc]\nuse = arc\ntrusted = list.example\n\n"
+    "[check dmarc]\nuse = dmarc\n"
+)
 CLIENT = "127.0.0.1"
 
 
@@ -43,6 +48,8 @@ ZONE = {
     "outside.example": [text("v=spf1 include:nowhere.test -all")],
     "rsa._domainkey.pass.example": [text(rsa_record(rsa_key()))],
     "ed._domainkey.pass.example": [text(ed25519_record())],
+    "s._domainkey.list.example": [text(rsa_record(rsa_key()))],
+    "s._domainkey.stranger.example": [text(rsa_record(rsa_key()))],
     "_dmarc.pass.example": [text("v=DMARC1; p=reject")],
     "_dmarc.bank.example": [text("v=DMARC1; p=reject; sp=quarantine")],
     "gone._domainkey.pass.example": [text("v=DKIM1; p=")],
@@ -164,6 +171,26 @@ def test_dmarc(gateway: Gateway, primary: RecordingPrimary, author: str, result:
     assert read == [("dmarc", result, f"header.from={domain}" if domain else "")]
 
 
+@pytest.mark.parametrize(
+    ("sealer", "altered", "arc", "comment"),
+    [
+        ("list.example", False, "pass", "p=reject softened by arc of list.example"),
+        ("list.example", True, "fail", "p=reject"),
+        ("stranger.example", False, "pass", "p=reject"),
+    ],
+)
+def test_arc(
+    gateway: Gateway, primary: RecordingPrimary, sealer: str, altered: bool, arc: str, comment: str
+) -> None:
+    octets = sealed_by(sealer, b"From: boss@bank.example\r\n\r\nHello.\r\n", "dmarc=pass header.from=bank.example")
+    answer = post(gateway.port, octets + b"More.\r\n" * altered, sender="someone@pass.example")
+    content = primary.one(f" id {answer.id}".encode()).content
+    assert f"\tarc={arc} (".encode() in content
+    assert f"\tdmarc=fail ({comment}) header.from=bank.example".encode() in content
+    score = re.search(rb"dmarc=(fail_[a-z]+)", content)
+    assert score is not None and score[1] == (b"fail_none" if "softened" in comment else b"fail_reject")
+
+
 def test_a_key_that_cannot_be_looked_up_is_temporary(gateway: Gateway, primary: RecordingPrimary) -> None:
     octets = signed(MAIL, domain="nowhere.test")
     assert ("dkim", "temperror", "header.d=nowhere.test header.s=s header.a=rsa-sha256") in results(
@@ -190,7 +217,7 @@ def test_a_fail_is_refused_where_the_ini_says_so_and_dns_trouble_never_is(
     read = results(deaf, primary, signed(MAIL, selector="rsa", domain="pass.example"), "someone@fail.example")
     assert {(method, result) for method, result, _ in read} == {
         (method, "temperror") for method in ("spf", "dkim", "dmarc")
-    }
+    } | {("arc", "none")}
 
 
 def test_the_suite_of_rfc_7208_over_real_sockets() -> None:
