@@ -53,6 +53,7 @@ PURE_LIBRARIES = {
     "inboundmx.smtp.commands": {"idna"},
     "inboundmx.policy.authenticating": {"scramp"},
     "inboundmx.checks.author": {"idna"},
+    "inboundmx.checks.link_hosts": {"idna"},
     "inboundmx.checks": {"cryptography", "dkim", "publicsuffixlist", "spf"},
 }
 # The outside world in the standard library: time, chance, disk, network, processes, threads come in through ports.

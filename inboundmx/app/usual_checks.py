@@ -86,6 +86,19 @@ USUAL: tuple[tuple[str, str, str], ...] = (
         "use = dmarc\nweight.fail_reject = 20\nweight.fail_quarantine = 10\nweight.permerror = 3",
     ),
     (
+        "dbl",
+        "Domains that links lead to. As with all such lists: through a resolver of your own.",
+        "use = uribl\nzone = dbl.spamhaus.org\naddresses = no\n"
+        "codes = 127.0.1.4-127.0.1.6=harmful 127.0.1.2-127.0.1.99=listed 127.0.1.102-127.0.1.106=abused\n"
+        "weight.harmful = 30\nweight.listed = 20\nweight.abused = 5",
+    ),
+    (
+        "surbl",
+        "The same by others. A link that is shown as one to somewhere else is a mismatch: newsletters have such links\n"
+        "as well, so it weighs nothing unless you write weight.mismatch.",
+        "use = uribl\nzone = multi.surbl.org\nweight.listed = 15",
+    ),
+    (
         "clamav",
         "Viruses. Infected mail is refused; while clamd does not answer, mail is put off (451) and comes again.\n"
         "Without a clamd, take this section out.",

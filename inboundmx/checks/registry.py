@@ -23,6 +23,7 @@ from inboundmx.checks.rdns import ReverseDns
 from inboundmx.checks.recipient import Recipient
 from inboundmx.checks.spamassassin import SpamAssassin
 from inboundmx.checks.spf import Spf
+from inboundmx.checks.uribl import UriList
 
 KINDS: Mapping[str, type[Check]] = {
     Arc.kind: Arc,
@@ -40,6 +41,7 @@ KINDS: Mapping[str, type[Check]] = {
     ReverseDns.kind: ReverseDns,
     SpamAssassin.kind: SpamAssassin,
     Spf.kind: Spf,
+    UriList.kind: UriList,
 }
 
 # Those that weigh nothing for who is whitelisted for spam, or trusted.

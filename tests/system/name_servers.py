@@ -63,12 +63,13 @@ class Nsd(Child):
 
 
 class Rbldnsd(Child):
-    """A list of addresses; ``entries`` in rbldnsd's own words."""
+    """A list of addresses, or as a ``dnset`` of names; ``entries`` in rbldnsd's own words."""
 
-    def __init__(self, folder: Path, zone: str, entries: str) -> None:
+    def __init__(self, folder: Path, zone: str, entries: str, kind: str = "ip4set") -> None:
         super().__init__("rbldnsd", folder)
         self.port = free_port()
         self.zone = zone
+        self.kind = kind
         (folder / "list").write_text("$SOA 60 ns.test root.test 0 60 60 60 60\n" + entries)
         for place in (folder, *folder.parents):
             # It reads its files as another user.
@@ -78,7 +79,7 @@ class Rbldnsd(Child):
     def start(self) -> Self:
         user = ["-u", "nobody"] if os.geteuid() == 0 else []
         options = ["-n", "-q", "-b", f"127.0.0.1/{self.port}", "-r", "/", "-w", str(self.folder), *user, "-c", "0"]
-        self.spawn([need("rbldnsd"), *options, "-t", "60", f"{self.zone}:ip4set:list"])
+        self.spawn([need("rbldnsd"), *options, "-t", "60", f"{self.zone}:{self.kind}:list"])
         until("rbldnsd answers", lambda: answers(self.port, self.zone))
         return self
 

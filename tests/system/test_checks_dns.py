@@ -155,7 +155,7 @@ class Gate:
             extra_listen=f"haproxy:tcp:{self.port}:interface=127.0.0.1",
         )
 
-    def post(self, peer: str, marker: str, hello: str = "mail.zone.test") -> Answer:
+    def post(self, peer: str, marker: str, hello: str = "mail.zone.test", words: bytes = b"Hello.\r\n") -> Answer:
         with Wire(self.port) as wire:
             family = "TCP6 2001:db8::25" if ":" in peer else "TCP4 192.0.2.25"
             version, ours = family.split()
@@ -164,11 +164,13 @@ class Gate:
             for answer in (wire.ask(f"EHLO {hello}"), *wire.envelope("someone@stranger.example", f"user@{DOMAIN}")):
                 if answer.code >= 400:
                     return answer
-            return wire.content(letter(marker))
+            return wire.content(letter(marker, words))
 
-    def outcomes(self, peer: str, marker: str, hello: str = "mail.zone.test") -> tuple[dict[str, str], Received]:
+    def outcomes(
+        self, peer: str, marker: str, hello: str = "mail.zone.test", words: bytes = b"Hello.\r\n"
+    ) -> tuple[dict[str, str], Received]:
         """What X-Spam-Checks says of a message that was delivered."""
-        answer = self.post(peer, marker, hello)
+        answer = self.post(peer, marker, hello, words)
         assert answer.code == 250, answer
         mail = self.primary.one(f"Subject: {marker}\r\n".encode())
         words = mail.field("X-Spam-Checks")[0].split()
@@ -287,3 +289,20 @@ def test_a_black_hole_in_place_of_dns_costs_little(play: Stage, played: Any) -> 
 
     until("the server is asked again", alive)
     assert hole.asked > asked
+
+
+def test_links_in_messages_are_looked_up_at_real_lists(play: Stage, tmp_path: Path) -> None:
+    entries = ":127.0.1.2:spam\ntest\n.spam.example\n:127.0.1.4:phish\n.phish.example\n"
+    rbldnsd = Rbldnsd(tmp_path, "uri.test", entries, kind="dnset").start()
+    checks = (
+        "[check uri]\nuse = uribl\nzone = uri.test\naddresses = no\ncodes = 127.0.1.4=phish 127.0.1.2=spam\n"
+        "weight.phish = 50\nweight.spam = 3\n"
+    )
+    try:
+        gate = Gate(play, rbldnsd.port, checks)
+        absent = gate.outcomes("198.51.100.7", "one", words=b"see http://good.example/\r\n")[0]
+        spam = gate.outcomes("198.51.100.7", "two", words=b"see http://bank.example@www.%73pam.example/\r\n")[0]
+        phish = gate.post("198.51.100.7", "three", words=b"see http://good.example/?to=http://a.phish.example/\r\n")
+    finally:
+        rbldnsd.close()
+    assert (absent, spam, phish.code) == ({"uri": "absent"}, {"uri": "spam"}, 550)
