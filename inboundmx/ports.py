@@ -380,6 +380,11 @@ class SpamScorer(Protocol):
         fields of ours put before the message. Raises Unavailable, and TooLarge when it was not looked at."""
 
 
+class MessageScorer(Protocol):
+    async def score(self, body: Body, facts: Sequence[tuple[str, str]]) -> tuple[float, tuple[str, ...]]:
+        """As a SpamScorer; ``facts`` are what the service is told of client and envelope, by its names for them."""
+
+
 class Scanners(Protocol):
     """Makes clients of scanning services; they live as long as the check that asked for them. ``servers`` are client
     endpoints, asked in order until one answers; ``seconds`` is the time the check has, queueing and all tries included;
@@ -390,6 +395,10 @@ class Scanners(Protocol):
     def spam(
         self, servers: Sequence[str], max_size: int, attempts: int, at_once: int, seconds: float
     ) -> SpamScorer: ...
+
+    def rspamd(
+        self, servers: Sequence[str], max_size: int, attempts: int, at_once: int, seconds: float, password: str
+    ) -> MessageScorer: ...
 
 
 class Health(Protocol):

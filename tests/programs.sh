@@ -23,8 +23,8 @@ else
     want clamd clamav-daemon
     want spamd spamd
     want spamc spamc
+    want rspamd rspamd
     if [ "${1:-}" = "--benchmarks" ]; then
-        want rspamd rspamd
         want cc gcc
     fi
     perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"

@@ -20,6 +20,7 @@ ANSWER_LIMIT = 500
 # By the kind of check: what is asked, and how a proper answer begins.
 _QUESTIONS = {
     "clamav": (b"zVERSION\0", b"ClamAV "),
+    "rspamd": (b"GET /ping HTTP/1.0\r\n\r\n", b"HTTP/1.1 200 "),
     "spamassassin": (b"PING SPAMC/1.5\r\n\r\n", b"SPAMD/"),
 }
 
@@ -62,7 +63,8 @@ def _called(check: CheckSettings, server: str, deadline: float) -> ScannerCall:
         return ScannerCall(check.name, server, False, "no answer in time")
     except (OSError, UnicodeError) as error:
         return ScannerCall(check.name, server, False, f"cannot connect: {getattr(error, 'strerror', None) or error}")
-    said = "".join(sign if " " <= sign <= "~" else "?" for sign in heard.rstrip(b"\0\r\n").decode("latin-1"))
+    first = heard.partition(b"\r\n")[0].rstrip(b"\0\n").decode("latin-1")
+    said = "".join(sign if " " <= sign <= "~" else "?" for sign in first)
     if not heard.startswith(proper):
         return ScannerCall(check.name, server, False, f"answers {said!r}" if said else "closes without an answer")
     return ScannerCall(check.name, server, True, said)

@@ -40,7 +40,7 @@ def effective(settings: Settings, secret: Callable[[str], str] = hidden) -> Sect
         found[f"check {check.name}"] = (
             {"use": check.kind}
             | _written(check)
-            | {name: kind(options.get(name, "text")).write(value) for name, value in check.options.items()}
+            | {name: _option(options.get(name, "text"), value, secret) for name, value in check.options.items()}
             | {f"weight.{outcome}": kind("weight").write(weight) for outcome, weight in check.weights.items()}
         )
     for outbound in settings.outbound:
@@ -62,6 +62,11 @@ def _written(value: Any, secret: Callable[[str], str] = hidden) -> dict[str, str
         text = kind(each.metadata["kind"]).write(getattr(value, each.name))
         found[key] = secret(text) if text and each.metadata["kind"] == "secret" else text
     return found
+
+
+def _option(kind_name: str, value: Any, secret: Callable[[str], str]) -> str:
+    text = kind(kind_name).write(value)
+    return secret(text) if text and kind_name == "secret" else text
 
 
 def _level(level: LevelSettings) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 from inboundmx.app.check_sections import CHECKS_TO_COME
 from inboundmx.app.reading import keys_of
 from inboundmx.app.settings import PLAIN
-from inboundmx.app.usual_checks import usual_checks, usual_rules
+from inboundmx.app.usual_checks import optional_checks, usual_checks, usual_rules
 from inboundmx.app.values import kind
 from inboundmx.checks.api import ALWAYS
 from inboundmx.checks.registry import KINDS
@@ -165,7 +165,7 @@ def shipped_ini() -> str:
         lines.append("")
     lines += [*_example_domain(), *_example_recipients(), *_examples_of_routes(), f"# {ABOUT['abuse']}", usual_rules()]
     lines += _example_check()
-    lines += [f"# {CHECKS}", "", usual_checks()]
+    lines += [f"# {CHECKS}", "", usual_checks(), optional_checks()]
     return "\n".join(lines)
 
 

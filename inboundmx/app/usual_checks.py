@@ -112,6 +112,16 @@ USUAL: tuple[tuple[str, str, str], ...] = (
     ),
 )
 
+# The same of checks that not everybody needs: comments in the shipped INI.
+OPTIONAL: tuple[tuple[str, str, str], ...] = (
+    (
+        "rspamd",
+        "rspamd in place of SpamAssassin. It must not greylist nor limit rates: the gateway does.",
+        "use = rspamd\nservers = tcp:127.0.0.1:11333\ntimeout = 20s\nweight.low = 10\nweight.medium = 20\n"
+        "weight.high = 30",
+    ),
+)
+
 
 RULES: tuple[tuple[str, str, str], ...] = (
     (
@@ -158,6 +168,16 @@ def present(server: str) -> bool:
 def missing(there: Callable[[str], bool] = present) -> list[str]:
     """Names of the usual checks whose scanner does not run on this machine, each with where it was looked for."""
     return [name for name, server in (("clamav", CLAMD), ("spamassassin", SPAMD)) if not there(server)]
+
+
+def optional_checks() -> str:
+    """The sections, each line with a sign that makes it a comment."""
+    parts = []
+    for name, why, lines in OPTIONAL:
+        section = f"[check {name}]\n{lines}"
+        parts.append("".join(f"# {line}\n" for line in why.splitlines()))
+        parts[-1] += "".join(f"#{line}\n" for line in section.splitlines())
+    return "\n".join(parts)
 
 
 def usual_checks(left_out: Iterable[str] = (), more: Callable[[str], str] = lambda name: "") -> str:

@@ -21,6 +21,7 @@ from inboundmx.checks.helo import Helo
 from inboundmx.checks.ratelimit import RateLimit
 from inboundmx.checks.rdns import ReverseDns
 from inboundmx.checks.recipient import Recipient
+from inboundmx.checks.rspamd import Rspamd
 from inboundmx.checks.spamassassin import SpamAssassin
 from inboundmx.checks.spf import Spf
 from inboundmx.checks.uribl import UriList
@@ -39,6 +40,7 @@ KINDS: Mapping[str, type[Check]] = {
     RateLimit.kind: RateLimit,
     Recipient.kind: Recipient,
     ReverseDns.kind: ReverseDns,
+    Rspamd.kind: Rspamd,
     SpamAssassin.kind: SpamAssassin,
     Spf.kind: Spf,
     UriList.kind: UriList,

@@ -1,7 +1,6 @@
 """Asks SpamAssassin for its score and makes a word of it: SmarterMail's low, medium and high probability of spam.
 
-Knows thresholds and what SpamAssassin is told beside the message. Does not know how it is spoken to, nor what a word is
-worth.
+Knows what SpamAssassin is told beside the message. Does not know how it is spoken to, nor what a word is worth.
 """
 
 from __future__ import annotations
@@ -10,14 +9,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from inboundmx.checks.api import Case, Check, Option, Tools
+from inboundmx.checks.score_words import WORDS, ScoreWords, not_looked_at, score_options
 from inboundmx.model.finding import Finding, Stage
 from inboundmx.model.settings import KB
 from inboundmx.model.verdict import Weight
 from inboundmx.policy.stamping import received
-from inboundmx.ports import SPAM_SCORE_LIMIT, TooLarge
-
-# Names of rules that are shown.
-RULES_SHOWN = 20
+from inboundmx.ports import TooLarge
 
 
 class SpamAssassin(Check):
@@ -31,7 +28,7 @@ class SpamAssassin(Check):
     kind: ClassVar[str] = "spamassassin"
     stage: ClassVar[Stage] = Stage.MESSAGE
     about: ClassVar[Literal["spam", "origin", "other"]] = "spam"
-    outcomes: ClassVar[frozenset[str]] = frozenset({"none", "low", "medium", "high"})
+    outcomes: ClassVar[frozenset[str]] = WORDS
     after: ClassVar[frozenset[str]] = frozenset()
     weights: ClassVar[Mapping[str, Weight]] = {}
     dear: ClassVar[bool] = True
@@ -40,19 +37,13 @@ class SpamAssassin(Check):
         Option("attempts", "count", 2, "how often servers are asked for one message, all within the timeout"),
         Option("at_once", "count", 2, "messages given to one server at the same time: not more than spamd's children"),
         Option("max_size", "size", 256 * KB, "larger messages are not looked at, and none"),
-        Option("low", "number", 5.0, "SpamAssassin's score from which on a message is low"),
-        Option("medium", "number", 8.0, "and medium"),
-        Option("high", "number", 12.0, "and high"),
-        Option("factor", "number", 0.0, "1 adds the score itself to the sum, 0.5 half of it; 0: the words alone weigh"),
+        *score_options("SpamAssassin", 5.0, 8.0, 12.0),
     )
 
     def __init__(self, options: Mapping[str, Any], tools: Tools | None = None) -> None:
         """Raises ValueError when the thresholds do not ascend."""
-        self._levels = (("high", options["high"]), ("medium", options["medium"]), ("low", options["low"]))
-        if not options["low"] <= options["medium"] <= options["high"]:
-            raise ValueError("low, medium and high must ascend")
-        self._factor = options["factor"]
-        self.most_points = SPAM_SCORE_LIMIT * abs(self._factor)
+        self._words = ScoreWords(options)
+        self.most_points = self._words.most_points
         if tools is not None:
             self._tools = tools
             self._scorer = tools.scanners.spam(
@@ -67,7 +58,5 @@ class SpamAssassin(Check):
         try:
             score, rules = await self._scorer.score(message.body, trace)
         except TooLarge:
-            return Finding("none", f"{message.body.size} octets were not looked at")
-        word = next((word for word, threshold in self._levels if score >= threshold), "none")
-        shown = " ".join(rules[:RULES_SHOWN])
-        return Finding(word, f"score {score:g} {shown}".rstrip(), points=self._factor * score)
+            return not_looked_at(message.body.size)
+        return self._words.finding(score, rules)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ HEAD_LIMIT = 65536
 
 _FIRST_LINE = re.compile(rb"HTTP/1\.[0-9] ([1-5][0-9]{2})(?: .*)?")
 _NUMBER = re.compile(rb"[0-9]{1,9}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Its extensions are ignored.
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;.*)?")
 _CHUNK_LINE = 1000
@@ -74,25 +76,24 @@ def _endpoint(reactor: Any, scheme: str, host: str, port: int | None, seconds: f
     return wrapClientTLS(optionsForClientTLS(host), endpoint) if secure else endpoint
 
 
-class Get(Protocol):
-    """``answer`` fires with the content, or fails with Fault; then, and when it is cancelled, the connection ends.
-    ``host`` is the Host field; without a ``username`` and ``password`` none are sent."""
+class Exchange(Protocol):
+    """Writes ``question``. ``answer`` fires with the content, or fails with Fault; then, and when it is cancelled, the
+    connection ends. ``why``: what codes of trouble mean here."""
 
     transport: Any
 
-    def __init__(self, host: str, path: str, username: str, password: str, limit: int = LIMIT) -> None:
+    def __init__(self, question: Sequence[bytes], limit: int = LIMIT, why: Mapping[int, str] = _WHY) -> None:
         self.answer: Deferred[bytes] = Deferred(lambda _: self.transport.abortConnection())
-        fields = [f"GET {path} HTTP/1.1", f"Host: {host}", "Accept: application/json, text/plain", "Connection: close"]
-        if username or password:
-            fields.append("Authorization: Basic " + b64encode(f"{username}:{password}".encode()).decode())
-        self._question = ("\r\n".join(fields) + "\r\n\r\n").encode("ascii")
+        self._question = question
+        self._why = why
         self._head = b""
         self._size = 0
         self._limit = limit
         self._body: _Measured | Chunks | None = None
 
     def connectionMade(self) -> None:
-        self.transport.write(self._question)
+        question, self._question = self._question, ()
+        self.transport.writeSequence(question)
 
     def dataReceived(self, data: bytes) -> None:
         self._size += len(data)
@@ -106,7 +107,7 @@ class Get(Protocol):
                     if len(self._head) > HEAD_LIMIT:
                         raise Fault("says more than anybody should")
                     return
-                self._body = _body(self._head)
+                self._body = _body(self._head, self._why)
             content = self._body.feed(data)
         except Fault as fault:
             self._finish(Failure(fault))  # type: ignore[no-untyped-call]
@@ -128,14 +129,31 @@ class Get(Protocol):
             self.answer.callback(result)
 
 
-def _body(head: bytes) -> _Measured | Chunks:
+class Get(Exchange):
+    """``host`` is the Host field; without a ``username`` and ``password`` none are sent."""
+
+    def __init__(self, host: str, path: str, username: str, password: str, limit: int = LIMIT) -> None:
+        fields = [("Host", host), ("Accept", "application/json, text/plain")]
+        if username or password:
+            fields.append(("Authorization", "Basic " + b64encode(f"{username}:{password}".encode()).decode()))
+        super().__init__([question("GET", path, fields)], limit)
+
+
+def question(method: str, path: str, fields: Iterable[tuple[str, str]]) -> bytes:
+    """All that stands before the content. ``path`` is ASCII; what is no text in a value becomes ``?``."""
+    said = [*fields, ("Connection", "close")]
+    lines = (f"{method} {path} HTTP/1.1", *(f"{name}: {_CONTROL.sub('?', value)}" for name, value in said), "", "")
+    return "\r\n".join(lines).encode("utf-8", "replace")
+
+
+def _body(head: bytes, why: Mapping[int, str]) -> _Measured | Chunks:
     """How the content is to be read. Raises Fault when there is none, or nothing tells its end."""
     first, *fields = head.split(b"\r\n")
     match = _FIRST_LINE.fullmatch(first)
     if match is None:
         raise Fault("does not speak HTTP")
     if (code := int(match[1])) != 200:
-        raise (NotThere if code in _NOT_THERE else Fault)(_WHY.get(code, f"answers {code}"))
+        raise (NotThere if code in _NOT_THERE else Fault)(why.get(code, f"answers {code}"))
     said = [(name.lower(), value.strip()) for name, _, value in (field.partition(b":") for field in fields)]
     lengths = {value for name, value in said if name == b"content-length"}
     codings = [value.lower() for name, value in said if name == b"transfer-encoding"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inboundmx.net.clamd import AT_ONCE, ClamdScanner
+from inboundmx.net.rspamd import RspamdScorer
 from inboundmx.net.servers import Server
 from inboundmx.net.spamd import SpamdScorer
 from inboundmx.ports import Clock, Contents, Health, Offload
@@ -38,6 +39,15 @@ class ScanningServices:
         found = self._found("spamd", servers, at_once)
         spare = seconds * (1 - RESERVE)
         return SpamdScorer(found, self._clock, self._offload, self._contents, max_size, attempts, spare)
+
+    def rspamd(
+        self, servers: Sequence[str], max_size: int, attempts: int, at_once: int, seconds: float, password: str
+    ) -> RspamdScorer:
+        found = self._found("rspamd", servers, at_once)
+        spare = seconds * (1 - RESERVE)
+        return RspamdScorer(
+            found, self._clock, self._offload, self._contents, max_size, attempts, spare, password
+        )
 
     def _found(self, kind: str, endpoints: Sequence[str], at_once: int) -> list[Server]:
         found = []

@@ -35,6 +35,8 @@ def serve(listening: socket.socket, answer: bytes) -> list[bytes]:
     [
         ("clamav", b"zVERSION\0", b"ClamAV 1.4.6/27000\0", True, "ClamAV 1.4.6/27000"),
         ("spamassassin", b"PING SPAMC/1.5\r\n\r\n", b"SPAMD/1.5 0 PONG\r\n", True, "SPAMD/1.5 0 PONG"),
+        ("rspamd", b"GET /ping HTTP/1.0\r\n\r\n", b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n", True, "HTTP/1.1 200 OK"),
+        ("rspamd", b"GET /ping HTTP/1.0\r\n\r\n", b"HTTP/1.1 404 Not\r\n", False, "answers 'HTTP/1.1 404 Not'"),
         ("clamav", b"zVERSION\0", b"SPAMD/1.0 76 Bad\r\n", False, "answers 'SPAMD/1.0 76 Bad'"),
         ("spamassassin", b"PING SPAMC/1.5\r\n\r\n", b"\x1b[2J\xff\n", False, "answers '?[2J?'"),
         ("clamav", b"zVERSION\0", b"", False, "closes without an answer"),

@@ -7,7 +7,7 @@ import pytest
 from inboundmx.app import reference
 from inboundmx.app.reading import keys_of
 from inboundmx.app.settings import PLAIN, load
-from inboundmx.app.usual_checks import RULES, USUAL, usual_checks, usual_rules
+from inboundmx.app.usual_checks import OPTIONAL, RULES, USUAL, usual_checks, usual_rules
 from inboundmx.checks.registry import KINDS
 from inboundmx.model.custody import Host
 from inboundmx.model.settings import (
@@ -36,7 +36,8 @@ def test_the_shipped_file_is_the_defaults_and_the_usual_rules_and_checks(tmp_pat
     settings = load(str(SHIPPED))
     assert settings == load(str(checks_alone))
     assert [check.name for check in settings.checks] == [name for name, _, _ in USUAL]
-    assert {check.kind for check in settings.checks} == set(KINDS) - {"headers", "recipient", "ratelimit"}
+    optional = {lines.splitlines()[0].removeprefix("use = ") for _, _, lines in OPTIONAL}
+    assert {check.kind for check in settings.checks} == set(KINDS) - {"headers", "recipient", "ratelimit"} - optional
     assert [rule.name for rule in settings.abuse] == [name for name, _, _ in RULES]
 
 
@@ -46,7 +47,9 @@ def test_the_examples_in_the_shipped_file_load_when_their_sign_is_taken_away(tmp
     live.write_text("\n".join(line[1:] if line[:1] == "#" and line[1:2] != " " else line for line in lines))
     settings = load(str(live))
     assert list(settings.domains) == ["example.com"]
-    assert [check.name for check in settings.checks] == ["offers", *(name for name, _, _ in USUAL), "recipient"]
+    assert [check.name for check in settings.checks] == [
+        *("offers", *(name for name, _, _ in (*USUAL, *OPTIONAL)), "recipient")
+    ]
     assert settings.domains["example.com"].weights == {("offers", "match"): 5.0}
     assert settings.everything is not None
     assert settings.everything.except_ == ("example.org", "example.net")

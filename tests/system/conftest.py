@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 from network_of_its_own import network_of_its_own
 from programs import Certificate, Stage, stage
-from scanners import clamd, liars, spamd
+from scanners import clamd, liars, rspamd, spamd
 
 # Whoever runs the tests in the background may have us ignore Ctrl-C, and children inherit that; some are told by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-__all__ = ["clamd", "liars", "spamd"]
+__all__ = ["clamd", "liars", "rspamd", "spamd"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,7 +23,7 @@ import pytest
 from programs import PACKAGES, PATIENCE, Child, free_port, need
 
 HERE = Path(__file__).parent
-PACKAGES |= {"clamd": "clamav-daemon", "spamd": "spamd", "spamc": "spamc"}
+PACKAGES |= {"clamd": "clamav-daemon", "spamd": "spamd", "spamc": "spamc", "rspamd": "rspamd"}
 
 # Never written whole, so that no scanner takes this file for what it helps to find.
 _HALVES = ("X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTI", "VIRUS-TEST-FILE!$H+H*")
@@ -108,6 +108,45 @@ class Spamd(Daemon):
             ]
         )
         self.wait_for(("127.0.0.1", self.port), b"PING SPAMC/1.5\r\n\r\n", b"PONG")
+        return self
+
+
+class Rspamd(Daemon):
+    """rspamd with GTUBE, a rule for a subject that is marked, and some that show what it was told."""
+
+    RULES = """
+local function rule(name, score, hits)
+  rspamd_config:register_symbol{ name = name, score = score, callback = function(task)
+    return hits(task, (task:get_from("smtp") or {})[1], task:get_recipients("smtp") or {}) and true or false
+  end }
+end
+rule("MARKED", 7.5, function(task) return (task:get_header("Subject") or ""):find("marked") end)
+rule("HEARD_IP", 0, function(task) return tostring(task:get_from_ip()) == "127.0.0.1" end)
+rule("HEARD_HELO", 0, function(task) return task:get_helo() == "client.stranger.example" end)
+rule("HEARD_FROM", 0, function(task, from) return from and from.addr == "someone@stranger.example" end)
+rule("HEARD_NULL", 0, function(task, from) return not from or from.addr == "" end)
+rule("HEARD_TWO", 0, function(task, from, rcpt) return #rcpt == 2 and rcpt[2].addr == "other@here.example" end)
+"""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("rspamd", folder)
+        self.port = free_port()
+        (folder / "names.dat").write_text("test\nexample\n")
+        (folder / "rules.lua").write_text(self.RULES)
+        (folder / "rspamd.conf").write_text(
+            f'options {{ pidfile = "{folder}/pid"; tempdir = "{folder}"; url_tld = "{folder}/names.dat";\n'
+            '  dns { nameserver = ["127.0.0.1:1"]; timeout = 0.1s; retransmits = 1; } }\n'
+            'logging { type = "console"; level = "warning"; }\n'
+            f'worker "normal" {{ bind_socket = "127.0.0.1:{self.port}"; count = 1; }}\n'
+            f'actions {{ reject = 15; add_header = 6; }}\nlua = "{folder}/rules.lua";\n'
+        )
+
+    def start(self) -> Self:
+        user = ["-u", "nobody", "-g", "nogroup"] if os.geteuid() == 0 else []
+        if user:
+            shutil.chown(self.folder, "nobody")
+        self.spawn([need("rspamd"), "-f", *user, "-c", str(self.folder / "rspamd.conf")])
+        self.wait_for(("127.0.0.1", self.port), b"GET /ping HTTP/1.0\r\n\r\n", b"pong")
         return self
 
 
@@ -204,6 +243,12 @@ def spamd() -> Iterator[Spamd]:
     """Half a second and 300 MB: one for all tests."""
     need("spamd")
     yield from _started(Spamd)
+
+
+@pytest.fixture(scope="session")
+def rspamd() -> Iterator[Rspamd]:
+    need("rspamd")
+    yield from _started(Rspamd)
 
 
 def _started(make: Callable[[Path], Any]) -> Iterator[Any]:

@@ -15,8 +15,8 @@ from typing import Any
 
 import pyclamd
 import pytest
-from programs import Gateway, Stage, domain, letter, need, post, until
-from scanners import EICAR, GTUBE, MARKER, Clamd, Liar, Spamd, asked_of, read_request, read_stream, room
+from programs import DOMAIN, Gateway, Stage, domain, letter, need, post, until
+from scanners import EICAR, GTUBE, MARKER, Clamd, Liar, Rspamd, Spamd, asked_of, read_request, read_stream, room
 
 MakeLiar = Callable[[Callable[[socket.socket], object]], Liar]
 TRACE = (
@@ -289,6 +289,35 @@ def test_its_own_score_is_added(play: Stage, spamd: Spamd) -> None:
     assert answer.code == 550
     told = gateway.command("explain", answer.id)
     assert "GTUBE" in told and "sa=none" not in told
+
+
+def heard(told: str) -> set[str]:
+    return {word for word in told.split() if word.startswith("HEARD_")}
+
+
+def test_a_real_rspamd(play: Stage, rspamd: Rspamd) -> None:
+    primary = play.recording()
+    servers = f"tcp:127.0.0.1:1 tcp:127.0.0.1:{rspamd.port}"
+    gateway = play.gateway(
+        domain(primary.port) + f"[check rs]\nuse = rspamd\nservers = {servers}\ntimeout = 20s\nfactor = 1\n"
+    )
+    assert post(gateway.port, letter("fine")).code == 250
+    assert primary.one(b"fine").field("X-Spam-Checks") == ["rs=none(0)"]
+    assert post(gateway.port, letter("marked")).code == 250
+    assert primary.one(b"marked").field("X-Spam-Checks") == ["rs=medium(7.5)"]
+    gateway.config.write_text(gateway.config.read_text() + "weight.medium = reject\nweight.high = reject\n")
+    gateway.hangup()
+    until("the new settings", lambda: gateway.log_events(event="reloaded"))
+    answer = post(gateway.port, letter("spam", GTUBE + b"\r\n"))
+    assert answer.code == 554 and "GTUBE" in gateway.command("explain", answer.id)
+    # Rules that hit say what rspamd took from what it was told.
+    answer = post(gateway.port, letter("marked"), recipients=(f"user@{DOMAIN}", f"other@{DOMAIN}"))
+    told = gateway.command("explain", answer.id)
+    assert heard(told) == {"HEARD_IP", "HEARD_HELO", "HEARD_FROM", "HEARD_TWO"}
+    told = gateway.command("explain", post(gateway.port, letter("marked"), sender="").id)
+    assert heard(told) == {"HEARD_IP", "HEARD_HELO", "HEARD_NULL"}
+    told = gateway.command("check", status=1)
+    assert f"127.0.0.1:{rspamd.port}" in told and "HTTP/1.1 200 OK" in told and "Connection refused" in told
 
 
 def test_spamd_is_spared_when_nothing_it_says_could_matter(play: Stage, liars: MakeLiar) -> None:
