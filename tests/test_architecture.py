@@ -54,7 +54,7 @@ PURE_LIBRARIES = {
     "inboundmx.policy.authenticating": {"scramp"},
     "inboundmx.checks.author": {"idna"},
     "inboundmx.checks.link_hosts": {"idna"},
-    "inboundmx.checks": {"cryptography", "dkim", "publicsuffixlist", "spf"},
+    "inboundmx.checks": {"cryptography", "dkim", "publicsuffixlist", "puremagic", "spf"},
 }
 # The outside world in the standard library: time, chance, disk, network, processes, threads come in through ports.
 OUTSIDE = {

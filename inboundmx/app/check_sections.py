@@ -21,7 +21,7 @@ RECIPIENT_SECONDS = 15.0
 
 CHECKS_TO_COME = frozenset(
     (
-        *("attachments", "bayes", "command"),
+        *("bayes", "command"),
     )
 )
 

@@ -99,6 +99,13 @@ USUAL: tuple[tuple[str, str, str], ...] = (
         "use = uribl\nzone = multi.surbl.org\nweight.listed = 15",
     ),
     (
+        "attachments",
+        "Files that no stranger should send, by their names and by what they are, in archives as well. Hosts that let\n"
+        "nothing of the kind in write weight.forbidden = reject.",
+        "use = attachments\nweight.forbidden = 30\nweight.too_deep = 20\nweight.macro = 10\nweight.encrypted = 5\n"
+        "weight.malformed = 5",
+    ),
+    (
         "clamav",
         "Viruses. Infected mail is refused; while clamd does not answer, mail is put off (451) and comes again.\n"
         "Without a clamd, take this section out.",

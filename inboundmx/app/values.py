@@ -357,6 +357,7 @@ KINDS: Mapping[str, Kind] = {
     "priorities": Kind(priority_range, lambda value: "-".join(map(str, value)), "LOWEST-HIGHEST within 1-10"),
     "source_addresses": Kind(source_addresses, _list, "addresses, blanks between"),
     "host_names": Kind(host_names, _list, "host names, *. for any label, blanks between"),
+    "globs": Kind(lambda text: tuple(text.lower().split()), _list, "words or globs, blanks between"),
     "domain_names": Kind(domain_names, _list, "domains, blanks between"),
     "domain_or_all": Kind(lambda text: "*" if text == "*" else addresses.domain_name(text), str, "domain, or *"),
     "any_count": Kind(lambda text: whole(text, 0, LARGEST_COUNT), str, "whole number, 0 for no limit"),

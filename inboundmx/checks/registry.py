@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from inboundmx.checks.api import Check
 from inboundmx.checks.arc import Arc
+from inboundmx.checks.attachments import Attachments
 from inboundmx.checks.blocked import Blocked
 from inboundmx.checks.clamav import ClamAV
 from inboundmx.checks.dkim import Dkim
@@ -28,6 +29,7 @@ from inboundmx.checks.uribl import UriList
 
 KINDS: Mapping[str, type[Check]] = {
     Arc.kind: Arc,
+    Attachments.kind: Attachments,
     Blocked.kind: Blocked,
     ClamAV.kind: ClamAV,
     Dkim.kind: Dkim,
