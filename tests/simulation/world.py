@@ -242,7 +242,7 @@ class Books:
         self.arrived: set[tuple[str, str]] = set()
         self.events: Counter[str] = Counter()
         self.deleted: set[tuple[str, str]] = set()
-        # Entries that are copies for an archive, and messages whose copy an operator deleted: their mail goes on.
+        # Entries that are copies for an archive, and messages whose copy an operator gave up: their mail goes on.
         self.copies: set[str] = set()
         self.unarchived: set[str] = set()
         # Entries an operator stopped: what must not arrive.
@@ -274,7 +274,7 @@ class Books:
 
     def _commanded(self, event, id, fields):
         if fields["entry"] in self.copies:
-            if event == "deleted":
+            if event in ("deleted", "failed"):
                 self.unarchived.add(id)
             return
         if event == "deleted":
