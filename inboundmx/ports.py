@@ -173,6 +173,10 @@ class Authenticating(Protocol):
 class Reception(Protocol):
     def conversation(self, session: Session) -> Conversation: ...
 
+    def unwelcome(self, session: Session) -> Reply | None:
+        """Asked where a TLS handshake would come first, of which only the client's address is known: the refusal that
+        awaits it in any case, recorded. Nothing is counted; who is welcome so far has a conversation after that."""
+
 
 # --- delivery asks smtp -----------------------------------------------------------------------------------------------
 

@@ -170,6 +170,9 @@ class SavingReception:
         self._folder = folder
         self._arrived = arrived
 
+    def unwelcome(self, session: Session) -> None:
+        return None
+
     def conversation(self, session: Session) -> SavingConversation:
         return SavingConversation(self._folder, session, self._arrived)
 

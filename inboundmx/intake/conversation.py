@@ -118,6 +118,9 @@ class GatewayReception:
     def conversation(self, session: Session) -> GatewayConversation:
         return GatewayConversation(self, session)
 
+    def unwelcome(self, session: Session) -> Reply | None:
+        return GatewayConversation(self, session).unwelcome()
+
 
 class GatewayConversation:
     """``ports.Conversation``. ``_id`` ends a refusal: the session's until MAIL, then the transaction's. ``_relays``:
@@ -168,23 +171,31 @@ class GatewayConversation:
     # --- stages -------------------------------------------------------------------------------------------------------
 
     def arriving(self) -> Welcome:
-        gate, lists, ip = self._gate, self._plan.lists, self._session.peer_ip
+        gate, ip = self._gate, self._session.peer_ip
         if self._unblocked or self._bypassed:
             return Welcome(None, strange=False, spared=True)
-        entry = lists.blacklisted(ip)
-        if entry:
-            return self._turned_away(_BLACKLISTED, "blacklist", entry)
-        block = gate.door.blocks.find(ip)
-        if block is not None:
-            return self._turned_away(_BLOCKED, "block", block)
+        refusal = self.unwelcome()
+        if refusal is not None:
+            return Welcome(refusal)
         if self._relays or self._session.submission:
             return _AT_HOME
         self._conduct = Conduct(gate.door, self._plan.rules, self._plan.settings, ip)
         block = self._conduct.arrived()
         if block is not None:
-            return self._turned_away(_BLOCKED, "block", block)
+            return Welcome(self._turned_away(_BLOCKED, "block", block))
         strange = self._plan.settings.smtp.banner_delay > 0 and not gate.known_good.knows(ip)
         return _STRANGER if strange else _AT_HOME
+
+    def unwelcome(self) -> Reply | None:
+        """The refusal of a client that is on the blacklist, or blocked already."""
+        if self._unblocked or self._bypassed:
+            return None
+        ip = self._session.peer_ip
+        entry = self._plan.lists.blacklisted(ip)
+        if entry:
+            return self._turned_away(_BLACKLISTED, "blacklist", entry)
+        block = self._gate.door.blocks.find(ip)
+        return None if block is None else self._turned_away(_BLOCKED, "block", block)
 
     async def connected(self, early: bool = False) -> Reply:
         if early:
@@ -499,12 +510,12 @@ class GatewayConversation:
             more["settings_of"] = domain.apart
         return self._refuse(verb, verdict.reply, envelope, recipient, more)
 
-    def _turned_away(self, reply: Reply, because: str, entry: str | Listed) -> Welcome:
+    def _turned_away(self, reply: Reply, because: str, entry: str | Listed) -> Reply:
         ip = self._session.peer_ip
         fields: dict[str, Any] = {"verb": "connect", "reply": str(reply), "ip": ip, because: str(entry)}
         if not isinstance(entry, str):
             fields["until_at"] = entry.until_at
-        return Welcome(self._gate.turning_away.refused(subject(ip), self._session.id, reply, fields))
+        return self._gate.turning_away.refused(subject(ip), self._session.id, reply, fields)
 
     def _blocked_meanwhile(self, verb: str, envelope: Envelope) -> Reply | None:
         block = self._conduct.blocked() if self._conduct is not None and not self._relays else None

@@ -74,7 +74,7 @@ class SmtpSettings:
     message_timeout: float = key(HOUR, "limit", "for a whole message, however steadily it comes")
     min_data_rate: int = key(100, "any_count", "octets a second that a message must come at, over each 5m of it; slower: closed; 0: no limit")
     max_bad_commands: int = key(8, "count", "commands refused for syntax, order or being unknown before the session ends")
-    max_junk_commands: int = key(100, "count", "NOOP, RSET, EHLO, VRFY, HELP and the like without a message between; each one more counts as a bad command")
+    max_junk_commands: int = key(100, "count", "NOOP, RSET, EHLO, VRFY, HELP and the like with nothing between them that was taken or put off; each one more counts as a bad command")
     forbidden_commands: tuple[str, ...] = key(FORBIDDEN_COMMANDS, "verbs", "words of other protocols that end a session at once (554); header lines, TLS and SSH always do")
     max_bad_recipients: int = key(20, "count", "recipients refused before the session ends")
     max_hop_count: int = key(50, "count", "Received fields a message may have; SmarterMail ships 20, RFC 5321 asks for room")

@@ -268,7 +268,7 @@ class Dialogue:
 
     @property
     def junk(self) -> int:
-        """Commands since the last message that led nowhere."""
+        """Commands that led nowhere, since the last message or whatever was put off."""
         return self._junk
 
     @property
@@ -364,8 +364,9 @@ class Dialogue:
         return _ANSWERS[type(command)](self, command)
 
     def _is_junk(self, verb: str) -> bool:
-        """Counts what costs us something and leads nowhere by itself. Of too much of it each is as bad as a bad
-        command, and the last one is refused."""
+        """Counts what costs us something and leads nowhere by itself, since the last message, or whatever we have put
+        off: that it leads nowhere is not the client's fault. Of too much of it each is as bad as a bad command, and the
+        last one is refused."""
         self._junk += 1
         if self._junk <= self._settings.max_junk_commands:
             return False
@@ -462,6 +463,8 @@ class Dialogue:
 
         def then(reply: Reply) -> None:
             self._transaction = reply.positive
+            if reply.temporary:
+                self._junk = 0
             self._utf8 = reply.positive and command.utf8
             self._say(reply)
 
@@ -491,6 +494,8 @@ class Dialogue:
             if self._refused_recipients >= self._settings.max_bad_recipients and not self.closing:
                 # The recipient's own answer stands; this one is for the connection.
                 self._refuse("RCPT", _TOO_MANY_REFUSED)
+        else:
+            self._junk = 0
 
     def _on_data(self, _command: Data) -> Deferred[Reply] | None:
         if not self._transaction:

@@ -149,7 +149,7 @@ class SmtpServer(Protocol):
             self._begin()
             return
         # The greeting waits for the handshake, and so for what is to be known of it. One connection too many is not
-        # worth a handshake; whose it is behind a proxy is not known before.
+        # worth a handshake, nor is who is refused anyway; whose it is behind a proxy is not known before.
         peer: Any = transport.getPeer()  # type: ignore[no-untyped-call]
         if not isinstance(transport.transport, HAProxyProtocolWrapper):
             self._count(_ip(peer))
@@ -157,6 +157,8 @@ class SmtpServer(Protocol):
             self._refusal = _NOT_A_PROXY
         if self._refusal is not None:
             self._turn_away(peer, self._refusal)
+        elif self._peer_ip is not None and self._is_unwelcome(peer):
+            self._abort()
 
     def handshakeCompleted(self) -> None:
         if self._dialogue is None:
@@ -304,6 +306,14 @@ class SmtpServer(Protocol):
         except Exception as error:  # noqa: BLE001 - it ends all the same
             self._report("CONNECT", error)
         self._abort()
+
+    def _is_unwelcome(self, peer: Any) -> bool:
+        try:
+            session = self._session_of(_ip(peer), peer, self.transport.getHost())
+            return self._factory.reception.unwelcome(session) is not None
+        except Exception as error:  # noqa: BLE001 - it is looked at again after the handshake
+            self._report("CONNECT", error)
+            return False
 
     def _session_of(self, ip: str, peer: Any, local: Any, tls: str = "", sni: str = "") -> Session:
         now = self._factory.clock.now()

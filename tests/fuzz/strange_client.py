@@ -338,6 +338,11 @@ class Story:
         self.visit: Any = None
         self.arrive(0)
 
+    def unwelcome(self, session: Any) -> Any:
+        if self.speechless:
+            raise Planted
+        return self.inside.reception.unwelcome(session)
+
     def conversation(self, session: Any) -> Any:
         if self.speechless:
             raise Planted

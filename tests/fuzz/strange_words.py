@@ -303,6 +303,9 @@ class Nobody:
     def __init__(self) -> None:
         self.sessions: list[Any] = []
 
+    def unwelcome(self, session: Any) -> Any:
+        raise complaints.Planted
+
     def conversation(self, session: Any) -> Any:
         self.sessions.append(session)
         raise complaints.Planted

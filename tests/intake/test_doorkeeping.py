@@ -319,6 +319,21 @@ def test_without_the_store_it_is_forgotten_here() -> None:
     assert visits.code() == 220
 
 
+def test_who_is_blocked_or_blacklisted_is_unwelcome_before_it_is_counted() -> None:
+    gate = Gate(settings(abuse=(rule("connections", 1),)), lists=lists(blacklist="192.0.2.98"))
+    for _ in range(5):
+        assert gate.reception.unwelcome(SESSION) is None
+    assert gate.state.puts == 0 and gate.door._tallies == {}
+    refusal = gate.reception.unwelcome(replace(SESSION, peer_ip="192.0.2.98"))
+    assert refusal is not None and refusal.code == 554
+    gate.blocks.begin(SESSION.peer_ip, 60, "too much", "rule connections")
+    refusal = gate.reception.unwelcome(SESSION)
+    assert refusal is not None and refusal.code == 421
+    assert [fields["reply"] for event, _, fields in gate.journal.events if event == "refused"] == [
+        "554 5.7.1 your address is on the blacklist here", "421 4.7.0 your address is blocked for a while"
+    ]  # fmt: skip
+
+
 def test_a_blacklisted_client_hears_that_first() -> None:
     gate = Gate(settings(abuse=(rule("connections", 1),)), lists=lists(blacklist="192.0.2.99"))
     for _ in range(5):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -150,8 +150,13 @@ class FakeReception:
 
     def __init__(self, *conversations: FakeConversation) -> None:
         self.waiting = list(conversations)
+        # Whom it refuses before a handshake, or what it raises when asked.
+        self.refuses: Callable[[Session], Reply | None] = lambda session: None
         self.sessions: list[Session] = []
         self.conversations: list[FakeConversation] = []
+
+    def unwelcome(self, session: Session) -> Reply | None:
+        return self.refuses(session)
 
     def conversation(self, session: Session) -> FakeConversation:
         self.sessions.append(session)

@@ -19,6 +19,7 @@ from twisted.internet.defer import gatherResults
 from twisted.internet.endpoints import serverFromString
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import TlsSettings
 from inboundmx.net.chance import SystemChance
@@ -50,6 +51,9 @@ class Telling(FakeConversation):
 
 
 class Reception:
+    def unwelcome(self, session: Session) -> Reply | None:
+        return Reply(554, "5.7.1", "no", then_close=True) if session.peer_ip == "127.0.0.66" else None
+
     def conversation(self, session: Session) -> Telling:
         return Telling(session)
 

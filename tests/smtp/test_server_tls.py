@@ -140,6 +140,18 @@ def test_a_handshake_that_fails_is_quiet(child: Child) -> None:
     test_starttls(child)
 
 
+def test_who_is_refused_anyway_gets_no_handshake(child: Child) -> None:
+    context = ssl.create_default_context()
+    with (
+        pytest.raises((ConnectionError, ssl.SSLEOFError)),
+        socket.create_connection(("127.0.0.1", child.implicit), 20, ("127.0.0.66", 0)) as connection,
+    ):
+        context.wrap_socket(connection, server_hostname="mx.example.net")
+    with socket.create_connection(("127.0.0.1", child.plain), 20, ("127.0.0.66", 0)) as connection:
+        hear(connection, b"220 ")
+    assert child.told()["ip"] == "127.0.0.66"
+
+
 @pytest.mark.parametrize("together", [True, False])
 def test_the_proxy_header_says_who_is_talking(child: Child, together: bool) -> None:
     header, hello = b"PROXY TCP4 192.0.2.7 192.0.2.25 1234 25\r\n", b"EHLO client.example\r\n"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from conversation_fake import FakeConversation, Server, Wire
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.logger import capturedLogs
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
@@ -97,6 +98,39 @@ def test_nobody_else_gets_as_far_as_a_handshake_and_it_is_on_record() -> None:
     assert wire.aborted
     assert server.reception.conversations[0].told == [("refused", "CONNECT", 554)]
     assert server.reception.sessions[0].peer_ip == "198.51.100.1"
+
+
+def test_who_is_refused_anyway_gets_no_handshake() -> None:
+    asked = []
+
+    def refuses(session: Any) -> Reply | None:
+        asked.append(session.peer_ip)
+        return Reply(554, "5.7.1", "no") if session.peer_ip == PEER.host else None
+
+    server = Server()
+    server.reception.refuses = refuses
+    for peer, refused in ((PEER, True), (IPv4Address("TCP", "198.51.100.2", 1), False)):
+        wire = Wire(peer)
+        Tls(server.factory).buildProtocol(peer).makeConnection(wire)
+        assert wire.aborted is refused and wire.value() == b""
+    assert asked == ["198.51.100.1", "198.51.100.2"]
+    assert server.reception.conversations == []
+    # Whose connection it is behind a proxy is not known before, and in the clear it is told why.
+    behind(server, IPv4Address("TCP", "127.0.0.1", 1), Tls(server.factory))
+    server.connect(PEER)
+    assert len(asked) == 2
+
+
+def test_a_fault_of_ours_before_the_handshake_refuses_nobody() -> None:
+    def refuses(session: Any) -> Reply | None:
+        raise RuntimeError("planted")
+
+    server = Server()
+    server.reception.refuses = refuses
+    wire = Wire(PEER)
+    with capturedLogs() as logged:
+        Tls(server.factory).buildProtocol(PEER).makeConnection(wire)
+    assert not wire.aborted and logged
 
 
 # --- XCLIENT ----------------------------------------------------------------------------------------------------------
