@@ -185,6 +185,7 @@ def authority(folder: Path, signer: Signer, selectors: Sequence[str] = ()) -> Ns
         f"@ {text_row(f'v=spf1 include:_spf.{STRANGER} -all')}",
         f"_spf {text_row(f'v=spf1 ip4:192.0.2.0/28 ip4:{CLIENT} ip4:127.0.0.1 ~all')}",
         f"load A {CLIENT}",
+        f"_dmarc {text_row('v=DMARC1; p=reject')}",
         *(f"{name}._domainkey {text_row(signer.record)}" for name in (signer.selector, *selectors)),
     ]
     zones = {STRANGER: "\n".join(rows), "2.0.192.in-addr.arpa": f"25 PTR load.{STRANGER}."}
@@ -206,6 +207,9 @@ use = greylist
 [check dkim]
 use = dkim
 weight.fail = 3
+[check dmarc]
+use = dmarc
+weight.fail_reject = 20
 """
 )  # fmt: skip
 NAME_CHECKS = """
@@ -221,7 +225,7 @@ weight.unresolvable = 3
 
 
 def first_opinions(dns_port: int) -> str:
-    """Makes a gateway ask the checks of the figure: SPF, DKIM, three lists, greylist. A retry passes after BLOCK."""
+    """Makes a gateway ask the checks of the figure: SPF, DKIM, DMARC, lists, greylist. A retry passes after BLOCK."""
     return f"[dns]\nservers = 127.0.0.1:{dns_port}\n[greylisting]\nblock = 1s\n{NAMED_CHECKS}"
 
 

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import PurePath
 
-from inboundmx.app import certificate, list_warnings, route_warnings
+from inboundmx.app import certificate, check_warnings, list_warnings, route_warnings
 from inboundmx.app.amounts import written_span
 from inboundmx.model.custody import Host
 from inboundmx.model.settings import DAY, DomainSettings, LevelSettings, Retry, Settings
@@ -156,7 +156,8 @@ def warnings(settings: Settings, now: datetime.datetime) -> list[str]:
         found += _impatience("[backup]", settings.backed_up)
     for outbound in settings.outbound:
         found += _circles(f"[outbound {outbound.name}] server", outbound.server, settings)
-    return found + route_warnings.of_routes(settings) + list_warnings.of_lists(settings)
+    found += route_warnings.of_routes(settings) + list_warnings.of_lists(settings)
+    return found + check_warnings.of_checks(settings)
 
 
 def _nobody_verified(settings: Settings) -> list[str]:

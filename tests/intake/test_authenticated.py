@@ -13,7 +13,18 @@ from inboundmx.model.finding import Finding
 
 
 @pytest.mark.parametrize(
-    ("fact", "may"), [("spf_mailfrom", True), ("dkim_sender", True), ("spf_helo", False), ("dkim", False)]
+    ("fact", "may"),
+    [
+        ("spf_mailfrom", True),
+        ("dkim_sender", True),
+        ("spf_helo", False),
+        ("dkim", False),
+        ("spf_mailfrom_temperror", False),
+        # What a sealer saw is about the author, and about mail that came to him.
+        ("arc_spf", False),
+        ("arc_dkim", False),
+        ("arc_dmarc", False),
+    ],
 )
 def test_who_is_authenticated(fact: str, may: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     async def examine(self: Headers, case: Any) -> Finding:

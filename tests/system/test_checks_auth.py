@@ -52,6 +52,7 @@ ZONE = {
     "s._domainkey.stranger.example": [text(rsa_record(rsa_key()))],
     "_dmarc.pass.example": [text("v=DMARC1; p=reject")],
     "_dmarc.bank.example": [text("v=DMARC1; p=reject; sp=quarantine")],
+    "small._domainkey.pass.example": [text(rsa_record(rsa_key(768)))],
     "gone._domainkey.pass.example": [text("v=DKIM1; p=")],
 }  # fmt: skip
 
@@ -169,6 +170,40 @@ def test_dmarc(gateway: Gateway, primary: RecordingPrimary, author: str, result:
     octets = f"{author}\r\nTo: <user@here.example>\r\n\r\nHello.\r\n".encode()
     read = [each for each in results(gateway, primary, octets, "someone@pass.example") if each[0] == "dmarc"]
     assert read == [("dmarc", result, f"header.from={domain}" if domain else "")]
+
+
+def by_pass(more: dict[str, str | None], mail: bytes, key: object = None) -> bytes:
+    return signed_with({"s": "rsa", "d": "pass.example"} | more, mail, key)
+
+
+OURS = MAIL.replace(b"someone@stranger.example", b"ann@pass.example")
+
+
+@pytest.mark.parametrize(
+    ("octets", "outcome", "reason"),
+    [
+        (by_pass({}, OURS), "pass", ""),
+        (signed(OURS, selector="rsa", domain="pass.example", length=True), "pass", ""),
+        (signed(OURS, selector="rsa", domain="pass.example", length=True) + b"<b>buy</b>\r\n",
+         "policy", "the end of the body is not signed"),
+        (by_pass({"l": "100000"}, OURS), "permerror", "l= is more than the body"),
+        (b"Subject: evil\r\n" + by_pass({}, OURS), "policy", "a second subject is not signed"),
+        (b"From: boss@pass.example\r\n" + by_pass({}, OURS), "policy", "a second from is not signed"),
+        (b"Subject: evil\r\n" + by_pass({"h": "from:subject:subject"}, OURS), "fail", "the header has been altered"),
+        (by_pass({"s": "small"}, OURS, rsa_key(768)), "fail", "a key of 768 bits proves nothing"),
+        (by_pass({"a": "rsa-sha1"}, OURS), "fail", "rsa-sha1 proves nothing any more"),
+        (by_pass({"i": "@evil.example"}, OURS), "permerror", "i= is not of d="),
+        (b"".join(by_pass({"b": "AAAA", "s": f"s{n}"}, b"") for n in range(100)) + OURS, "permerror", "no key"),
+    ],
+)  # fmt: skip
+def test_signature_games_give_no_credit(
+    gateway: Gateway, primary: RecordingPrimary, octets: bytes, outcome: str, reason: str
+) -> None:
+    answer = post(gateway.port, octets, sender="someone@none.example")
+    content = primary.one(f" id {answer.id}".encode()).content
+    said = f"dkim={outcome} ({reason}) " if reason else f"dkim={outcome} header.d="
+    assert f"\t{said}".encode() in content
+    assert b"\tdmarc=%s (p=reject) header.from=pass.example" % (b"pass" if outcome == "pass" else b"fail") in content
 
 
 @pytest.mark.parametrize(
