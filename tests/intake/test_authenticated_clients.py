@@ -174,7 +174,7 @@ def test_clients_that_need_no_name_are_named_by_the_operator() -> None:
 
 
 def test_no_received_field_stands_for_a_name() -> None:
-    """Threats 14 and 15."""
+    """A gateway whose word about the client is taken is not, for that, one that need not say who it is."""
     given = settings(submission=SubmissionSettings(auth_bypass=(ip_network("203.0.113.0/24"),)))
     door = Door(HERE, given, bypass_gateways=HERE.peer_ip)
     assert door.gate.ask(door.gate.conversation.mail(SENDER, None, False, False)).code == 530

@@ -126,7 +126,7 @@ def test_a_blacklisted_client_is_refused_behind_a_gateway_too(white: dict[str, s
 
 
 def test_no_received_field_grants_relay() -> None:
-    """Threats 14 and 15."""
+    """Whatever address it names, ours or of who may relay."""
     allow = (ip_network(REAL), "whitelisted")
     listed = lists(**BYPASS, whitelist_smtp=REAL)
     gate = Gate(settings(relay=RelaySettings(allow)), lists=listed)

@@ -239,7 +239,7 @@ ODD = ("\"x'||(select 1)||'\"@a.test", "\"%'; drop table fact;--\"@a.test", "100
 
 
 def test_addresses_are_only_text(gateway: SecludedGateway) -> None:
-    """Threat 20."""
+    """What would be SQL elsewhere, or a pattern."""
     for sender in ODD:
         assert gateway.rcpt(ALONE, sender).code == 451, sender
     for sender in ODD:

@@ -60,7 +60,7 @@ def test_what_an_operator_says_holds_everywhere_and_lasts(play: Stage) -> None:
 
 
 def test_senders_are_only_text(play: Stage) -> None:
-    """Threat 20."""
+    """What would be SQL elsewhere, or a pattern."""
     gateway = play.gateway(domain(free_port()) + SECTIONS)
     gateway.command("lists", "add", "blocked-sender", *ODD, "*.worse.example")
     for sender in (*ODD, "x@a.worse.example"):

@@ -409,6 +409,33 @@ def test_a_body_over_the_limit_is_refused_after_its_end(strict: Gateway) -> None
         assert wire.ask("NOOP").code == 250
 
 
+HOP = b"Received: from a by b; Sat, 21 Nov 2026 12:00:00 +0000\r\n"
+COMMANDS = b"RSET\r\nMAIL FROM:<evil@bank.example>\r\nRCPT TO:<user@here.example>\r\nDATA\r\n"
+MID_BODY = {
+    "size": b"Subject: cut\r\n\r\n" + b"x" * 19_900 + b"\r\n" + COMMANDS * 10,
+    "size in one line": b"Subject: cut\r\n\r\n" + b"x" * 300_000 + COMMANDS,
+    "size in the header": b"Subject: " + b"x" * 21_000 + b"\r\n" + COMMANDS + b"\r\n" + COMMANDS,
+    "hops": HOP * 7 + b"Subject: cut\r\n\r\n" + COMMANDS,
+    "a lone line feed": b"Subject: cut\r\n\r\nx\n" + COMMANDS,
+    "a NUL": b"Subject: cut\r\n\r\nx\x00\r\n" + COMMANDS,
+}
+
+
+@pytest.mark.parametrize("limit", MID_BODY)
+def test_what_follows_where_a_message_went_too_far_is_no_command(
+    strict: Gateway, primary: RecordingPrimary, limit: str
+) -> None:
+    with Wire(strict.port) as wire:
+        wire.hello()
+        wire.envelope("a@stranger.example", f"user@{DOMAIN}")
+        assert wire.ask("DATA").code == 354
+        wire.send(MID_BODY[limit] + b"..\r\n" + COMMANDS + b".\r\nNOOP\r\nQUIT\r\n")
+        rest = wire.rest()
+    assert [line[:3] for line in rest[1:]] == [b"250", b"221"], rest
+    assert rest[0].startswith((b"552 5.3.4 ", b"554 5.4.6 ", b"554 5.6.0 ")), rest
+    assert not [mail for mail in primary.received() if b"Subject: cut" in mail.content or "evil" in mail.sender]
+
+
 def test_too_many_connections_of_one_address_hear_421(strict: Gateway) -> None:
     with contextlib.ExitStack() as stack:
         wires = [stack.enter_context(Wire(strict.port)) for _ in range(4)]
