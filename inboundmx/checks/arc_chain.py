@@ -17,6 +17,7 @@ from inboundmx.checks.dkim_signature import (
     Signature,
     algorithm_of,
     domain_of,
+    number_of,
     octets_of,
     selector_of,
     signature_from,
@@ -45,10 +46,9 @@ class BadChain(Exception):
 
 
 class Seal(NamedTuple):
-    """``status`` is cv=: none, pass or fail."""
+    """Of a sealer who found the chain right as far as it went."""
 
     field: Field
-    status: str
     algorithm: str
     domain: str
     selector: str
@@ -112,14 +112,15 @@ def _seal(field: Field, number: int) -> Seal:
     for tag in ("a", "b", "cv", "d", "s"):
         if not tags.get(tag):
             raise BadChain(f"{tag}= is missing in a seal")
-    status = tags["cv"].lower()
-    if status != "fail" and status != ("pass" if number > 1 else "none"):
-        raise BadChain(f"cv= of set {number} is wrong")
     try:
         domain = domain_of(tags)
-        return Seal(
-            field, status, algorithm_of(tags), domain, selector_of(tags, domain), octets_of(tags, "b")
-        )  # fmt: skip
+        status = tags["cv"].lower()
+        if status == "fail":
+            raise BadChain(f"{domain} found it broken")
+        if status != ("pass" if number > 1 else "none"):
+            raise BadChain(f"cv= of set {number} is wrong")
+        number_of(tags, "t")
+        return Seal(field, algorithm_of(tags), domain, selector_of(tags, domain), octets_of(tags, "b"))
     except BadSignature as bad:
         raise BadChain(f"seal {number}: {bad.reason}") from None
 

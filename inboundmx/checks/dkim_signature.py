@@ -145,7 +145,7 @@ def _signature(field: Field, tags: dict[str, str], domain: str, now: float) -> S
     if "dns/txt" not in {method.strip() for method in tags.get("q", "dns/txt").split(":")}:
         raise BadSignature("neutral", "q= is not known")
     _times(tags, now)
-    length = _number(tags, "l")
+    length = number_of(tags, "l")
     return Signature(
         field, algorithm, domain, selector, header_form, body_form, _names(tags["h"]),
         octets_of(tags, "bh"), octets_of(tags, "b"), length, _identity_domain(tags, domain),
@@ -162,14 +162,15 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _times(tags: dict[str, str], now: float) -> None:
-    signed_at, expires_at = _number(tags, "t"), _number(tags, "x")
+    signed_at, expires_at = number_of(tags, "t"), number_of(tags, "x")
     if signed_at is not None and signed_at > now + SKEW_SECONDS:
         raise BadSignature("permerror", "signed in the future")
     if expires_at is not None and (expires_at < now - SKEW_SECONDS or expires_at <= (signed_at or 0)):
         raise BadSignature("permerror", "expired")
 
 
-def _number(tags: dict[str, str], tag: str) -> int | None:
+def number_of(tags: dict[str, str], tag: str) -> int | None:
+    """None where the tag is not there. Raises BadSignature."""
     if tag not in tags:
         return None
     if not _NUMBER.fullmatch(tags[tag]):

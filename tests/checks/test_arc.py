@@ -111,6 +111,9 @@ def altered(before: bytes, after: bytes, mail: bytes = TWO) -> bytes:
         (sealed_by("big.example", ONE, seal={"cv": "good"}), "cv= of set 2 is wrong"),
         (sealed_by("big.example", ONE, seal={"cv": None}), "cv= is missing in a seal"),
         (sealed_by("big.example", ONE, seal={"cv": "fail"}), "big.example found it broken"),
+        (sealed_by("big.example", sealed_by("list.example", MAIL, seal={"cv": "fail"})),
+         "list.example found it broken"),
+        (sealed_by("big.example", ONE, seal={"t": "soon"}), "seal 2: t= is no number"),
         (sealed_by("big.example", ONE, seal={"h": "from"}), "a seal names fields"),
         (sealed_by("big.example", ONE, seal={"d": None}), "d= is missing in a seal"),
         (sealed_by("big.example", ONE, seal={"d": "big"}), "seal 2: d= is no domain"),
@@ -129,7 +132,7 @@ def altered(before: bytes, after: bytes, mail: bytes = TWO) -> bytes:
         (sealed_by("big.example", ONE, signature={"x": "1"}), "expired"),
         (sealed_by("big.example", ONE, signature={"s": "gone"}), "no key"),
     ],
-)
+)  # fmt: skip
 def test_wrong_chains(mail: bytes, reason: str) -> None:
     finding = found(mail, trusted=("big.example", "list.example"))
     if not reason:
