@@ -39,7 +39,7 @@ MANUAL = Path("docs/reference.md")
 ABOUT: Mapping[str, str] = {
     "gateway": "Who we are, where we listen, where our files are.",
     "smtp": "Limits of a conversation with a stranger.",
-    "tls": "STARTTLS for strangers; how we speak TLS to the primaries stands in [delivery].",
+    "tls": "STARTTLS for strangers, and TLS on ssl: endpoints; how we speak TLS to the primaries stands in [delivery].",
     "tls NAME": "Another certificate, for strangers who ask for its names. SIGHUP reads all of them anew.",
     "dns": "Look-ups.",
     "storage": "Where mail waits and decisions are remembered.",

@@ -99,7 +99,7 @@ class CertificateSettings:
 class TlsSettings:
     """``others`` are for names, the one here for whoever asks for none of them."""
 
-    certificate: str = key("", "path", "PEM file, the whole chain; empty: no STARTTLS")
+    certificate: str = key("", "path", "PEM file, the whole chain; empty: no STARTTLS, and no ssl: endpoint without keys of its own")
     private_key: str = key("", "path", "PEM file of the certificate's key; empty: it is in the certificate's file")
     minimum: str = key("1.2", "word:1.2 1.3", "oldest TLS version spoken")
     others: tuple[CertificateSettings, ...] = ()

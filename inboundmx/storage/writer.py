@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -20,6 +22,10 @@ R = TypeVar("R")
 FromThread = Callable[..., Any]
 # Calls as soon as the owner's side has nothing else to do.
 AtLeisure = Callable[[Callable[[], None]], object]
+
+
+# Until a call that could not be handed back is tried again.
+AGAIN_SECONDS = 0.1
 
 
 class Lane(Protocol):
@@ -136,7 +142,17 @@ class Writer(Generic[B, R]):
             result = self._execute(batch)
         except Exception as error:  # noqa: BLE001 - handed to the owner whole
             result = error
-        self._from_thread(self._back, batch, result)
+        self._hand_back([partial(self._back, batch, result)])
+
+    def _hand_back(self, calls: list[Callable[[], object]]) -> None:
+        """Has the one call made on the owner's side, once. While there is no memory even for that, it is tried again:
+        the owner waits for it, and with the owner all mail."""
+        while calls:
+            try:
+                self._from_thread(_make, calls)
+                return
+            except MemoryError:
+                time.sleep(AGAIN_SECONDS)
 
     def _back(self, batch: B, result: R | Exception) -> None:
         # Still out while the owner settles: what its callbacks put in goes together in the next batch.
@@ -154,6 +170,12 @@ class Writer(Generic[B, R]):
         try:
             self._last()
         except Exception as error:  # noqa: BLE001 - handed to who waits for close()
-            self._from_thread(self._closed.errback, error)
+            self._hand_back([partial(self._closed.errback, error)])
         else:
-            self._from_thread(self._closed.callback, None)
+            self._hand_back([partial(self._closed.callback, None)])
+
+
+def _make(calls: list[Callable[[], object]]) -> None:
+    # It may have been handed over although that has failed.
+    if calls:
+        calls.pop()()

@@ -6,8 +6,10 @@ import queue
 import threading
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
 
+from inboundmx.storage import writer
 from inboundmx.storage.writer import InlineLane, ThreadLane, Writer, at_once
 
 
@@ -182,3 +184,30 @@ def test_a_thread_does_the_work_and_the_owner_settles() -> None:
     closed = fired(owner.writer.close(lambda: None))
     pump()
     assert closed == [None]
+
+
+@pytest.mark.parametrize("handed", [False, True])
+def test_what_is_done_is_told_once_however_little_memory_is_left(handed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "AGAIN_SECONDS", 0.0)
+    calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    failures = [MemoryError(), MemoryError()]
+
+    def from_thread(*call: Any) -> None:
+        if handed or not failures:
+            calls.put(call)
+        if failures:
+            raise failures.pop()
+
+    def pump() -> None:
+        call, *arguments = calls.get(timeout=30)
+        call(*arguments)
+
+    owner = Owner(ThreadLane("test"), from_thread)
+    owner.put(1)
+    while not owner.settled:
+        pump()
+    failures.append(MemoryError())
+    closed = fired(owner.writer.close(lambda: None))
+    while not closed:
+        pump()
+    assert (owner.settled, closed) == ([([1], 1)], [None])
