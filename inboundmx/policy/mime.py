@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from inboundmx.policy.mime_fields import Described, described
-from inboundmx.policy.transfer import bad_base64, bad_quoted_printable, undone
+from inboundmx.policy.transfer import bad_base64, bad_quoted_printable, found_in_lines, undone
 
 FLAWS: Mapping[str, str] = {
     "too_deep": "more parts within parts than are looked at",
@@ -53,13 +53,15 @@ UNSEEN = frozenset({"too_deep", "too_many_parts", "too_large"})
 
 class Limits(NamedTuple):
     """``octets`` of the message, and again of all that is decoded of messages within it; ``header_octets`` of one
-    header section; ``delimiters`` of all multiparts together, those that only look like some included."""
+    header section; ``delimiters`` of all multiparts together, those that only look like some included; ``passes``: how
+    often the octets may be gone through, once for each multipart that they are in."""
 
     depth: int = 40
     parts: int = 1000
     octets: int = 64 * 1024 * 1024
     header_octets: int = 256 * 1024
     delimiters: int = 20_000
+    passes: int = 12
 
 
 LIMITS = Limits()
@@ -94,21 +96,23 @@ class Walked(NamedTuple):
     complete: bool
 
 
+# A message smaller than this costs little however often it is gone through.
+_SMALL = 1024 * 1024
 _MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
 # Names of files that mail software opens as messages.
 _MESSAGE_NAMES = (".eml", ".mht", ".mhtml")
 _TNEF = frozenset({"application/ms-tnef", "application/vnd.ms-tnef"})
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _FIELD_OR_BLANK = re.compile(rb"\r?\n|>?From |[!-9;-~]++[ \t]*:")
-_ANY_PART = re.compile(rb"(?im)^--[^\r\n]+\r?\ncontent-[a-z-]+[ \t]*:")
+_ANY_PART = re.compile(rb"(?im)^--[^\r\n]{1,200}\r?\ncontent-[a-z-]+[ \t]*:")
 _FIRST_DELIMITER = re.compile(rb"(?m)^--([^\r\n]{1,200}?)[ \t]*\r?$")
 _UUENCODED = re.compile(rb"(?m)^begin [0-7]{3,4} ([^\r\n]{1,400})\r?\n([ -`])([^\r\n]*)\r?\n")
 
 
 def walk(octets: bytes | memoryview, limits: Limits = LIMITS) -> Walked:
     """``octets``: a message, its lines ending in CRLF or LF."""
-    walking = _Walking(limits)
     source = bytes(octets[: limits.octets])
+    walking = _Walking(limits, len(source))
     if len(source) < len(octets):
         walking.flaws["too_large"] = None
     if b"\0" in source:
@@ -123,10 +127,11 @@ def decoded(part: Part) -> bytes:
 
 
 class _Walking:
-    __slots__ = ("delimiters", "flaws", "left", "limits", "parts")
+    __slots__ = ("delimiters", "flaws", "left", "limits", "parts", "to_scan")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, size: int) -> None:
         self.limits = limits
+        self.to_scan = limits.passes * max(size, _SMALL)
         self.parts: list[Part] = []
         self.flaws: dict[str, None] = {}
         # Octets that may yet be decoded, and delimiters that may yet be looked at.
@@ -227,6 +232,10 @@ class _Walking:
         delimiter = b"--" + boundary
         within = b"\n" + delimiter
         spans: list[tuple[int, int]] = []
+        self.to_scan -= end - start
+        if self.to_scan < 0:
+            flaws["too_deep"] = None
+            return spans
         if source.find(b"\r" + delimiter, start, end) >= 0:
             flaws["odd_boundary"] = None
         at = start if source.startswith(delimiter, start, end) else source.find(within, start, end) + 1
@@ -257,9 +266,9 @@ class _Walking:
         if began >= 0:
             flaws["no_final_boundary"] = None
             spans.append((began, end))
-        elif closed >= 0 and _ANY_PART.search(source, closed, end):
+        elif closed >= 0 and any(found_in_lines(_ANY_PART, source, closed, end)):
             flaws["epilogue_parts"] = None
-        if preamble_end > start and _ANY_PART.search(source, start, preamble_end):
+        if preamble_end > start and any(found_in_lines(_ANY_PART, source, start, preamble_end)):
             flaws["preamble_parts"] = None
         return spans
 
@@ -278,7 +287,7 @@ class _Walking:
             flaws["tnef"] = None
         files = []
         if not part.encoding and source.find(b"begin ", start, end) >= 0:
-            files = [match for match in _UUENCODED.finditer(source, start, end) if _is_uuencoded(match)]
+            files = [match for match in found_in_lines(_UUENCODED, source, start, end) if _is_uuencoded(match)]
         for number, match in enumerate(files, 1):
             flaws["uuencoded"] = None
             if len(self.parts) >= self.limits.parts:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Iterator
+from itertools import islice
 
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _BLANK = b" \t\r\n"
 _NOT_BASE64 = bytes(sorted(set(range(256)) - set(_BASE64 + b"=")))
-# Octets decoded at once, so that other threads get their turn in between; whole groups of four.
+# Octets worked on at once, so that other threads get their turn in between; whole groups of four.
 _STEP = 1024 * 1024
 # Paddings after which something else begins; those that follow are passed over.
 _PADDINGS = 1000
 _LINE = re.compile(rb"[^\r\n]+")
+# Lines of uuencode that are read: 45 MB of honest ones.
+_LINES = 1_000_000
 _BAD_ESCAPE = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]*(?:\r?\n|\Z))")
 
 
@@ -29,7 +33,19 @@ def bad_base64(octets: bytes) -> bool:
 
 
 def bad_quoted_printable(octets: bytes) -> bool:
-    return _BAD_ESCAPE.search(octets) is not None
+    return next(found_in_lines(_BAD_ESCAPE, octets, 0, len(octets)), None) is not None
+
+
+def found_in_lines(pattern: re.Pattern[bytes], octets: bytes, start: int, end: int) -> Iterator[re.Match[bytes]]:
+    """All matches, looked for in pieces of whole lines: one long search would hold up every other thread. Those that
+    go over the end of a piece are found when they begin within the last lines of it."""
+    while start < end:
+        stop = min(end, (octets.find(b"\n", start + _STEP, end) + 1) or end)
+        reach = min(end, (octets.find(b"\n", stop, end) + 1) or end)
+        for match in pattern.finditer(octets, start, reach):
+            if match.start() < stop:
+                yield match
+        start = stop
 
 
 def undone(octets: bytes, encoding: str) -> bytes:
@@ -52,7 +68,7 @@ def _from_base64(octets: bytes) -> bytes:
     found = bytearray()
     for run in letters.split(b"=", _PADDINGS):
         if b"=" in run:
-            run = run.replace(b"=", b"")
+            run = run.translate(None, b"=")
         if len(run) % 4 == 1:
             run = run[:-1]
         for start in range(0, len(run), _STEP):
@@ -63,7 +79,7 @@ def _from_base64(octets: bytes) -> bytes:
 
 def _from_uuencode(octets: bytes) -> bytes:
     found = bytearray()
-    for match in _LINE.finditer(octets):
+    for match in islice(_LINE.finditer(octets), _LINES):
         line = match[0]
         if line.startswith(b"begin "):
             continue
