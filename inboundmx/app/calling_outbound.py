@@ -37,35 +37,14 @@ class OutboundCall:
     detail: str
 
 
-def call_outbound(settings: Settings, seconds: float = SECONDS) -> list[OutboundCall]:
-    """Every server of every ``[outbound]`` that is enabled. Blocks, and runs the reactor, which is possible once in a
-    process; without such a section it is not touched."""
-    if not any(outbound.enabled for outbound in settings.outbound):
-        return []
-    from twisted.internet import reactor as installed
-
-    reactor: Any = installed
-    came: list[Any] = []
-
-    async def trying() -> list[OutboundCall]:
-        transmitter = SmtpTransmitter(reactor, ReactorClock(reactor), settings.gateway.hostname, "")
-        ending: list[Deferred[None]] = []
-        tried = await try_all(settings, transmitter, seconds, ending)
-        with contextlib.suppress(TimeoutError):
-            await DeferredList(ending, consumeErrors=True).addTimeout(FAREWELL_SECONDS, reactor)
-        return tried
-
-    def begin() -> None:
-        Deferred.fromCoroutine(trying()).addBoth(came.append).addBoth(lambda _: reactor.stop())
-
-    reactor.callWhenRunning(begin)
-    reactor.run()
-    if not came:  # Ctrl-C
-        raise KeyboardInterrupt
-    if isinstance(came[0], Failure):
-        came[0].raiseException()
-    found: list[OutboundCall] = came[0]
-    return found
+async def call_outbound(settings: Settings, reactor: Any, seconds: float = SECONDS) -> list[OutboundCall]:
+    """Every server of every ``[outbound]`` that is enabled."""
+    transmitter = SmtpTransmitter(reactor, ReactorClock(reactor), settings.gateway.hostname, "")
+    ending: list[Deferred[None]] = []
+    tried = await try_all(settings, transmitter, seconds, ending)
+    with contextlib.suppress(TimeoutError):
+        await DeferredList(ending, consumeErrors=True).addTimeout(FAREWELL_SECONDS, reactor)
+    return tried
 
 
 async def try_all(

@@ -1,7 +1,7 @@
 """``inboundmx check``: whether the INI is right, what it means, and whether what it names is there.
 
 Knows how the effective settings read on a terminal. Does not know how they are read (``app.settings``) or tried
-(``app.checking``, ``app.calling``, ``app.calling_outbound``). 0: valid, everything answers; 1: valid, something named
+(``app.checking``, ``app.calling``, ``app.calling_outside``). 0: valid, everything answers; 1: valid, something named
 did not answer; 2: the INI is wrong, something local that it names is missing, or it makes us an open relay.
 """
 
@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inboundmx.app.calling import Call, call_all, open_relays
-from inboundmx.app.calling_outbound import OutboundCall, call_outbound
+from inboundmx.app.calling_outbound import OutboundCall
+from inboundmx.app.calling_outside import Outside, call_outside
+from inboundmx.app.calling_recipients import RecipientsCall
 from inboundmx.app.calling_scanners import ScannerCall, call_scanners
 from inboundmx.app.checking import gives_up_after, problems_at_start, warnings
 from inboundmx.app.effective import effective
@@ -37,7 +39,11 @@ def register(commands: Any) -> None:
         epilog="exit status 0: valid, everything answers; 1: valid, something did not answer; 2: wrong, missing, or an "
         "open relay",
     )
-    parser.add_argument("--offline", action="store_true", help="do not call primaries, scanners and outbound servers")
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="do not call primaries, scanners, outbound servers and lists of recipients",
+    )
     parser.add_argument("--json", action="store_true", help="all of it as one JSON value")
     parser.set_defaults(run=run)
 
@@ -59,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
         say_json(_as_json(path, settings, [*problems, *errors], remarks, answers))
     else:
         say(*report(settings), *_called(settings, answers.primaries), *_scanners(answers.scanners))
-        say(*_left_by(answers.outbound), *_remarks(remarks, [*problems, *errors]))
+        say(*_left_by(answers.outside.outbound), *_lists(answers.outside.recipients))
+        say(*_remarks(remarks, [*problems, *errors]))
         if problems:
             complain("the INI is valid, but the gateway will not start")
     if problems or errors:
@@ -69,12 +76,12 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What came of asking: primaries, scanners, servers that mail leaves by, and primaries of ``[domain *]`` that would
-    send a stranger's mail on."""
+    """What came of asking: primaries, scanners, servers that mail leaves by and lists of recipients, and primaries of
+    ``[domain *]`` that would send a stranger's mail on."""
 
     primaries: Mapping[Host, Call] = field(default_factory=dict)
     scanners: Sequence[ScannerCall] = ()
-    outbound: Sequence[OutboundCall] = ()
+    outside: Outside = field(default_factory=Outside)
     relays: Mapping[Host, Call] = field(default_factory=dict)
 
 
@@ -86,7 +93,7 @@ def _asked(settings: Settings) -> Answers:
     relays: Mapping[Host, Call] = {}
     if everything is not None and everything.enabled:
         relays = open_relays((host for host in everything.primary if calls[host].answered), hostname)
-    return Answers(calls, call_scanners(settings.checks), call_outbound(settings), relays)
+    return Answers(calls, call_scanners(settings.checks), call_outside(settings), relays)
 
 
 def _served(settings: Settings) -> list[DomainSettings]:
@@ -95,8 +102,12 @@ def _served(settings: Settings) -> list[DomainSettings]:
 
 def _silent(settings: Settings, answers: Answers) -> bool:
     """Whether anybody did not answer as it should."""
-    answered = [call.answered for call in answers.scanners] + [call.answered for call in answers.outbound]
-    return any(_unreached(domain, answers.primaries) for domain in _served(settings)) or not all(answered)
+    outside = answers.outside
+    calls: list[ScannerCall | OutboundCall | RecipientsCall] = [
+        *answers.scanners, *outside.outbound, *outside.recipients
+    ]  # fmt: skip
+    unreached = any(_unreached(domain, answers.primaries) for domain in _served(settings))
+    return unreached or not all(call.answered for call in calls)
 
 
 def _refused(problems: list[str], as_json: bool) -> int:
@@ -192,6 +203,11 @@ def _left_by(calls: Iterable[OutboundCall]) -> Iterable[str]:
     return ["", "Outbound", *indented(table(("outbound", "server", "from", "answers", ""), rows))] if rows else []
 
 
+def _lists(calls: Iterable[RecipientsCall]) -> Iterable[str]:
+    rows = [(call.domain, call.source, "yes" if call.answered else "no", call.detail) for call in calls]
+    return ["", "Recipients", *indented(table(("domain", "list", "answers", ""), rows))] if rows else []
+
+
 def _remarks(remarks: Iterable[str], problems: Iterable[str]) -> Iterable[str]:
     lines = [*(f"warning: {each}" for each in remarks), *(f"problem: {each}" for each in problems)]
     return ["", *map(safe, lines)] if lines else []
@@ -235,6 +251,10 @@ def _as_json(
                 "answers": call.answered,
                 "detail": call.detail,
             }
-            for call in answers.outbound
+            for call in answers.outside.outbound
+        ],
+        "recipients": [
+            {"domain": call.domain, "list": call.source, "answers": call.answered, "detail": call.detail}
+            for call in answers.outside.recipients
         ],
     }

@@ -9,6 +9,8 @@ import pytest
 
 from inboundmx.app.calling import Call
 from inboundmx.app.calling_outbound import OutboundCall
+from inboundmx.app.calling_outside import Outside
+from inboundmx.app.calling_recipients import RecipientsCall
 from inboundmx.cli import check
 from inboundmx.model.custody import Host
 
@@ -38,7 +40,7 @@ counts_for = filtering blocking
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs the command on a file; ``calls`` is what the primaries do, ``relays`` what they say to a stranger's mail,
-    ``outbound`` what the servers do that mail leaves by."""
+    ``outbound`` what the servers do that mail leaves by, ``recipients`` the lists of them."""
 
     def run(
         text: str,
@@ -46,6 +48,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         calls: dict[Host, Call] | None = None,
         relays: dict[Host, Call] | None = None,
         outbound: list[OutboundCall] | None = None,
+        recipients: list[RecipientsCall] | None = None,
     ) -> int:
         path = tmp_path / "in.ini"
         path.write_text(text, encoding="utf-8")
@@ -59,13 +62,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             assert relays is not None, "only primaries of [domain *] are tempted"
             return {host: relays[host] for host in hosts if host in relays}
 
-        def call_outbound(settings: Any) -> list[OutboundCall]:
+        def call_outside(settings: Any) -> Outside:
             assert calls is not None, "offline must not call"
-            return outbound or []
+            return Outside(outbound or [], recipients or [])
 
         monkeypatch.setattr(check, "call_all", call_all)
         monkeypatch.setattr(check, "open_relays", open_relays)
-        monkeypatch.setattr(check, "call_outbound", call_outbound)
+        monkeypatch.setattr(check, "call_outside", call_outside)
         parser = argparse.ArgumentParser()
         parser.add_argument("--config")
         check.register(parser.add_subparsers())
@@ -341,6 +344,25 @@ def test_servers_that_mail_leaves_by(run: Any, capsys: pytest.CaptureFixture[str
     }  # fmt: skip
     assert "not for your eyes" not in said
     assert json.loads(said)["settings"]["outbound relay-a"]["password"] == "(hidden)"
+
+
+def test_lists_of_recipients(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [
+        RecipientsCall("example.com", "file:/etc/people", True, "knows postmaster@example.com"),
+        RecipientsCall("example.com", "https://people.example/list", False, "gives an answer without a length"),
+    ]
+    assert run(GOOD, calls={}, recipients=asked[:1]) == 0
+    capsys.readouterr()
+    assert run(GOOD, calls={}, recipients=asked) == 1
+    assert capsys.readouterr().out.split("\nRecipients\n")[1].splitlines()[:3] == [
+        "  domain       list                         answers",
+        "  example.com  file:/etc/people             yes      knows postmaster@example.com",
+        "  example.com  https://people.example/list  no       gives an answer without a length",
+    ]
+    assert run(GOOD, "--json", calls={}, recipients=asked) == 1
+    assert json.loads(capsys.readouterr().out)["recipients"][0] == {
+        "domain": "example.com", "list": "file:/etc/people", "answers": True, "detail": "knows postmaster@example.com",
+    }  # fmt: skip
 
 
 def test_a_primary_that_makes_us_an_open_relay(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
