@@ -216,6 +216,35 @@ def test_what_was_just_committed_need_not_be_read_but_only_so_much_of_it(custody
     assert (custody.spool._fresh_octets, custody.spool._fresh) == (0, {})
 
 
+def test_what_waits_for_leisure_is_written_and_read_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    custody, leisure = Custody(tmp_path / "data"), list[Any]()
+    spool = custody.open(at_leisure=leisure.append)
+    batches: list[int] = []
+    execute = SpoolFile.execute
+    monkeypatch.setattr(
+        SpoolFile, "execute", lambda self, batch: batches.append(len(batch.changes)) or execute(self, batch)
+    )
+    deposits = [a_deposit(f"entry{n:07}") for n in range(3)]
+    written = [spool.commit(add(deposit)) for deposit in deposits]
+    assert custody.ids == []
+    assert not any(each.called for each in written), "nothing is promised before it is on the disk"
+    leisure.pop()()
+    assert [result(each) for each in written] == [None] * 3
+    assert batches == [3]
+    leisure.clear()
+    spool._fresh.clear()
+    read = [spool.content(deposit.entry.id) for deposit in deposits]
+    assert not any(each.called for each in read)
+    leisure.pop(0)()
+    assert [result(each) for each in read] == [deposit.content for deposit in deposits]
+    # Closing waits for no leisure.
+    last = spool.commit(add(a_deposit("entry0000009")))
+    custody.close()
+    assert result(last) is None
+    assert custody.open().entry("entry0000009") is not None
+    custody.close()
+
+
 def test_the_content_of_what_has_to_wait_is_not_kept_in_memory(custody: Custody) -> None:
     one, two = a_deposit("entry0000001"), a_deposit("entry0000002")
     custody.commit(add(one, two))
