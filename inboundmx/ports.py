@@ -405,6 +405,12 @@ class Scanners(Protocol):
     ) -> MessageScorer: ...
 
 
+class MacroReader(Protocol):
+    def read(self, octets: bytes, seconds: float) -> tuple[str, ...]:
+        """What is suspicious in the macros of an Office document, in words of whoever reads it; nothing of the kind:
+        empty. Blocks for so many seconds at most, so only to be called in Offload. Raises Unavailable."""
+
+
 class Health(Protocol):
     """How the services we ask are doing, for ``status``."""
 

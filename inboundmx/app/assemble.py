@@ -60,6 +60,7 @@ from inboundmx.net.chance import SystemChance
 from inboundmx.net.clock import ReactorClock
 from inboundmx.net.definitions import Definitions
 from inboundmx.net.dns_servers import name_servers
+from inboundmx.net.macros import MacroProcess
 from inboundmx.net.offload import ThreadOffload
 from inboundmx.net.own_addresses import OwnAddresses
 from inboundmx.net.peers import PeerLoads
@@ -315,6 +316,7 @@ class GatewayService(Service):
             contents,
             self._health,
             lists=self._lists,
+            macros=MacroProcess(),
         )
 
     def _make_room(self, settings: Settings) -> None:

@@ -18,7 +18,18 @@ from inboundmx.model.session import Session
 from inboundmx.model.settings import DomainSettings, Settings
 from inboundmx.model.verdict import Weight
 from inboundmx.policy.listing import NOBODY
-from inboundmx.ports import Clock, Contents, Directory, Health, Lists, Offload, Resolver, Scanners, StateStore
+from inboundmx.ports import (
+    Clock,
+    Contents,
+    Directory,
+    Health,
+    Lists,
+    MacroReader,
+    Offload,
+    Resolver,
+    Scanners,
+    StateStore,
+)
 
 # Outcomes every check has: what it asked did not answer rightly, or not in time.
 ALWAYS = frozenset({"error", "timeout"})
@@ -54,6 +65,7 @@ class Tools:
     timeout: float = 5.0
     lists: Lists = NOBODY
     directory: Directory | None = None
+    macros: MacroReader | None = None
     zones: Zones | None = None
 
 

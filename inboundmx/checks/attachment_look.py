@@ -20,6 +20,7 @@ from inboundmx.policy.file_names import Names
 from inboundmx.policy.file_types import ARCHIVES, HEAD, WHOLE, WORDS, true_type
 from inboundmx.policy.mime import Part, Walked, decoded
 from inboundmx.policy.unpacking import PIECE, Broken, Budget, Decompressor, Sealed, TooDeep
+from inboundmx.ports import Unavailable
 
 # From the worst on: of a message that is several of these, the first counts.
 WORST = ("forbidden", "too_deep", "macro", "encrypted", "malformed")
@@ -37,11 +38,15 @@ UNSEEN = frozenset({"too_deep", "too_many_parts", "too_large"})
 SHOWN = frozenset({"text/plain", "text/html"})
 # Extensions of documents that may be text with macros in it.
 _TEXT_DOCUMENTS = (".doc", ".docm", ".dot", ".xml", ".mht", ".mhtml", ".htm", ".html", ".xls", ".ppt", ".rtf")
+_TEXT = ("", "html", "rtf")
 # Letters of one name, octets at the end of a file where the table of contents of a zip archive may stand, and reasons
 # that are kept.
 _NAME = 60
 _TAIL = 65535 + 22
 _REASONS = 5
+# Documents of a message whose macros are read, and words that are told of each.
+_READ = 3
+_WORDS = 5
 # log2 of the window that zstd may ask for: 32 MB.
 _WINDOW = 25
 
@@ -57,6 +62,8 @@ class Rules(NamedTuple):
     ratio: int
     size: int
     unreadable: str
+    # Reads what macros would do, in so many seconds; None: that there are macros is enough.
+    macros: Callable[[bytes, float], tuple[str, ...]] | None = None
 
 
 class Found:
@@ -113,7 +120,7 @@ def at_once(part: Part, rules: Rules, found: Found) -> bool:
 def look(parts: Iterable[Part], rules: Rules, now: Callable[[], float], deadline: float, found: Found) -> None:
     """``deadline``: a time of ``now`` after which nothing more is looked at."""
     budget = Budget(rules.size, rules.files, rules.ratio, now, deadline)
-    looking = _Looking(rules, budget, found)
+    looking = _Looking(rules, budget, found, lambda: deadline - now())
     place = ""
     try:
         for part in parts:
@@ -131,12 +138,14 @@ def look(parts: Iterable[Part], rules: Rules, now: Callable[[], float], deadline
 
 
 class _Looking:
-    __slots__ = ("_budget", "_found", "_rules")
+    __slots__ = ("_budget", "_found", "_read", "_rules", "_seconds_left")
 
-    def __init__(self, rules: Rules, budget: Budget, found: Found) -> None:
+    def __init__(self, rules: Rules, budget: Budget, found: Found, seconds_left: Callable[[], float]) -> None:
         self._rules = rules
         self._budget = budget
         self._found = found
+        self._seconds_left = seconds_left
+        self._read = 0
 
     def file(self, octets: bytes, names: tuple[str, ...], place: str, depth: int) -> None:
         """``octets``: all of it, or the beginning where its kind needs no more."""
@@ -147,12 +156,14 @@ class _Looking:
         elif not kind and self._rules.kinds and (named := _kinds(octets) & self._rules.kinds):
             note("forbidden", f"{place} is {min(named)}")
         if kind == "ole":
-            if macros.in_compound_file(octets):
-                note("macro", place)
+            # Of what a document keeps its macros in, the document itself is told.
+            part = depth > 0 and any(map(macros.is_part, names))
+            if not part and macros.in_compound_file(octets):
+                self._macros(octets, place)
             if macros.sealed_compound_file(octets):
                 note("encrypted", place)
-        elif _in_text(octets, names):
-            note("macro", place)
+        elif kind in _TEXT and _in_text(octets, names):
+            self._macros(octets, place)
         if kind in ARCHIVES:
             self.archive(octets, kind, names[0] if names else "", place, depth)
 
@@ -160,12 +171,13 @@ class _Looking:
         if depth >= self._rules.depth:
             raise TooDeep(f"archives in archives, more than {self._rules.depth}")
         note = self._found.note
+        with_macros = ""
         try:
             for entry in entries(octets, kind, name, self._budget, _zstd()):
                 within = f"{place} > {_shown(entry.names[0])}" if entry.names else place
                 _name(entry.names, within, self._rules, self._found)
-                if kind == "zip" and any(map(macros.is_part, entry.names)):
-                    note("macro", within)
+                if kind == "zip" and not with_macros and any(map(macros.is_part, entry.names)):
+                    with_macros = within
                 if entry.wrong:
                     note("malformed", f"{within}: {entry.wrong}")
                 if entry.encrypted:
@@ -178,6 +190,27 @@ class _Looking:
             note("malformed", f"{place}: {broken}")
         except Sealed:
             note("encrypted", f"{place}, its table of contents too")
+        finally:
+            if with_macros:
+                self._macros(octets, with_macros)
+
+    def _macros(self, octets: bytes, place: str) -> None:
+        """They are there; what they would do is asked where the operator wants to know."""
+        if self._rules.macros is None:
+            self._found.note("macro", place)
+            return
+        self._read += 1
+        if self._read > _READ:
+            self._found.note("macro", f"{place}, one of too many with macros")
+            return
+        try:
+            words = self._rules.macros(octets, self._seconds_left())
+        except Unavailable as trouble:
+            # What nobody could read is not harmless.
+            self._found.note("macro", f"{place}: {trouble.reason}")
+            return
+        if words:
+            self._found.note("macro", f"{place}: {', '.join(_shown(word) for word in words[:_WORDS])}")
 
     def _entry(self, pieces: Iterator[bytes], names: tuple[str, ...], place: str, depth: int) -> None:
         """All of it is unpacked, so that nothing is larger than it says; only archives are kept for it."""

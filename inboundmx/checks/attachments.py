@@ -7,6 +7,7 @@ is worth.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from inboundmx.checks.api import Case, Check, Option, Tools
@@ -55,10 +56,15 @@ class Attachments(Check):
             "unreadable", f"word:clean {' '.join(WORST)}", "clean",
             "what an archive is whose files can be listed but not read",
         ),
+        Option(
+            "macros", "word:found oletools", "found",
+            "found: any macro counts. oletools: such as start by themselves or do something suspicious, by that "
+            "library (pip install inboundmx[macros]), which is run for each document that has any",
+        ),
     )  # fmt: skip
 
     def __init__(self, options: Mapping[str, Any], tools: Tools | None = None) -> None:
-        """Raises ValueError for a kind of file that there is not."""
+        """Raises ValueError for a kind of file that there is not, and for a library that is not installed."""
         given = {option.name: option.default for option in self.options} | dict(options)
         types: set[str] = set()
         kinds: set[str] = set()
@@ -71,6 +77,9 @@ class Attachments(Check):
                 kinds.add(word)
             else:
                 raise ValueError(f"types = {word}: no kind of file; write {' '.join(WORDS)}, a MIME type or .extension")
+        read = given["macros"] == "oletools"
+        if read and find_spec("oletools") is None:
+            raise ValueError("macros = oletools needs that library: pip install inboundmx[macros]")
         self._rules = Rules(
             Names(given["names"]),
             frozenset(types),
@@ -80,6 +89,7 @@ class Attachments(Check):
             given["archive_ratio"],
             given["archive_size"],
             given["unreadable"],
+            tools.macros.read if read and tools is not None and tools.macros is not None else None,
         )
         self._tools = tools
 

@@ -15,7 +15,7 @@ from fakes.archive_samples import HELLO, PE, SEVEN, flagged, rar5, seven, tarred
 from twisted.internet.defer import Deferred, succeed
 
 from inboundmx.app.values import kind
-from inboundmx.checks import attachment_look
+from inboundmx.checks import attachment_look, attachments
 from inboundmx.checks.api import Case, Tools
 from inboundmx.checks.attachments import TYPES, Attachments
 from inboundmx.checks.walking import AT_ONCE
@@ -26,6 +26,7 @@ from inboundmx.model.session import Session
 from inboundmx.model.settings import MB, Settings
 from inboundmx.policy.file_types import WORDS
 from inboundmx.policy.mime import FLAWS
+from inboundmx.ports import Unavailable
 from inboundmx.prompt import promptly
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 504
@@ -77,9 +78,13 @@ class Clock:
         return self.time
 
 
-def asked(octets: bytes, options: Mapping[str, Any] | None = None, step: float = 0.0) -> tuple[Finding, Threads]:
+def asked(
+    octets: bytes, options: Mapping[str, Any] | None = None, step: float = 0.0, reader: Any = None
+) -> tuple[Finding, Threads]:
     threads, nothing = Threads(), None
-    tools: Any = Tools(Settings(), Clock(step), nothing, nothing, nothing, threads, Files(octets), nothing)  # type: ignore[arg-type]
+    tools: Any = Tools(
+        Settings(), Clock(step), nothing, nothing, nothing, threads, Files(octets), nothing, macros=reader
+    )  # type: ignore[arg-type]
     body = Body(len(octets), octets[:SMALL_BODY], None if len(octets) <= SMALL_BODY else "large", b"")
     case = Case(Session("s", "192.0.2.1", 4000, "192.0.2.25", 0.0), Envelope(None), None, Message("m", body))
     came: list[Any] = []
@@ -247,6 +252,59 @@ def test_the_usual_kinds_and_the_flaws_that_hide_exist() -> None:
     assert set(TYPES) <= set(WORDS)
     assert set(FLAWS) >= attachment_look.HIDING | attachment_look.UNSEEN
     assert not attachment_look.HIDING & attachment_look.UNSEEN
+
+
+class Reader:
+    """Says of macros what it is told."""
+
+    def __init__(self, says: tuple[str, ...] | Exception) -> None:
+        self.says = says
+        self.asked: list[tuple[int, float]] = []
+
+    def read(self, octets: bytes, seconds: float) -> tuple[str, ...]:
+        self.asked.append((len(octets), seconds))
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+
+DOCM = zipped(WORD | {"word/vbaProject.bin": OLE + wide("_VBA_PROJECT"), "word/vbaData.xml": b"<x/>"})
+
+
+@pytest.mark.parametrize("octets", [DOCM, OLE + wide("_VBA_PROJECT"), zipped({"a.docm": DOCM})])
+@pytest.mark.parametrize(
+    ("says", "outcome", "told"),
+    [
+        ((), "clean", ""),
+        (("AutoOpen", "Shell\x1b"), "macro", ": AutoOpen, Shell?"),
+        (Unavailable("macros were not read in time"), "macro", ": macros were not read in time"),
+    ],
+)
+def test_macros_may_be_read(octets: bytes, says: Any, outcome: str, told: str) -> None:
+    reader = Reader(says)
+    finding, threads = asked(message(("a.doc", octets)), {"macros": "oletools"}, reader=reader)
+    assert finding.outcome == outcome and finding.detail.endswith(told)
+    assert reader.asked == [(len(DOCM if octets.startswith(b"PK") else octets), 4.0)]
+    assert threads.works == ["look"]
+
+
+def test_of_many_documents_some_are_read() -> None:
+    reader = Reader(())
+    finding, _ = asked(message(*[("a.docm", DOCM)] * 5), {"macros": "oletools"}, reader=reader)
+    assert finding.outcome == "macro" and len(reader.asked) == 3
+
+
+def test_a_document_without_macros_is_not_read() -> None:
+    reader = Reader(())
+    assert asked(message(("a.docx", zipped(WORD))), {"macros": "oletools"}, reader=reader)[0].outcome == "clean"
+    assert not reader.asked
+
+
+def test_without_the_library_it_cannot_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attachments, "find_spec", lambda name: None)
+    Attachments({"macros": "found"})
+    with pytest.raises(ValueError, match="pip install"):
+        Attachments({"macros": "oletools"})
 
 
 def test_options_can_be_written_and_read() -> None:
