@@ -78,7 +78,9 @@ class Questions:
             finally:
                 timer.cancel()
         for question in questions:
-            came = self.known.setdefault(question, Unavailable(f"no answer for {question[0]} within {seconds:g} s"))
+            came = self.known.get(question)
+            if came is None:
+                came = self.known[question] = Unavailable(f"no answer for {question[0]} within {seconds:g} s")
             if isinstance(came, BaseException) and not isinstance(came, Unavailable):
                 raise came
 
