@@ -116,6 +116,10 @@ def test_a_file_that_another_locks_while_we_run(forgetful: Forgetful) -> None:
     with holder(forgetful.file, "BEGIN EXCLUSIVE"):
         # It can be read; nothing more can be counted, once that is noticed.
         until("it is noticed", lambda: forgetful.checks() == "grey=known(0) rate=error(3)")
+        # An operator is told so; an address is blocked all the same.
+        gateway = forgetful.gateway
+        gateway.command("greylist", "forget", "nobody@", status=1)
+        assert gateway.command("blocks", "add", "192.0.2.9").startswith("blocked: 192.0.2.9")
         # Who is new is put off, and once only.
         assert forgetful.rcpt("new@sender.example").code == 451
         forgetful.gateway.pass_time(16 * 60)
