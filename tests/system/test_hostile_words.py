@@ -3,11 +3,14 @@ is no command of a shell, no part of a query, no line of the log and no end of a
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import itertools
 import json
 import re
 import sqlite3
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +64,7 @@ class House:
             + "[archive all]\nrule = incoming\npath = archive\n"
             "[check rdns]\nuse = rdns\n[check helo]\nuse = helo\n[check grey]\nuse = greylist\nskip_for = 127.0.0.0/8\n"
             "[check pills]\nuse = headers\nheader = Subject\nvalue = pills\nweight.match = 30\n"
-            "[level high]\nthreshold = 30\naction = quarantine\n"
+            "[check files]\nuse = attachments\n[level high]\nthreshold = 30\naction = quarantine\n"
             "[smtp]\nmax_junk_commands = 1000\nmax_bad_commands = 100\n",
             extra_listen=f"haproxy:tcp:{self.port}:interface=127.0.0.1",
         )
@@ -354,6 +357,14 @@ def test_words_of_a_shell_are_delivered_or_refused_and_start_nothing(house: Hous
         f'Content-Disposition: attachment; filename="{said(file)}"\r\n\r\nx\r\n'.encode()
         for file in FILES
     )
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for file in (*map(said, FILES), "../../touched", "/../touched.exe", "x" * 300 + ".sh"):
+            archive.writestr(file, b"MZ" + bytes(200))
+    parts += (
+        b'--=b\r\nContent-Type: application/zip; name="x.zip"\r\nContent-Transfer-Encoding: base64\r\n\r\n'
+        + base64.encodebytes(packed.getvalue()).replace(b"\n", b"\r\n")
+    )
     headers = b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="=b"\r\n'
     content = letter(said(RUNS[0]), parts + b"--=b--\r\n", headers)
     tracer = play.partner("tracer", lambda folder: Tracer(folder, house.gateway))
@@ -381,6 +392,8 @@ def test_words_of_a_shell_are_delivered_or_refused_and_start_nothing(house: Hous
     assert {recipient for mail in mails for recipient in mail.recipients} == set(accepted)
     assert len(accepted) >= 8
     assert all(mail.content.endswith(content) for mail in mails)
+    # What is packed was looked into.
+    assert all("files=forbidden(0)" in mail.field("X-Spam-Checks")[0] for mail in mails)
     # Lists of what is kept, and the parts that name files.
     for row in house.gateway.listed("spool", "list", "--domain", STORED, "--state", "active")[:3]:
         assert house.gateway.command("spool", "show", row["id"])
