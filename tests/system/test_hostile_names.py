@@ -72,6 +72,7 @@ def test_a_list_that_lists_the_world_or_does_not_answer_us_is_never_counted(play
     primary, port = play.recording(), free_port()
     gateway = play.gateway(
         f"[dns]\nservers = 127.0.0.1:{lists.port}\n{domain(primary.port)}{checks}",
+        gateway_keys="workers = 0\n",
         extra_listen=f"haproxy:tcp:{port}:interface=127.0.0.1",
     )
 

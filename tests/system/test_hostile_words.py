@@ -66,6 +66,8 @@ class House:
             "[check pills]\nuse = headers\nheader = Subject\nvalue = pills\nweight.match = 30\n"
             "[check files]\nuse = attachments\n[level high]\nthreshold = 30\naction = quarantine\n"
             "[smtp]\nmax_junk_commands = 1000\nmax_bad_commands = 100\n",
+            # One process, all of which is seen by who looks at it.
+            gateway_keys="workers = 0\n",
             extra_listen=f"haproxy:tcp:{self.port}:interface=127.0.0.1",
         )
 
