@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import gzip
 import io
 import time
@@ -157,6 +158,67 @@ def test_outcomes(octets: bytes, outcome: str) -> None:
     large, threads = asked(padded * 100 + octets)
     assert threads.works
     assert large.outcome == outcome, large.detail
+
+
+SECRET = base64.encodebytes(PE).replace(b"\n", b"\r\n")
+TYPE = b"Content-Type: application/octet-stream\r\n"
+ENCODING = b"Content-Transfer-Encoding: base64\r\n"
+
+
+def mixed(part: bytes, parameters: bytes = b"; boundary=b", end: bytes = b"\r\n--b--\r\n") -> bytes:
+    return b"Content-Type: multipart/mixed" + parameters + b"\r\n\r\n--b\r\n" + part + end
+
+
+FILE = TYPE + ENCODING + b"\r\n" + SECRET
+# A program where one reader shows it and another does not even see a file.
+DISGUISES = {
+    "two boundaries, the first": mixed(FILE, b"; boundary=b; boundary=c"),
+    "two boundaries, the second": mixed(FILE, b"; boundary=c; boundary=b"),
+    "a boundary in pieces": mixed(FILE, b"; boundary*0=\"\"; boundary*1=b"),
+    "a boundary that is percent-encoded": mixed(FILE, b"; boundary*=us-ascii''%62"),
+    "a boundary with a comment": mixed(FILE, b"; boundary=(x)b"),
+    "a boundary that nobody quoted": mixed(FILE, b"; boundary=b c").replace(b"--b", b"--b c"),
+    "no boundary": mixed(FILE, b""),
+    "a boundary that begins another": mixed(FILE, b"; boundary=bb").replace(b"--b\r", b"--b\r\n\r\n--bb\r"),
+    "two types": b"Content-Type: text/plain\r\n" + mixed(FILE),
+    "two types, the other way": mixed(FILE).replace(b"\r\n\r\n", b"\r\nContent-Type: text/plain\r\n\r\n", 1),
+    "a type with a blank before its colon": mixed(FILE).replace(b"Content-Type:", b"Content-Type :", 1),
+    "a type behind a line that is no field": b"what is this\r\n" + mixed(FILE),
+    "two encodings": mixed(TYPE + b"Content-Transfer-Encoding: 7bit\r\n" + ENCODING + b"\r\n" + SECRET),
+    "a comment in the encoding": mixed(TYPE + ENCODING.replace(b": ", b": (x)") + b"\r\n" + SECRET),
+    "more behind the encoding": mixed(TYPE + ENCODING.replace(b"64", b"64; x") + b"\r\n" + SECRET),
+    "a quoted encoding": mixed(TYPE + ENCODING.replace(b"base64", b'"base64"') + b"\r\n" + SECRET),
+    "junk in base64": mixed(TYPE + ENCODING + b"\r\n" + SECRET.replace(b"A", b"!A")),
+    "a padding in the middle of base64": mixed(TYPE + ENCODING + b"\r\nTQ==\r\n" + base64.b64encode(PE[1:])),
+    "no final boundary": mixed(FILE, end=b""),
+    "behind the final boundary": mixed(b"\r\ntext") + b"--b\r\n" + FILE + b"\r\n--b--\r\n",
+    "before the first boundary": mixed(b"\r\ntext").replace(b"\r\n\r\n", b"\r\n\r\n--c\r\n" + FILE + b"--c--\r\n", 1),
+    "uuencode": b"\r\nbegin 644 x\r\n"
+        + b"".join(binascii.b2a_uu(PE[at : at + 45]) for at in range(0, 204, 45)) + b"`\nend\n",
+    "Outlook's envelope": mixed(TYPE + ENCODING + b"\r\n" + base64.encodebytes(tnef({"x": PE}))),
+    "a piece of a message": b"Content-Type: message/partial; id=a; number=1; total=2\r\n\r\n" + mixed(FILE),
+    "content elsewhere": b"Content-Type: message/external-body; access-type=URL; URL=http://a.example/x\r\n\r\n" + FILE,
+    "a message within, encoded": b"Content-Type: message/rfc822\r\n" + ENCODING + b"\r\n"
+        + base64.encodebytes(mixed(FILE)),
+    "a multipart that is encoded": mixed(FILE).replace(b"\r\n", b"\r\n" + ENCODING, 1).partition(b"\r\n\r\n")[0]
+        + b"\r\n\r\n" + base64.encodebytes(b"--b\r\n" + FILE + b"\r\n--b--\r\n"),
+    "a message as a file": mixed(b"Content-Type: application/octet-stream; name=x.eml\r\n" + ENCODING + b"\r\n"
+        + base64.encodebytes(mixed(FILE))),
+    "lines that end in CR": mixed(FILE).replace(b"\r\n--b", b"\r--b"),
+    "octets of 0": mixed(FILE).replace(b"boundary=b", b"boundary=b\0"),
+    "a part without a header": mixed(SECRET),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("octets", DISGUISES.values(), ids=list(DISGUISES))
+def test_no_disguise_is_clean(octets: bytes) -> None:
+    outcome, detail = said(b"From: ann@a.example\r\nMIME-Version: 1.0\r\n" + octets)
+    assert outcome in ("forbidden", "malformed"), detail
+
+
+def test_most_disguises_are_seen_through() -> None:
+    seen = [said(b"From: ann@a.example\r\n" + octets)[0] == "forbidden" for octets in DISGUISES.values()]
+    assert sum(seen) >= 24
 
 
 def test_the_detail_names_the_part_and_the_way() -> None:

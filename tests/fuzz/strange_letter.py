@@ -72,6 +72,7 @@ def zone() -> dict[str, Any]:
 
 CHECKS = (
     CheckSettings("dkim", "dkim", weights={}, options={"minimum_key": 1024}),
+    CheckSettings("files", "attachments", weights={}),
     CheckSettings("pills", "headers", weights={"match": 5.0}, options={"header": "Subject", "value": "pills"}),
     CheckSettings(
         "pattern", "headers", weights={"match": 5.0},

@@ -55,6 +55,29 @@ def test_a_bomb_is_refused_and_others_are_served_meanwhile(gateway: Gateway, pri
         assert wire.reply().code == 554
 
 
+def nested(depth: int) -> bytes:
+    return b"".join(b"Content-Type: multipart/mixed; boundary=%d.\r\n\r\n--%d.\r\n" % (n, n) for n in range(depth))
+
+
+MONSTERS = {
+    "parts": b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * 100_000,
+    "depth": nested(10_000),
+    "messages": b"Content-Type: message/rfc822\r\n\r\n" * 1000,
+    "boundaries": b"".join(b"Content-Type: multipart/mixed; boundary=%b\r\n\r\n--%b\r\n" % (b"a" * n, b"a" * n)
+                           for n in range(1, 60)) + b"--a\r\n" * 100_000,
+    "parameters": b"Content-Type: text/plain" + b";\r\n a=b" * 10_000 + b"\r\n\r\nx\r\n",
+    "parentheses": b"Content-Type: text/plain\r\n" + b" (((((((((((((((((((((((((((((\r\n" * 6000 + b"\r\nx\r\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("octets", MONSTERS.values(), ids=list(MONSTERS))
+def test_every_monster_has_a_verdict(gateway: Gateway, octets: bytes) -> None:
+    """One that is not "come again": it would."""
+    answer = post(gateway.port, b"From: <someone@stranger.example>\r\nMIME-Version: 1.0\r\n" + octets)
+    assert answer.code in (250, 552, 554), answer
+    assert "Traceback" not in gateway.errors.read_text()
+
+
 def test_what_is_harmless_or_only_weighed_arrives_with_its_mark(gateway: Gateway, primary: RecordingPrimary) -> None:
     for name, octets, mark in (
         ("a.zip", zipped({"b.txt": b"hello"}), b"files=clean"),
