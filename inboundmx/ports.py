@@ -389,6 +389,22 @@ class MessageScorer(Protocol):
         """As a SpamScorer; ``facts`` are what the service is told of client and envelope, by its names for them."""
 
 
+class Ran(NamedTuple):
+    """How a program ended: its exit status, less than 0 the number of the signal that ended it; the beginning of what
+    it ``said``; the beginning of its copy of the message as it left it."""
+
+    status: int
+    said: str
+    copy: bytes
+
+
+class Program(Protocol):
+    async def run(self, body: Body, prefix: bytes, words: Mapping[str, str], field: str) -> Ran:
+        """Runs it about a copy of the message, with ``prefix`` on top and without the header fields named ``field``.
+        ``words`` (beside ``filepath``, where the copy is) are what its arguments may name. Raises Unavailable: it could
+        not be started, or did not end in time, or was not asked. Cancelled, it is killed."""
+
+
 class Scanners(Protocol):
     """Makes clients of scanning services; they live as long as the check that asked for them. ``servers`` are client
     endpoints, asked in order until one answers; ``seconds`` is the time the check has, queueing and all tries included;
@@ -403,6 +419,8 @@ class Scanners(Protocol):
     def rspamd(
         self, servers: Sequence[str], max_size: int, attempts: int, at_once: int, seconds: float, password: str
     ) -> MessageScorer: ...
+
+    def program(self, argv: Sequence[str], at_once: int, seconds: float) -> Program: ...
 
 
 class MacroReader(Protocol):

@@ -21,6 +21,7 @@ else
     want nsd nsd
     want rbldnsd rbldnsd
     want clamd clamav-daemon
+    want clamscan clamav
     want spamd spamd
     want spamc spamc
     want rspamd rspamd

@@ -64,6 +64,7 @@ from inboundmx.net.macros import MacroProcess
 from inboundmx.net.offload import ThreadOffload
 from inboundmx.net.own_addresses import OwnAddresses
 from inboundmx.net.peers import PeerLoads
+from inboundmx.net.programs import Programs
 from inboundmx.net.reactor import quicken
 from inboundmx.net.recipient_sources import RecipientSources
 from inboundmx.net.resolver import DnsResolver
@@ -291,7 +292,10 @@ class GatewayService(Service):
         )
         self._offload = ThreadOffload(reactor.callFromThread)
         contents = BodyContents(str(self._data))
-        scanners = ScanningServices(reactor, clock, self._offload, contents, self._health)
+        # A folder of our own: other workers have programs that run.
+        scratch = str(self._data / "scratch" / str(self.number))
+        self._programs = Programs(reactor.callFromThread, clock, contents, self._health, scratch)
+        scanners = ScanningServices(reactor, clock, self._offload, contents, self._health, self._programs)
         self._definitions = Definitions(
             lambda: chain.from_iterable(
                 scanners.clamds(each.options["servers"]) for each in self.settings.checks if each.kind == ClamAV.kind
@@ -416,6 +420,7 @@ class GatewayService(Service):
         await stopping.ended("deliveries", self._inside.stop(stopping.left))
         self._resolver.close()
         await stopping.ended("passwords", self._passwords.close())
+        await stopping.ended("programs", self._programs.close())
         await stopping.ended("offload", self._offload.close())
         await stopping.ended("state", self._state.close())
         await stopping.ended("spool", self._spool.close())

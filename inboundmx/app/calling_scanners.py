@@ -4,14 +4,17 @@ own; never part of the service. Knows how each is asked who it is; does not have
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from inboundmx.app.calling import side_by_side
+from inboundmx.checks.command import Command, arguments
 from inboundmx.model.settings import CheckSettings
 
 SECONDS = 5.0
@@ -37,14 +40,23 @@ class ScannerCall:
 
 def call_scanners(checks: Iterable[CheckSettings], seconds: float = SECONDS) -> list[ScannerCall]:
     """Each server of each check called once, side by side, for at most ``seconds``."""
+    checks = list(checks)
     asked = [
         (check, server) for check in checks if check.kind in _QUESTIONS for server in check.options.get("servers", ())
     ]
     found = side_by_side([partial(_called, check, server) for check, server in asked], seconds)
-    return [
+    return [_program(check) for check in checks if check.kind == Command.kind] + [
         came or ScannerCall(check.name, server, False, f"no answer within {seconds:g} s")
         for came, (check, server) in zip(found, asked, strict=True)
     ]
+
+
+def _program(check: CheckSettings) -> ScannerCall:
+    """It is not run: what it would do with a message of ours only its operator knows."""
+    path = Path(arguments(check.options["command"])[0])
+    runs = path.is_file() and os.access(path, os.X_OK)
+    trouble = "cannot be run" if path.exists() else "is not there"
+    return ScannerCall(check.name, str(path), runs, "can be run" if runs else trouble)
 
 
 def _called(check: CheckSettings, server: str, deadline: float) -> ScannerCall:

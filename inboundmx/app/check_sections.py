@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -19,9 +20,12 @@ RECIPIENT = "recipient"
 # Longer than a primary may think about a question, so that its silence has a name.
 RECIPIENT_SECONDS = 15.0
 
+# A key of which there are many, told apart by a number such as an exit status.
+_NUMBERED = re.compile(r"([a-z_]+)\.(\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])")
+
 CHECKS_TO_COME = frozenset(
     (
-        *("bayes", "command"),
+        *("bayes",),
     )
 )
 
@@ -71,13 +75,17 @@ def _check(reading: Reading, kinds: Kinds, name: str, section: Section) -> Check
     options = {option.name: option.default for option in made.options}
     option_kinds = {option.name: option.kind for option in made.options}
     for key, entry in section.entries.items():
-        if key in options:
+        family, number = _member(key, options)
+        if family:
+            word = reading.value(entry, option_kinds[family], "")
+            options[family] = (*options[family], (number, word))
+        elif key in options:
             options[key] = reading.value(entry, option_kinds[key], options[key])
     # Options may name outcomes: only now is it known which there are.
     weights: dict[str, Weight] = dict.fromkeys(sorted(made.words(options) | ALWAYS), 0.0)
-    weights.update(made.weights)
+    weights.update({outcome: weight for outcome, weight in made.weights.items() if outcome in weights})
     for key, entry in section.entries.items():
-        if key == "use" or key in options:
+        if key == "use" or key in options or _member(key, options)[0]:
             pass
         elif key.startswith("weight."):
             _weight(reading, entry, key.removeprefix("weight."), weights)
@@ -86,7 +94,9 @@ def _check(reading: Reading, kinds: Kinds, name: str, section: Section) -> Check
         else:
             reading.unknown(entry, ["use", *common, *options, *(f"weight.{outcome}" for outcome in weights)])
     for option in made.options:
-        if option.required and (option.name not in section.entries or section.entries[option.name].value == ""):
+        if option.required and not any(
+            option.name in (key, _member(key, options)[0]) and entry.value for key, entry in section.entries.items()
+        ):
             reading.problems.append(section.problem(f"{option.name} is missing: {option.help}"))
     if len(reading.problems) > before:
         # Known by name all the same, so that what a domain says of it is not called unknown.
@@ -96,6 +106,13 @@ def _check(reading: Reading, kinds: Kinds, name: str, section: Section) -> Check
     except ValueError as error:
         reading.problems.append(section.problem(str(error)))
     return CheckSettings(name, use.value, weights=weights, options=options, **values)
+
+
+def _member(key: str, options: Collection[str]) -> tuple[str, int]:
+    """``exit.2`` is one of the keys ``exit.N``, and 2 is its number; empty for a key that is no such."""
+    match = _NUMBERED.fullmatch(key)
+    family = f"{match[1]}.N" if match else ""
+    return (family, int(match[2])) if match and family in options else ("", 0)
 
 
 def _weight(reading: Reading, entry: Entry, outcome: str, weights: dict[str, Weight]) -> None:

@@ -40,7 +40,7 @@ def effective(settings: Settings, secret: Callable[[str], str] = hidden) -> Sect
         found[f"check {check.name}"] = (
             {"use": check.kind}
             | _written(check)
-            | {name: _option(options.get(name, "text"), value, secret) for name, value in check.options.items()}
+            | _options(check.options, options, secret)
             | {f"weight.{outcome}": kind("weight").write(weight) for outcome, weight in check.weights.items()}
         )
     for outbound in settings.outbound:
@@ -64,9 +64,16 @@ def _written(value: Any, secret: Callable[[str], str] = hidden) -> dict[str, str
     return found
 
 
-def _option(kind_name: str, value: Any, secret: Callable[[str], str]) -> str:
-    text = kind(kind_name).write(value)
-    return secret(text) if text and kind_name == "secret" else text
+def _options(values: Mapping[str, Any], kinds: Mapping[str, str], secret: Callable[[str], str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        written = kind(kinds.get(name, "text")).write
+        if name.endswith(".N"):
+            found |= {f"{name[:-1]}{number}": written(each) for number, each in value}
+        else:
+            text = written(value)
+            found[name] = secret(text) if text and kinds.get(name) == "secret" else text
+    return found
 
 
 def _level(level: LevelSettings) -> dict[str, str]:

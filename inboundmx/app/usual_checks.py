@@ -127,6 +127,13 @@ OPTIONAL: tuple[tuple[str, str, str], ...] = (
         "use = rspamd\nservers = tcp:127.0.0.1:11333\ntimeout = 20s\nweight.low = 10\nweight.medium = 20\n"
         "weight.high = 30",
     ),
+    (
+        "command-av",
+        "A program that looks at a copy of each message (SmarterMail: Command-Line AV). What its exit status means is\n"
+        "for you to say; infected is refused.",
+        "use = command\ncommand = /usr/bin/clamscan --no-summary --infected %filepath\nexit.0 = clean\n"
+        "exit.1 = infected\ntimeout = 60s\nweight.error = defer\nweight.timeout = defer",
+    ),
 )
 
 

@@ -39,6 +39,7 @@ MOST_WORKERS = 64
 MOST_VERBS = 50
 
 _OUTCOME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_FIELD = re.compile(r"[!-9;-~]{1,76}")
 _CODES = IPv4Network("127.0.0.0/8")
 # What checks, outbound servers and archives are called.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -100,6 +101,18 @@ def codes(text: str) -> tuple[tuple[Any, Any, str], ...]:
 
 def written_codes(value: Iterable[tuple[Any, Any, str]]) -> str:
     return _list(f"{first}={word}" if first == last else f"{first}-{last}={word}" for first, last, word in value)
+
+
+def outcome(text: str) -> str:
+    if not _OUTCOME.fullmatch(text):
+        raise Wrong(f"{text or 'nothing'} is no word: small letters, digits and _")
+    return text
+
+
+def field_name(text: str) -> str:
+    if text and not _FIELD.fullmatch(text):
+        raise Wrong(f"{text} is no name of a header field (RFC 5322 2.2)")
+    return text
 
 
 def counts_for(text: str) -> frozenset[str]:
@@ -336,6 +349,8 @@ KINDS: Mapping[str, Kind] = {
     "prefixes": Kind(prefixes, lambda value: "/".join(map(str, value)), "bits of IPv4/bits of IPv6"),
     "dns_servers": Kind(addresses.name_servers, _list, "system, or addresses, blanks between"),
     "codes": Kind(codes, written_codes, "CODE=WORD or FIRST-LAST=WORD, blanks between"),
+    "outcome": Kind(outcome, lambda value: value if isinstance(value, str) else "", "word"),
+    "field_name": Kind(field_name, str, "name of a header field"),
     "storage_url": Kind(storage_url, str, "sqlite"),
     "relay": Kind(
         relay, lambda value: _list(value) or "nobody", "nobody, or whitelisted, addresses, a-b ranges, CIDR blocks"

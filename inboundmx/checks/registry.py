@@ -12,6 +12,7 @@ from inboundmx.checks.arc import Arc
 from inboundmx.checks.attachments import Attachments
 from inboundmx.checks.blocked import Blocked
 from inboundmx.checks.clamav import ClamAV
+from inboundmx.checks.command import Command
 from inboundmx.checks.dkim import Dkim
 from inboundmx.checks.dmarc import Dmarc
 from inboundmx.checks.dnsbl import DnsList
@@ -32,6 +33,7 @@ KINDS: Mapping[str, type[Check]] = {
     Attachments.kind: Attachments,
     Blocked.kind: Blocked,
     ClamAV.kind: ClamAV,
+    Command.kind: Command,
     Dkim.kind: Dkim,
     Dmarc.kind: Dmarc,
     DnsList.kind: DnsList,

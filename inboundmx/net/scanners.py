@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inboundmx.net.clamd import AT_ONCE, ClamdScanner
+from inboundmx.net.programs import Program, Programs
 from inboundmx.net.rspamd import RspamdScorer
 from inboundmx.net.servers import Server
 from inboundmx.net.spamd import SpamdScorer
@@ -20,7 +21,10 @@ class ScanningServices:
     """``ports.Scanners``. A server is one object however many checks, or settings read anew, ask for it: so its places
     are counted once, and what is known of it lasts."""
 
-    def __init__(self, reactor: Any, clock: Clock, offload: Offload, contents: Contents, health: Health) -> None:
+    def __init__(
+        self, reactor: Any, clock: Clock, offload: Offload, contents: Contents, health: Health, programs: Programs
+    ) -> None:
+        self._programs = programs
         self._reactor = reactor
         self._clock = clock
         self._offload = offload
@@ -48,6 +52,9 @@ class ScanningServices:
         return RspamdScorer(
             found, self._clock, self._offload, self._contents, max_size, attempts, spare, password
         )
+
+    def program(self, argv: Sequence[str], at_once: int, seconds: float) -> Program:
+        return self._programs.program(argv, at_once, seconds * (1 - RESERVE))
 
     def _found(self, kind: str, endpoints: Sequence[str], at_once: int) -> list[Server]:
         found = []

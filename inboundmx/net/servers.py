@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, islice
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.endpoints import clientFromString
@@ -26,20 +26,19 @@ WAITING = 10
 
 P = TypeVar("P", bound=Protocol)
 T = TypeVar("T")
+S = TypeVar("S", bound="Service")
 
 
 class Fault(Unavailable):
     """A server did not do what it is there for: it is refused, silent, cut off or garbled. It counts against it."""
 
 
-class Server:
-    """One server, shared by all who ask it. ``name`` is what an operator calls it: "clamd /run/clamav/clamd.ctl"."""
+class Service:
+    """Whoever is asked, shared by all who ask. ``name`` is what an operator calls it: "clamd /run/clamav/clamd.ctl"."""
 
-    def __init__(self, kind: str, endpoint: str, reactor: Any, clock: Clock, health: Health) -> None:
-        """``endpoint`` is a client string of Twisted's. Raises ValueError."""
-        self.name = f"{kind} {endpoint.removeprefix('unix:').removeprefix('tcp:')}"
+    def __init__(self, name: str, clock: Clock, health: Health) -> None:
+        self.name = name
         self.places = 1
-        self._endpoint: Any = clientFromString(reactor, endpoint)  # type: ignore[no-untyped-call]
         self._clock = clock
         self._health = health
         self._about = ""
@@ -72,6 +71,11 @@ class Server:
         self._trouble = reason
         self._health.noted(self.name, False, reason)
 
+    def tried(self) -> None:
+        """It is asked now; if that was a probe, the next one may come later."""
+        if self._failures >= FAILURES:
+            self._probe_at = self._clock.monotonic() + PROBE_SECONDS
+
     @property
     def left_alone(self) -> str:
         """Why it is not asked, in words."""
@@ -100,12 +104,18 @@ class Server:
         else:
             self._taken -= 1
 
-    # --- the connection -----------------------------------------------------------------------------------------------
+
+class Server(Service):
+    """One that is connected to."""
+
+    def __init__(self, kind: str, endpoint: str, reactor: Any, clock: Clock, health: Health) -> None:
+        """``endpoint`` is a client string of Twisted's. Raises ValueError."""
+        super().__init__(f"{kind} {endpoint.removeprefix('unix:').removeprefix('tcp:')}", clock, health)
+        self._endpoint: Any = clientFromString(reactor, endpoint)  # type: ignore[no-untyped-call]
 
     async def connect(self, protocol: Protocol) -> None:
         """``protocol`` is connected. Raises Fault."""
-        if self._failures >= FAILURES:
-            self._probe_at = self._clock.monotonic() + PROBE_SECONDS
+        self.tried()
         try:
             await self._endpoint.connect(Once(protocol))
         except (CancelledError, ConnectingCancelledError) as error:
@@ -131,14 +141,14 @@ def _plainly(error: Exception) -> str:
     return str(getattr(inner, "strerror", None) or inner) or type(error).__name__
 
 
-class Servers:
+class Servers(Generic[S]):
     """The servers of one check, in the order to ask them."""
 
-    def __init__(self, servers: Sequence[Server], clock: Clock) -> None:
+    def __init__(self, servers: Sequence[S], clock: Clock) -> None:
         self._servers = servers
         self._clock = clock
 
-    async def ask(self, talk: Callable[[Server], Deferred[T]], seconds: float, tries: int) -> T:
+    async def ask(self, talk: Callable[[S], Deferred[T]], seconds: float, tries: int) -> T:
         """What ``talk`` gave with the first server that answered, within ``seconds`` altogether; each try has its share
         of the time that is left. Raises Unavailable: no server answered, or all are busy or left alone.
         """
@@ -158,12 +168,12 @@ class Servers:
                 trouble = trouble or passed.reason
         raise Unavailable(trouble or self._servers[0].left_alone)
 
-    def _order(self, tries: int) -> Iterator[Server]:
+    def _order(self, tries: int) -> Iterator[S]:
         """Those with a free place go first; a server comes up again only after all others."""
         usable = sorted((server for server in self._servers if server.usable), key=lambda server: server.full)
         return islice(cycle(usable), tries)
 
-    async def _try(self, server: Server, talk: Callable[[Server], Deferred[T]], seconds: float) -> T:
+    async def _try(self, server: S, talk: Callable[[S], Deferred[T]], seconds: float) -> T:
         deadline = self._clock.monotonic() + seconds
         try:
             await within(self._clock, server.enter(), seconds, f"{server.name} is busy")

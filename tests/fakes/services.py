@@ -138,7 +138,8 @@ class Services:
         self.clock = WireClock(self.reactor)
         self.disk = Disk()
         self.notes: list[tuple[str, bool, str]] = []
-        self.scanners = ScanningServices(self.reactor, self.clock, self.disk, self.disk, self)
+        nothing: Any = None
+        self.scanners = ScanningServices(self.reactor, self.clock, self.disk, self.disk, self, nothing)
         self._served = 0
 
     def noted(self, service: str, well: bool, detail: str) -> None:

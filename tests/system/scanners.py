@@ -23,7 +23,7 @@ import pytest
 from programs import PACKAGES, PATIENCE, Child, free_port, need
 
 HERE = Path(__file__).parent
-PACKAGES |= {"clamd": "clamav-daemon", "spamd": "spamd", "spamc": "spamc", "rspamd": "rspamd"}
+PACKAGES |= {"clamd": "clamav-daemon", "spamd": "spamd", "spamc": "spamc", "rspamd": "rspamd", "clamscan": "clamav"}
 
 # Never written whole, so that no scanner takes this file for what it helps to find.
 _HALVES = ("X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTI", "VIRUS-TEST-FILE!$H+H*")

@@ -51,7 +51,8 @@ async def one(ask: Any, number: int) -> tuple[Any, float]:
 
 
 async def everything() -> dict[str, Any]:
-    services = ScanningServices(reactor, ReactorClock(reactor), offload, BodyContents(str(folder)), Health())
+    nothing: Any = None
+    services = ScanningServices(reactor, ReactorClock(reactor), offload, BodyContents(str(folder)), Health(), nothing)
     max_size, seconds = job.get("max_size", 25 * 2**20), job.get("seconds", 20.0)
     if job["kind"] == "clamd":
         ask = services.viruses(job["servers"], max_size, seconds).scan
