@@ -122,11 +122,14 @@ def look(parts: Iterable[Part], rules: Rules, now: Callable[[], float], deadline
     budget = Budget(rules.size, rules.files, rules.ratio, now, deadline)
     looking = _Looking(rules, budget, found, lambda: deadline - now())
     place = ""
+    parts = tuple(parts)
+    # Before any limit can be met: names cost nothing.
+    for part in parts:
+        _name(part.names, _place(part), rules, found)
     try:
         for part in parts:
             place = _place(part)
             budget.tick()
-            _name(part.names, place, rules, found)
             octets = decoded(part)
             budget.begin(len(octets))
             looking.file(octets, part.names, place, 0)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 # Extensions of what runs when it is opened, on one system or another, or mounts as a disk that holds such.
 RUNS = (
     *("ade", "adp", "apk", "app", "appinstaller", "application", "appref-ms", "appx", "appxbundle", "bas", "bat"),
-    *("chm", "cmd", "com", "command", "cpl", "crt", "deb", "desktop", "diagcab", "dll", "dmg", "drv", "exe", "gadget"),
+    *("chm", "cmd", "com", "command", "cpl", "deb", "desktop", "diagcab", "dll", "dmg", "drv", "exe", "gadget"),
     *("hlp", "hta", "img", "inf", "ins", "iqy", "iso", "isp", "jar", "jnlp", "js", "jse", "ksh", "lib", "library-ms"),
     *("lnk", "mde", "mjs", "msc", "msh", "msi", "msix", "msixbundle", "msp", "mst", "nsh", "ocx", "one", "osd", "pcd"),
     *("pif", "pkg", "ps1", "ps1xml", "ps2", "psc1", "psd1", "psm1", "reg", "rpm", "scf", "scr", "sct", "search-ms"),

@@ -98,10 +98,10 @@ def seven_zip(octets: bytes, budget: Budget) -> Iterator[Entry]:
             yield Entry((name,), None)
         else:
             if folder != current:
-                # Files of one folder are one stream: what was not read of the last is passed over.
+                # Files of one folder are one stream.
                 current, rest = folder, _Rest(_unpacked(octets, streams, folder))
-            rest.pass_over(budget)
-            yield Entry((name,), partial(rest.file, size))
+            rest.next_file(size, budget)
+            yield Entry((name,), rest.file)
 
 
 class _Rest:
@@ -114,8 +114,13 @@ class _Rest:
         self._kept = b""
         self._left = 0
 
-    def file(self, size: int) -> Iterator[bytes]:
+    def next_file(self, size: int, budget: Budget) -> None:
+        """What was not read of the last one is passed over."""
+        for piece in self.file():
+            budget.take(len(piece))
         self._left = size
+
+    def file(self) -> Iterator[bytes]:
         while self._left > 0:
             piece = self._kept or next(self._pieces, b"")
             if not piece:
@@ -123,11 +128,6 @@ class _Rest:
             taken, self._kept = piece[: self._left], piece[self._left :]
             self._left -= len(taken)
             yield taken
-
-    def pass_over(self, budget: Budget) -> None:
-        """The end of a file that was not read to it."""
-        for piece in self.file(self._left):
-            budget.take(len(piece))
 
 
 def _readable(folder: _Folder) -> bool:

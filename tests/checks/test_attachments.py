@@ -266,9 +266,10 @@ def test_time_that_is_over_is_too_deep() -> None:
     assert (finding.outcome, finding.detail) == ("too_deep", "part 1.2 a.zip: no time to look at all of it")
 
 
-def test_what_was_found_before_a_limit_counts() -> None:
-    outcome, detail = said(message(("a.exe", HELLO), ("b.gz", BOMB)))
-    assert outcome == "forbidden" and "too_deep: part 1.3 b.gz" in detail
+@pytest.mark.parametrize("text", ["short", "x" * AT_ONCE])
+def test_names_count_whatever_limit_is_met_before(text: str) -> None:
+    outcome, detail = said(message(("b.gz", BOMB), ("a.exe", HELLO), text=text))
+    assert outcome == "forbidden" and "too_deep: part 1.2 b.gz" in detail
 
 
 @pytest.mark.parametrize("seven_zip", SEVEN)

@@ -63,6 +63,8 @@ def test_files_of_one_stream_need_not_be_read_to_their_ends() -> None:
     found = [(entry.names[0], next(entry.content())) for entry in opened(seven("lzma2")) if entry.content is not None]
     assert [name for name, _ in found] == ["a.txt", "evil.pdf", "x.dat"]
     assert all(octets in (HELLO, PE) for _, octets in found)
+    *_, last = opened(seven("lzma2"))
+    assert last.names == ("x.dat",) and content(last) == PE
 
 
 @pytest.mark.parametrize("octets", ONE.values(), ids=list(ONE))
