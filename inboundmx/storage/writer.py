@@ -121,7 +121,11 @@ class Writer(Generic[B, R]):
         turn for the interpreter: 15 to 20 % of the CPU of a message with 20 or 50 sessions."""
         if not (self._out or self._gathering):
             self._gathering = True
-            self._at_leisure(self._gathered)
+            try:
+                self._at_leisure(self._gathered)
+            except MemoryError:
+                self._gathering = False
+                raise
 
     def _gathered(self) -> None:
         self._gathering = False

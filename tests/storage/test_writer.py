@@ -111,6 +111,24 @@ def test_what_comes_before_there_is_leisure_goes_together() -> None:
     assert owner.settled[1:] == [([4, 5], 9)]
 
 
+def test_who_finds_no_memory_to_ask_for_leisure_asks_again() -> None:
+    lane, asked = Steps(), list[Any]()
+
+    def at_leisure(call: Any) -> None:
+        asked.append(call)
+        if len(asked) == 1:
+            raise MemoryError
+
+    owner = Owner(lane, at_once, at_leisure)
+    with pytest.raises(MemoryError):
+        owner.put(1, soon=True)
+    assert owner.writer.idle
+    owner.put(2, soon=True)
+    asked[1]()
+    lane.step()
+    assert owner.settled == [([1, 2], 3)]
+
+
 def test_closing_waits_for_no_leisure() -> None:
     leisure: list[Any] = []
     owner = Owner(InlineLane(), at_once, leisure.append)
