@@ -31,8 +31,9 @@ NOT_ASKED: tuple[Network, ...] = tuple(
 )
 # So many questions in a row that a list did not answer rightly, and nobody asks it any more but its probe.
 FAILURES = 5
-# Seconds from a probe to the next: of a list that is well, of one that fails its test, of one that is silent.
-PASSED_SECONDS, FAILED_SECONDS, SILENT_SECONDS = 3600.0, 300.0, 5.0
+# Seconds from a probe to the next: of a list that is well, of one that fails its test, of one that is silent, which
+# is given twice as long each time, up to a minute.
+PASSED_SECONDS, FAILED_SECONDS, SILENT_SECONDS, SILENT_LONGEST = 3600.0, 300.0, 5.0, 60.0
 # A list whose answers are odd is probed before its time, but not more often.
 DOUBTED_SECONDS = 60.0
 # How many addresses of our own are asked about.
@@ -121,6 +122,7 @@ class Zone:
         self._health = health
         self._own = own
         self._failures = 0
+        self._silent_seconds = SILENT_SECONDS
         self._detail = "answers"
         self._probed_at = float("-inf")
         self._probing: Deferred[None] | None = None
@@ -201,14 +203,16 @@ class Zone:
         running.addErrback(_stopped)
 
     async def _probe(self) -> None:
-        seconds = PASSED_SECONDS
+        seconds, silent = PASSED_SECONDS, SILENT_SECONDS
         try:
             if trouble := await self._fault():
                 seconds = FAILED_SECONDS
         except _Odd as odd:
             trouble, seconds = odd.reason, FAILED_SECONDS
         except Unavailable as silence:
-            trouble, seconds = silence.reason, SILENT_SECONDS
+            trouble, seconds = silence.reason, self._silent_seconds
+            silent = min(2 * seconds, SILENT_LONGEST)
+        self._silent_seconds = silent
         self._probing = None
         self._settle(trouble, seconds)
 

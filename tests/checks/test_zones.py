@@ -18,6 +18,7 @@ from inboundmx.checks.zones import (
     FAILURES,
     NAMES,
     PASSED_SECONDS,
+    SILENT_LONGEST,
     SILENT_SECONDS,
     Probe,
     Zones,
@@ -184,13 +185,14 @@ def test_a_list_that_falls_silent_is_asked_no_more_after_five_questions() -> Non
     assert watched.says(LISTED) == "suspended: 5 times in a row: no answer in time"
     assert len(watched.resolver.asked) == asked
     assert [well for well, _ in watched.notes] == [True, False]
-    # A probe now and then, whoever asks.
-    for _ in range(6):
-        watched.passes(SILENT_SECONDS)
+    # A probe now and then, whoever asks; less and less often, but for a minute at most.
+    for probes, wait in enumerate((SILENT_SECONDS, SILENT_SECONDS, 10, 20, 40, 60, 60), 1):
+        watched.passes(wait - 0.1)
         assert "suspended" in watched.says(ABSENT)
-    assert len(watched.resolver.asked) == asked + 6
+        watched.passes(0.1)
+        assert len(watched.resolver.asked) == asked + probes
     watched.becomes(WELL)
-    watched.passes(SILENT_SECONDS)
+    watched.passes(SILENT_LONGEST)
     assert watched.says(LISTED) == "listed"
     assert [well for well, _ in watched.notes][-1] is True
 
