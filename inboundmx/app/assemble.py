@@ -28,6 +28,7 @@ from inboundmx.app.descriptors import room_for_strangers
 from inboundmx.app.greylist_operations import GreylistOperations
 from inboundmx.app.health import ServicesHealth
 from inboundmx.app.inside import Inside, Outside
+from inboundmx.app.learning import ReleasedMail
 from inboundmx.app.list_operations import ListOperations
 from inboundmx.app.listening import CurrentCertificate, bound, stopped
 from inboundmx.app.maillog import FaultObserver, LineWriter, MailLog, line_writer
@@ -81,6 +82,7 @@ from inboundmx.storage.lists_file import ListsFile
 from inboundmx.storage.pause_file import PauseFile
 from inboundmx.storage.state import SqliteStateStore
 from inboundmx.storage.users_file import FileUsers
+from inboundmx.storage.vocabulary import MappedVocabulary
 from inboundmx.storage.writer import at_once
 
 # A stop takes ten seconds at most: messages on their way in, then deliveries, then the disk.
@@ -248,6 +250,9 @@ class GatewayService(Service):
             },
             self._inside.is_paused,
             notices=self._inside.deliveries.notices,
+            released=ReleasedMail(
+                self._spool, self._tools.contents, self._offload, journal, clock, lambda: self.settings
+            ),
         )
         self._control = ControlSocket(self._data, self._operations, reactor, self.control_name, self.asked_for)
         self._control.startService()
@@ -321,6 +326,7 @@ class GatewayService(Service):
             self._health,
             lists=self._lists,
             macros=MacroProcess(),
+            vocabulary=MappedVocabulary(str(self._data), clock, self._offload),
         )
 
     def _make_room(self, settings: Settings) -> None:

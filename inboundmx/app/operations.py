@@ -15,6 +15,7 @@ from inboundmx.app.bouncing import Bouncing
 from inboundmx.app.changing import Changer, Changing, DeliveryService
 from inboundmx.app.exporting import Exporting
 from inboundmx.app.finding import Finder
+from inboundmx.app.learning import ReleasedMail
 from inboundmx.app.selecting import selection
 from inboundmx.app.showing import Showing
 from inboundmx.delivery.notice_limit import NoticeLimit
@@ -39,7 +40,7 @@ class Operations:
     """``deliveries`` is None when the gateway is stopped. ``facts`` adds to ``status`` what only the assembly knows:
     workers, connections, the health of services. ``nouns`` are further things to operate on, by name, or do what is not
     done to entries. ``paused``: whether nothing of a domain is delivered now. ``notices`` counts those of a running
-    gateway."""
+    gateway; ``released`` learns from what is released."""
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class Operations:
         paused: Callable[[str], bool] = lambda domain: False,
         chance: Chance | None = None,
         notices: NoticeLimit | None = None,
+        released: ReleasedMail | None = None,
     ) -> None:
         self._spool = spool
         self._deliveries = deliveries
@@ -60,6 +62,7 @@ class Operations:
         self._clock = clock
         self.settings = settings
         self._facts = facts
+        self._released = released
         self._nouns = nouns or {}
         self._finder = finder = Finder(spool, clock, alone=deliveries is None)
         self._showing = Showing(spool, journal, clock, finder, self._in_force)
@@ -122,6 +125,11 @@ class Operations:
             raise NotUnderstood(f"{noun} {verb} needs ids or a query; nothing was done")
         if verb == "priority" and not _is_priority(priority):
             raise NotUnderstood(f"priority is a whole number from {LOWEST} to {HIGHEST}; nothing was done")
+        if operation == "quarantine.release" and self._released is not None and not dry_run:
+            lessons = await self._released.read(query.ids)
+            changed = await self._changing.release(query, asked_by, dry_run)
+            await self._released.learn(lessons, asked_by)
+            return changed
         return await changes[verb](query, asked_by, dry_run)
 
     def _in_force(self) -> Settings:

@@ -122,6 +122,12 @@ USUAL: tuple[tuple[str, str, str], ...] = (
 # The same of checks that not everybody needs: comments in the shipped INI.
 OPTIONAL: tuple[tuple[str, str, str], ...] = (
     (
+        "bayes",
+        "Words, judged by mail of your own: it says nothing before inboundmx train has seen 100 messages of spam and\n"
+        "100 of ham. inboundmx train report tells how well it judges.",
+        "use = bayes\nweight.spam = 10",
+    ),
+    (
         "rspamd",
         "rspamd in place of SpamAssassin. It must not greylist nor limit rates: the gateway does.",
         "use = rspamd\nservers = tcp:127.0.0.1:11333\ntimeout = 20s\nweight.low = 10\nweight.medium = 20\n"

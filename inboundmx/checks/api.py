@@ -29,6 +29,7 @@ from inboundmx.ports import (
     Resolver,
     Scanners,
     StateStore,
+    Vocabulary,
 )
 
 # Outcomes every check has: what it asked did not answer rightly, or not in time.
@@ -52,7 +53,8 @@ class Case:
 @record(frozen=True, slots=True)
 class Tools:
     """What a check may ask of the outside, and the settings it is part of. ``timeout``: seconds after which nobody
-    waits any more for the check that is made with them. ``directory`` and ``zones`` are there whenever a check runs."""
+    waits any more for the check that is made with them. ``directory``, ``zones`` and ``vocabulary`` are
+    there whenever a check runs."""
 
     settings: Settings
     clock: Clock
@@ -67,6 +69,7 @@ class Tools:
     directory: Directory | None = None
     macros: MacroReader | None = None
     zones: Zones | None = None
+    vocabulary: Vocabulary | None = None
 
 
 class Option(NamedTuple):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from inboundmx.checks.api import Check
 from inboundmx.checks.arc import Arc
 from inboundmx.checks.attachments import Attachments
+from inboundmx.checks.bayes import Bayes
 from inboundmx.checks.blocked import Blocked
 from inboundmx.checks.clamav import ClamAV
 from inboundmx.checks.command import Command
@@ -31,6 +32,7 @@ from inboundmx.checks.uribl import UriList
 KINDS: Mapping[str, type[Check]] = {
     Arc.kind: Arc,
     Attachments.kind: Attachments,
+    Bayes.kind: Bayes,
     Blocked.kind: Blocked,
     ClamAV.kind: ClamAV,
     Command.kind: Command,

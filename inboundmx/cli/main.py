@@ -30,6 +30,7 @@ COMMANDS = (
     "walk",
     "users",
     "recipients",
+    "train",
     "blocks",
     "connections",
     "explain",
