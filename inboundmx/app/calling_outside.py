@@ -11,24 +11,30 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.python.failure import Failure
 
+from inboundmx.app.calling_lists import ListCall, asked_about, probe_lists
 from inboundmx.app.calling_outbound import OutboundCall, call_outbound
 from inboundmx.app.calling_recipients import RecipientsCall, Unheard, ask_all, listed
 from inboundmx.model.settings import Settings
+from inboundmx.net.chance import SystemChance
 from inboundmx.net.clock import ReactorClock
+from inboundmx.net.dns_servers import name_servers
 from inboundmx.net.offload import ThreadOffload
 from inboundmx.net.recipient_sources import RecipientSources
+from inboundmx.net.resolver import DnsResolver
 
 
 class Outside(NamedTuple):
-    """``outbound``: servers that mail leaves by. ``recipients``: lists of who exists."""
+    """``outbound``: servers that mail leaves by. ``recipients``: lists of who exists. ``lists``: those in DNS."""
 
     outbound: Sequence[OutboundCall] = ()
     recipients: Sequence[RecipientsCall] = ()
+    lists: Sequence[ListCall] = ()
 
 
 def call_outside(settings: Settings) -> Outside:
     """Blocks, and runs the reactor; where there is nothing to try it is not touched."""
-    if not any(outbound.enabled for outbound in settings.outbound) and not listed(settings):
+    sending = any(outbound.enabled for outbound in settings.outbound)
+    if not (sending or listed(settings) or asked_about(settings)):
         return Outside()
     from twisted.internet import reactor as installed
 
@@ -38,11 +44,17 @@ def call_outside(settings: Settings) -> Outside:
     async def calling() -> Outside:
         clock = ReactorClock(reactor)
         sources = RecipientSources(reactor, clock, ThreadOffload(reactor.callFromThread), Unheard())
+        servers, seconds = name_servers(settings.dns.servers), settings.dns.timeout
+        resolver = DnsResolver(reactor, clock, SystemChance(), servers, seconds)
         calls: list[Deferred[Any]] = [
             Deferred.fromCoroutine(call_outbound(settings, reactor)),
             Deferred.fromCoroutine(ask_all(settings, sources, clock)),
+            Deferred.fromCoroutine(probe_lists(settings, resolver, clock)),
         ]
-        return Outside(*await gatherResults(calls, consumeErrors=True))
+        try:
+            return Outside(*await gatherResults(calls, consumeErrors=True))
+        finally:
+            resolver.close()
 
     def begin() -> None:
         Deferred.fromCoroutine(calling()).addBoth(came.append).addBoth(lambda _: reactor.stop())

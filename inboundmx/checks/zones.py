@@ -108,8 +108,8 @@ class Zones:
 
 
 class Zone:
-    """One list. ``suspended``: why it is not believed, empty while it is, None until it was probed for the first
-    time."""
+    """One list. ``suspended``: why it is not believed, empty while it is, None until it was probed for the first time.
+    ``detail``: what there is to say of it while it is believed."""
 
     def __init__(
         self, probe: Probe, resolver: Resolver, clock: Clock, health: Health, own: Callable[[], Collection[str]]
@@ -123,7 +123,7 @@ class Zone:
         self._own = own
         self._failures = 0
         self._silent_seconds = SILENT_SECONDS
-        self._detail = "answers"
+        self.detail = "answers"
         self._probed_at = float("-inf")
         self._probing: Deferred[None] | None = None
         self._timer: Timer | None = None
@@ -158,9 +158,9 @@ class Zone:
             raise
         self._failures = 0
         if self.believed:
-            self._health.noted(self.name, True, self._detail)
+            self._health.noted(self.name, True, self.detail)
         elif codes:
-            await self._probed()
+            await self.probed()
         return codes
 
     async def _asked(self, labels: str) -> list[IPv4Address]:
@@ -173,7 +173,7 @@ class Zone:
                 raise _Odd(f"{self.name} does not answer us: {code}")
         return codes
 
-    async def _probed(self) -> None:
+    async def probed(self) -> None:
         """Returns when it was probed and is believed. Raises Unavailable."""
         self.probe()
         if self._probing is not None:
@@ -233,7 +233,7 @@ class Zone:
         for clean in about.clean:
             if await self._asked(clean.labels):
                 return f"{self.name} lists {clean.shown}, which is known to be clean"
-        self._detail = await self._said_of_us()
+        self.detail = await self._said_of_us()
         return ""
 
     async def _said_of_us(self) -> str:
@@ -247,7 +247,7 @@ class Zone:
 
     def _settle(self, trouble: str, seconds: float) -> None:
         self.suspended, self._failures = trouble, 0
-        self._health.noted(self.name, not trouble, f"suspended: {trouble}" if trouble else self._detail)
+        self._health.noted(self.name, not trouble, f"suspended: {trouble}" if trouble else self.detail)
         self._forget_timer()
         self._timer = self._clock.call_later(seconds, self.probe)
         waiting, self._waiting = self._waiting, []

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inboundmx.app.calling import Call, call_all, open_relays
+from inboundmx.app.calling_lists import ListCall
 from inboundmx.app.calling_outbound import OutboundCall
 from inboundmx.app.calling_outside import Outside, call_outside
 from inboundmx.app.calling_recipients import RecipientsCall
@@ -42,7 +43,7 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--offline",
         action="store_true",
-        help="do not call primaries, scanners, outbound servers and lists of recipients",
+        help="do not call primaries, scanners, lists in DNS, outbound servers and lists of recipients",
     )
     parser.add_argument("--json", action="store_true", help="all of it as one JSON value")
     parser.set_defaults(run=run)
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         say_json(_as_json(path, settings, [*problems, *errors], remarks, answers))
     else:
         say(*report(settings), *_called(settings, answers.primaries), *_scanners(answers.scanners))
+        say(*_zones(answers.outside.lists))
         say(*_left_by(answers.outside.outbound), *_lists(answers.outside.recipients))
         say(*_remarks(remarks, [*problems, *errors]))
         if problems:
@@ -76,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What came of asking: primaries, scanners, servers that mail leaves by and lists of recipients, and primaries of
-    ``[domain *]`` that would send a stranger's mail on."""
+    """What came of asking: primaries, scanners, servers that mail leaves by, lists of recipients and in DNS, and
+    primaries of ``[domain *]`` that would send a stranger's mail on."""
 
     primaries: Mapping[Host, Call] = field(default_factory=dict)
     scanners: Sequence[ScannerCall] = ()
@@ -103,8 +105,8 @@ def _served(settings: Settings) -> list[DomainSettings]:
 def _silent(settings: Settings, answers: Answers) -> bool:
     """Whether anybody did not answer as it should."""
     outside = answers.outside
-    calls: list[ScannerCall | OutboundCall | RecipientsCall] = [
-        *answers.scanners, *outside.outbound, *outside.recipients
+    calls: list[ScannerCall | OutboundCall | RecipientsCall | ListCall] = [
+        *answers.scanners, *outside.outbound, *outside.recipients, *outside.lists
     ]  # fmt: skip
     unreached = any(_unreached(domain, answers.primaries) for domain in _served(settings))
     return unreached or not all(call.answered for call in calls)
@@ -195,6 +197,11 @@ def _scanners(scanners: Iterable[ScannerCall]) -> Iterable[str]:
     return ["", "Scanners", *indented(table(("check", "server", "answers", ""), rows))] if rows else []
 
 
+def _zones(calls: Iterable[ListCall]) -> Iterable[str]:
+    rows = [(call.check, call.zone, "yes" if call.answered else "no", call.detail) for call in calls]
+    return ["", "Lists in DNS", *indented(table(("check", "zone", "believed", ""), rows))] if rows else []
+
+
 def _left_by(calls: Iterable[OutboundCall]) -> Iterable[str]:
     rows = [
         (call.outbound, str(call.host), call.source or "any", "yes" if call.answered else "no", call.detail)
@@ -252,6 +259,10 @@ def _as_json(
                 "detail": call.detail,
             }
             for call in answers.outside.outbound
+        ],
+        "lists": [
+            {"check": call.check, "zone": call.zone, "answers": call.answered, "detail": call.detail}
+            for call in answers.outside.lists
         ],
         "recipients": [
             {"domain": call.domain, "list": call.source, "answers": call.answered, "detail": call.detail}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from inboundmx.app.calling import Call
+from inboundmx.app.calling_lists import ListCall
 from inboundmx.app.calling_outbound import OutboundCall
 from inboundmx.app.calling_outside import Outside
 from inboundmx.app.calling_recipients import RecipientsCall
@@ -40,7 +41,7 @@ counts_for = filtering blocking
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs the command on a file; ``calls`` is what the primaries do, ``relays`` what they say to a stranger's mail,
-    ``outbound`` what the servers do that mail leaves by, ``recipients`` the lists of them."""
+    ``outbound`` what the servers do that mail leaves by, ``recipients`` the lists of them, ``lists`` those in DNS."""
 
     def run(
         text: str,
@@ -49,6 +50,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         relays: dict[Host, Call] | None = None,
         outbound: list[OutboundCall] | None = None,
         recipients: list[RecipientsCall] | None = None,
+        lists: list[ListCall] | None = None,
     ) -> int:
         path = tmp_path / "in.ini"
         path.write_text(text, encoding="utf-8")
@@ -64,7 +66,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
         def call_outside(settings: Any) -> Outside:
             assert calls is not None, "offline must not call"
-            return Outside(outbound or [], recipients or [])
+            return Outside(outbound or [], recipients or [], lists or [])
 
         monkeypatch.setattr(check, "call_all", call_all)
         monkeypatch.setattr(check, "open_relays", open_relays)
@@ -404,3 +406,17 @@ def test_what_outcomes_are_worth_to_some_recipients(run: Any, capsys: pytest.Cap
         "  offers=match is worth 3 (their own)", "recipients all: *@example.com", "  offers does not count",
     ):  # fmt: skip
         assert f"\n{line}\n" in text
+
+
+@pytest.mark.parametrize(("answered", "word", "status"), [(True, "yes", 0), (False, "no", 1)])
+def test_a_list_in_dns_that_is_not_believed(
+    run: Any, capsys: pytest.CaptureFixture[str], answered: bool, word: str, status: int
+) -> None:
+    lists = [ListCall("bl", "bl.test", answered, "as it is")]
+    assert run(GOOD, calls={}, lists=lists) == status
+    told = capsys.readouterr().out
+    [row] = [line for line in told.splitlines() if "bl.test" in line]
+    assert "Lists in DNS" in told and row.split() == ["bl", "bl.test", word, "as", "it", "is"]
+    assert run(GOOD, "--json", calls={}, lists=lists) == status
+    found = json.loads(capsys.readouterr().out)["lists"]
+    assert found == [{"check": "bl", "zone": "bl.test", "answers": answered, "detail": "as it is"}]

@@ -250,6 +250,8 @@ def test_lists_that_are_not_to_be_believed_are_suspended_and_come_back(play: Sta
     assert len([name for name, _, _ in server.played.asked if name.startswith(client)]) == asked == 0
     lines = [event["service"] for event in gate.gateway.log_events(event="service_down")]
     assert all(lines.count(zone) == 1 for zone in zones)
+    tried = gate.gateway.command("check", status=1)
+    assert tried.count("suspended: ") == 3 and "denies.test does not answer us: 127.255.255.254" in tried
     # One comes back by itself, the others with servers that have not said anything yet.
     server.played.dead = ()
     until("the silent one comes back", lambda: "hole.test" not in down())
