@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from inboundmx.checks.api import Case, Check, Option, Tools
 from inboundmx.checks.link_hosts import Host
 from inboundmx.checks.linked import linked
+from inboundmx.checks.organization import load
 from inboundmx.checks.reverse import reversed_labels
 from inboundmx.checks.zones import ADDRESSES, NAMES, Probe, public
 from inboundmx.model.finding import Finding, Stage
@@ -74,6 +75,7 @@ class UriList(Check):
         if tools is not None:
             assert tools.zones is not None
             self._tools = tools
+            load()
             self._exempt: Collection[str] = frozenset((*options["exempt"], *tools.settings.domains))
             (probe,) = self.probes(options)
             self._zone = tools.zones.zone(probe)

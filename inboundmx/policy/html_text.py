@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+from html.entities import html5
 from typing import NamedTuple
 
 # A letter begins a tag, "!" or "?" or "/" something that is never shown; any other "<" is text.
@@ -37,9 +38,14 @@ _REFRESH = re.compile(r"url\s*+=\s*+[\"']?([^\"'\s;]++)", re.IGNORECASE)
 _ENTITY = re.compile(
     r"&(?:#0*+([0-9]{1,7})(?![0-9]);?|#[xX]0*+([0-9a-fA-F]{1,6})(?![0-9a-fA-F]);?|[a-zA-Z][a-zA-Z0-9]{1,31};?)"
 )
+_ENDLESS = re.compile("|".join(sorted((name for name in html5 if not name.endswith(";")), key=len, reverse=True)))
 _BLANKS_OF_LINKS = re.compile(r"[\t\r\n]")
 # Letters of a link, of the text it is shown by, and of a tag that are kept: longer ones are cut.
 LINK_LIMIT, SHOWN_LIMIT, TAG_LIMIT = 2000, 1000, 20_000
+
+
+# Entities for each tag.
+ENTITIES = 3
 
 
 class Link(NamedTuple):
@@ -59,10 +65,12 @@ class Shown(NamedTuple):
 
 
 def shown(source: str, tags: int, links: int) -> Shown:
-    """Reads at most so many ``tags`` and ``links``."""
-    reading = _Reading(source, tags, links)
+    """Reads at most so many ``tags`` and ``links``, and what of entities there is in a page of so many tags."""
+    pieces = source.split("&", ENTITIES * tags)
+    within = len(pieces) <= ENTITIES * tags
+    reading = _Reading(source if within else "&".join(pieces[:-1]), tags, links)
     reading.read()
-    return Shown(without_entities("".join(reading.pieces)), tuple(reading.links), reading.complete)
+    return Shown(without_entities("".join(reading.pieces)), tuple(reading.links), reading.complete and within)
 
 
 def without_entities(text: str) -> str:
@@ -72,7 +80,15 @@ def without_entities(text: str) -> str:
 def _letter(match: re.Match[str]) -> str:
     if match[1]:
         return html.unescape(f"&#{match[1]};")
-    return html.unescape(f"&#x{match[2]};" if match[2] else match[0])
+    if match[2]:
+        return html.unescape(f"&#x{match[2]};")
+    name = match[0][1:]
+    found = html5.get(name)
+    if found is None:
+        # Some are known without their end, whatever follows.
+        known = _ENDLESS.match(name)
+        return match[0] if known is None else html5[known[0]] + name[known.end() :]
+    return found
 
 
 class _Reading:

@@ -37,6 +37,7 @@ def seen(octets: bytes, bounds: Bounds = BOUNDS) -> Text:
         ("<title>no</title><style>p {x}</style><script>if (a<b) x</script>yes", "yes"),
         ("a<script>x", "a"),
         ("a &lt;b&gt; &amp;amp; &#65;&#x42;&#0067; &eacute;&no; &#99999999;", "a <b> &amp; ABC é&no; &#99999999;"),
+        ("&copy2 &ampx &notin; &notit; &AMP", "\u00a92 &x \u2209 \u00acit; &"),
         ("1 < 2 and a <3 b", "1 < 2 and a <3 b"),
         ("<!DOCTYPE html><?xml version='1'?></!x>shown", "shown"),
         ("a<p title='x > y'>b", "a b"),
@@ -85,6 +86,8 @@ def test_where_links_lead(source: str, links: list[tuple[str, str]]) -> None:
 def test_bounds_end_the_reading_and_say_so() -> None:
     assert not shown("<b>" * 11, 10, 10).complete
     assert shown("<b>" * 10, 10, 10).complete
+    assert shown("&lt;" * 29, 10, 10) == ("<" * 29, (), True)
+    assert shown("&lt;" * 31, 10, 10) == ("<" * 29, (), False)
     many = shown("<a href=x>y</a>" * 11, 100, 10)
     assert len(many.links) == 10 and not many.complete
     (long,) = shown(f"<a href={'x' * 5000}>{'y' * 5000}</a>", 10, 10).links
