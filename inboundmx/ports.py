@@ -24,7 +24,7 @@ from inboundmx.model.custody import (
 )
 from inboundmx.model.listing import Listed
 from inboundmx.model.message import Body
-from inboundmx.model.reply import Reply
+from inboundmx.model.reply import Replies, Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import DomainSettings
 
@@ -128,9 +128,17 @@ class Conversation(Protocol):
         dialogue's own list of extensions. Also called anew after STARTTLS."""
 
     def mail(
-        self, sender: Address | None, size: int | None, eight_bit: bool, utf8: bool, ret: str = "", envid: str = ""
+        self,
+        sender: Address | None,
+        size: int | None,
+        eight_bit: bool,
+        utf8: bool,
+        ret: str = "",
+        envid: str = "",
+        prdr: bool = False,
     ) -> Awaitable[Reply]:
-        """``ret`` and ``envid``: RET and ENVID as they were said (RFC 3461), empty when they were not."""
+        """``ret`` and ``envid``: RET and ENVID as they were said (RFC 3461), empty when they were not. ``prdr``: the
+        client takes an answer for each recipient after the final dot."""
 
     def recipient(self, address: Address, notify: str = "", original: str = "") -> Awaitable[Reply]:
         """``notify`` and ``original``: NOTIFY and ORCPT as they were said."""
@@ -141,8 +149,9 @@ class Conversation(Protocol):
     def draft(self) -> Draft:
         """Where the content goes after 354."""
 
-    def content(self, body: Body) -> Awaitable[Reply]:
-        """The final dot has come and nothing was wrong with the content: the answer to it."""
+    def content(self, body: Body) -> Awaitable[Reply | Replies]:
+        """The final dot has come and nothing was wrong with the content: the answer to it; with PRDR where the
+        recipients do not all get the same one, an answer for each time one was accepted."""
 
     def client(self) -> Session:
         """What is known of the client by now."""

@@ -126,7 +126,14 @@ class SavingConversation:
         return succeed(Reply(250, "", "primary.example.test"))
 
     def mail(
-        self, sender: Address | None, size: int | None, eight_bit: bool, utf8: bool, ret: str = "", envid: str = ""
+        self,
+        sender: Address | None,
+        size: int | None,
+        eight_bit: bool,
+        utf8: bool,
+        ret: str = "",
+        envid: str = "",
+        prdr: bool = False,
     ) -> Awaitable[Reply]:
         self._sender = sender
         return succeed(Reply(250, "2.1.0", "ok"))

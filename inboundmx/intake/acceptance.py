@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from inboundmx.intake.arrival import Arrival, Judged, Lot, facts_of, judged, lots_of, refusal, stamped
+from inboundmx.intake.arrival import Arrival, Judged, Lot, facts_of, for_lots, judged, lots_of, refusal, stamped
 from inboundmx.intake.deposits import Kept, heard, kept
 from inboundmx.intake.goodwill import Goodwill
+from inboundmx.model.address import Address
 from inboundmx.model.custody import Change, Client, Content, DeliveryAttempt, Deposit, Handover, Parcel, Route, State
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
-from inboundmx.model.reply import Reply
+from inboundmx.model.reply import Replies, Reply
 from inboundmx.model.settings import DomainSettings
 from inboundmx.model.verdict import Level
 from inboundmx.policy.archiving import archives_for
@@ -43,7 +44,7 @@ class Taken(NamedTuple):
     """The reply to the final dot, its last word the message's id; whether the spool took the body over; and whether the
     mail is good: taken, and nothing speaks against it."""
 
-    reply: Reply
+    reply: Reply | Replies
     keeps_body: bool
     good: bool
 
@@ -71,8 +72,33 @@ class Acceptance:
 
     async def accept(self, arrival: Arrival) -> Taken:
         lots = lots_of(arrival)
-        reply, keeps_body = await self._accepted(arrival, lots)
+        reply: Reply | Replies
+        if arrival.order and len(lots) > 1 and any(lot.verdict.reply is not None for lot in lots):
+            reply, keeps_body = await self._each_accepted(arrival, lots)
+        else:
+            reply, keeps_body = await self._accepted(arrival, lots)
         return Taken(reply, keeps_body, reply.positive and all(lot.verdict.level is Level.NONE for lot in lots))
+
+    async def _each_accepted(self, arrival: Arrival, lots: Sequence[Lot]) -> tuple[Reply | Replies, bool]:
+        """Each recipient hears what becomes of the message for him. Those of whom it is taken share one answer, which
+        is given by the same rules as to a message for them alone."""
+        id, sender = arrival.message.id, arrival.envelope.sender
+        answers: dict[Address, Reply] = {}
+        keeps_body = False
+        taken = [lot for lot in lots if lot.verdict.reply is None]
+        if taken:
+            part = for_lots(arrival, taken)
+            answer, keeps_body = await self._accepted(part, taken)
+            answers = dict.fromkeys(part.accepted, answer)
+        for lot in lots:
+            reply = lot.verdict.reply
+            if reply is None:
+                continue
+            if reply.permanent:
+                self.goodwill.refused(arrival.settings, arrival.session, sender, lot.results, lot.verdict.score)
+            said = self._refused(id, reply, facts_of(for_lots(arrival, [lot]), [lot]))
+            answers |= dict.fromkeys(lot.recipients, said)
+        return in_one(tuple([answers[recipient] for recipient in arrival.order])), keeps_body
 
     async def _accepted(self, arrival: Arrival, lots: Sequence[Lot]) -> tuple[Reply, bool]:
         started = self._clock.monotonic()
@@ -258,6 +284,19 @@ class Acceptance:
             foreseen()
         else:
             self._deliveries.deposited([each.deposit.entry for each in entries])
+
+
+def in_one(each: tuple[Reply, ...]) -> Reply | Replies:
+    """One answer where all are the same. The last one speaks for the message: taken where anybody takes it, else put
+    off where anybody does: to a client that takes it for all of them, nobody's mail is done with who did not get it."""
+    first = each[0]
+    if all(reply == first for reply in each):
+        return first
+    for fits in (lambda reply: reply.positive, lambda reply: reply.temporary):
+        last = next(filter(fits, each), None)
+        if last is not None:
+            return Replies(each, last)
+    return Replies(each, first)
 
 
 def _hands_over(arrival: Arrival, lots: Sequence[Lot]) -> bool:

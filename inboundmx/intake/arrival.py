@@ -6,6 +6,7 @@ Knows how recipients are judged together, and what every event tells of a messag
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from inboundmx.intake.admission import Way
@@ -29,7 +30,8 @@ class Arrival(NamedTuple):
     """What reception hands over. ``relays``: the client may send out through us. ``accepted`` are the recipients with
     the settings of their domains, ``ways`` those domains with their routes, ``results`` those of all stages;
     ``spared``: why checks about spam do not count, empty when they do; ``walk``: who stands behind a bypass gateway
-    that brought it."""
+    that brought it; ``order``: where each recipient is to hear his own answer (PRDR), the recipients in the order in
+    which they were accepted, each time that one was."""
 
     settings: Settings
     checks: Mapping[str, CheckSettings]
@@ -42,6 +44,7 @@ class Arrival(NamedTuple):
     results: Sequence[CheckResult]
     spared: str = ""
     walk: Walk | None = None
+    order: Sequence[Address] = ()
 
 
 class Lot(NamedTuple):
@@ -94,6 +97,16 @@ def refusal(lots: Sequence[Lot]) -> Reply | None:
     if deferring is not None:
         return deferring
     return replies[0] if all(reply is not None for reply in replies) else None
+
+
+def for_lots(arrival: Arrival, lots: Sequence[Lot]) -> Arrival:
+    """The same message for the recipients of some lots alone, as if nobody else had been named."""
+    concerned = {recipient for lot in lots for recipient in lot.recipients}
+    accepted = {recipient: domain for recipient, domain in arrival.accepted.items() if recipient in concerned}
+    dsn = {recipient: wish for recipient, wish in arrival.envelope.dsn.items() if recipient in concerned}
+    envelope = replace(arrival.envelope, recipients=tuple(accepted), dsn=dsn)
+    results = [result for result in arrival.results if result.recipient is None or result.recipient in concerned]
+    return arrival._replace(envelope=envelope, accepted=accepted, results=results)
 
 
 def stamped(arrival: Arrival, lots: Sequence[Lot], now: float) -> list[Content]:

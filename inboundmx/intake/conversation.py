@@ -30,7 +30,7 @@ from inboundmx.model.finding import CheckResult, Stage
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
 from inboundmx.model.listing import Listed
 from inboundmx.model.message import HEADER_LIMIT, Body, Message
-from inboundmx.model.reply import Reply
+from inboundmx.model.reply import Replies, Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
 from inboundmx.policy.grouping import counted, skipped_by_all
@@ -139,6 +139,7 @@ class GatewayConversation:
         "_envelope",
         "_gate",
         "_id",
+        "_order",
         "_plan",
         "_relays",
         "_results",
@@ -165,6 +166,8 @@ class GatewayConversation:
         self._ways: dict[str, Way] = {}
         self._dsn: dict[Address, tuple[str, str]] = {}
         self._draft: Draft | None = None
+        # The recipients as often as they were accepted, where each is to hear his own answer (PRDR).
+        self._order: list[Address] | None = None
         self._id = session.id
         self._conduct: Conduct | None = None
 
@@ -245,7 +248,14 @@ class GatewayConversation:
         return Reply(334, "", b64encode(step.challenge or b"").decode())
 
     async def mail(
-        self, sender: Address | None, size: int | None, eight_bit: bool, utf8: bool, ret: str = "", envid: str = ""
+        self,
+        sender: Address | None,
+        size: int | None,
+        eight_bit: bool,
+        utf8: bool,
+        ret: str = "",
+        envid: str = "",
+        prdr: bool = False,
     ) -> Reply:
         gate = self._gate
         self._id = make_id(gate.clock.now(), gate.chance.token(TOKEN_LENGTH))
@@ -262,6 +272,7 @@ class GatewayConversation:
         if refused is not None:
             return refused
         self._envelope = envelope
+        self._order = [] if prdr else None
         return _OK
 
     async def recipient(self, address: Address, notify: str = "", original: str = "") -> Reply:
@@ -294,6 +305,8 @@ class GatewayConversation:
         self._results += results
         self._accepted[recipient] = domain
         self._ways[recipient.domain] = way
+        if self._order is not None:
+            self._order.append(recipient)
         if notify or original:
             self._dsn[recipient] = (notify, original)
         elif self._dsn:
@@ -307,7 +320,7 @@ class GatewayConversation:
         self._draft = self._gate.bodies.draft(self._id)
         return self._draft
 
-    async def content(self, body: Body) -> Reply:
+    async def content(self, body: Body) -> Reply | Replies:
         envelope = self._open_envelope()
         settings = self._plan.settings
         envelope = Envelope(
@@ -358,6 +371,7 @@ class GatewayConversation:
                 results,
                 "client whitelisted for spam" if self._spared else "trusted sender" if _trusted(results) else "",
                 walk,
+                self._order or (),
             )
         )
         if taken.keeps_body:
@@ -387,6 +401,7 @@ class GatewayConversation:
         self._accepted = {}
         self._ways = {}
         self._dsn = {}
+        self._order = None
         self._results = ()
         self._id = self._session.id
 

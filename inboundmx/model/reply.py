@@ -40,3 +40,16 @@ class Reply:
         """The reply as one line for logs and notices."""
         head = f"{self.code} {self.enhanced}" if self.enhanced else str(self.code)
         return f"{head} {self.text}".replace("\n", " / ")
+
+
+@record(frozen=True, slots=True)
+class Replies:
+    """Answers to the final dot where the client asked for one to each recipient (PRDR, draft-hall-prdr): ``each``, in
+    the order in which they were accepted, and ``last`` for the message."""
+
+    each: tuple[Reply, ...]
+    last: Reply
+
+    @property
+    def positive(self) -> bool:
+        return self.last.positive

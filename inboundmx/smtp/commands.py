@@ -1,8 +1,8 @@
 """What a command line says.
 
-Knows the grammar of RFC 5321 4.1, of SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531) and DSN (RFC 3461, RFC
-6533). Does not know which command may come when, nor whether an address exists. What is not grammar is refused, never
-guessed at: an address is read in one way or not at all.
+Knows the grammar of RFC 5321 4.1, of SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), DSN (RFC 3461, RFC
+6533) and PRDR (draft-hall-prdr). Does not know which command may come when, nor whether an address exists. What is not
+grammar is refused, never guessed at: an address is read in one way or not at all.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Hello:
 @record(frozen=True, slots=True)
 class Mail:
     """``size`` in octets as declared, None without SIZE. ``ret`` in upper case and ``envid`` as it was said, empty
-    without RET and ENVID."""
+    without RET and ENVID; ``prdr``: each recipient is to hear his own answer after the final dot."""
 
     sender: Address | None
     size: int | None = None
@@ -48,6 +48,7 @@ class Mail:
     utf8: bool = False
     ret: str = ""
     envid: str = ""
+    prdr: bool = False
 
 
 @record(frozen=True, slots=True)
@@ -229,12 +230,12 @@ def _mail(text: str, _utf8: bool) -> Command:
     found = mailbox or _NULL.fullmatch(path)
     if found is None:
         raise _Unfit(_BAD_SENDER)
-    size, eight_bit, utf8, ret, envid = None, False, False, "", ""
     parameters = found[found.re.groups]
-    if parameters:
-        size, eight_bit, utf8, ret, envid = _mail_parameters(parameters)
+    if not parameters:
+        return Mail(_address(mailbox[1], mailbox[2], False, _BAD_SENDER) if mailbox else None)
+    size, eight_bit, utf8, ret, envid, prdr = _mail_parameters(parameters)
     sender = _address(mailbox[1], mailbox[2], utf8, _BAD_SENDER) if mailbox else None
-    return Mail(sender, size, eight_bit, utf8, ret, envid)
+    return Mail(sender, size, eight_bit, utf8, ret, envid, prdr)
 
 
 def _rcpt(text: str, utf8: bool) -> Command:
@@ -328,8 +329,8 @@ def _parameters(text: str) -> list[tuple[str, str | None]]:
     return list(found.items())
 
 
-def _mail_parameters(text: str) -> tuple[int | None, bool, bool, str, str]:
-    size, eight_bit, utf8, ret, envid = None, False, False, "", ""
+def _mail_parameters(text: str) -> tuple[int | None, bool, bool, str, str, bool]:
+    size, eight_bit, utf8, ret, envid, prdr = None, False, False, "", "", False
     for name, value in _parameters(text):
         if name == "SIZE":
             if value is None or not _SIZE.fullmatch(value):
@@ -337,10 +338,10 @@ def _mail_parameters(text: str) -> tuple[int | None, bool, bool, str, str]:
             size = int(value)
         elif name == "BODY":
             eight_bit = _word(value, "7BIT", "8BITMIME") == "8BITMIME"
-        elif name == "SMTPUTF8":
+        elif name in ("SMTPUTF8", "PRDR"):
             if value is not None:
                 raise _Unfit(_BAD_PARAMETER)
-            utf8 = True
+            utf8, prdr = utf8 or name == "SMTPUTF8", prdr or name == "PRDR"
         elif name == "RET":
             ret = _word(value, "FULL", "HDRS")
         elif name == "ENVID":
@@ -353,7 +354,7 @@ def _mail_parameters(text: str) -> tuple[int | None, bool, bool, str, str]:
                 raise _Unfit(_BAD_PARAMETER)
         else:
             raise _Unfit(_UNKNOWN_PARAMETER)
-    return size, eight_bit, utf8, ret, envid
+    return size, eight_bit, utf8, ret, envid, prdr
 
 
 def _word(value: str | None, *known: str) -> str:

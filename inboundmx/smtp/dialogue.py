@@ -1,9 +1,9 @@
 """One SMTP conversation as a server has it: which command may come when, and what is answered.
 
-Knows the order of RFC 5321 4.1.4, PIPELINING (RFC 2920), STARTTLS (RFC 3207) and the limits of ``[smtp]``. Does not
-know a socket, a clock, or what a message is worth: it asks the ``Conversation``, one question at a time, and what
-arrives meanwhile waits. It does no I/O: ``receive`` takes octets, ``advance`` works them off until a question must be
-asked, and whoever drives it writes ``outgoing``, begins TLS and closes.
+Knows the order of RFC 5321 4.1.4, PIPELINING (RFC 2920), STARTTLS (RFC 3207), PRDR (draft-hall-prdr) and the limits of
+``[smtp]``. Does not know a socket, a clock, or what a message is worth: it asks the ``Conversation``, one question at a
+time, and what arrives meanwhile waits. It does no I/O: ``receive`` takes octets, ``advance`` works them off until a
+question must be asked, and whoever drives it writes ``outgoing``, begins TLS and closes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred
 
 from inboundmx.model.message import Body
-from inboundmx.model.reply import Reply
+from inboundmx.model.reply import Replies, Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import SmtpSettings
 from inboundmx.ports import Authenticating, Conversation, Draft, StorageFull
@@ -53,6 +53,7 @@ Then = Callable[[Reply], None]
 Rename = Callable[[Named], tuple[Conversation, Session, Reply | None]]
 
 _OK = Reply(250, "2.0.0", "OK")
+_ANALYSED = Reply(353, "", "content analysis has started")
 _BYE = Reply(221, "2.0.0", "Bye", then_close=True)
 _TELLS_NOBODY = Reply(252, "2.5.0", "Cannot tell; send some mail and it will be seen")
 _HELP = Reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP STARTTLS QUIT; see RFC 5321")
@@ -408,7 +409,8 @@ class Dialogue:
         starttls = "250-STARTTLS\r\n" if self._starttls and not self.session.tls else ""
         return (
             f"250-{self._hostname}\r\n250-PIPELINING\r\n250-SIZE {self._settings.max_message_size}\r\n"
-            f"250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n{auth}{starttls}{xclient}250 ENHANCEDSTATUSCODES\r\n"
+            "250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n250-PRDR\r\n"
+            f"{auth}{starttls}{xclient}250 ENHANCEDSTATUSCODES\r\n"
         ).encode()
 
     # --- AUTH ---------------------------------------------------------------------------------------------------------
@@ -471,6 +473,8 @@ class Dialogue:
         mail: Callable[..., Any] = self._conversation.mail
         if command.ret or command.envid:
             mail = partial(mail, ret=command.ret, envid=command.envid)
+        if command.prdr:
+            mail = partial(mail, prdr=True)
         return self._ask("MAIL", then, mail, command.sender, command.size, command.eight_bit, command.utf8)
 
     def _on_rcpt(self, command: Rcpt) -> Deferred[Reply] | None:
@@ -625,9 +629,12 @@ class Dialogue:
         self._draft = None
         return self._ask("DATA", self._transaction_over, self._conversation.content, body)
 
-    def _transaction_over(self, reply: Reply) -> None:
+    def _transaction_over(self, reply: Reply | Replies) -> None:
         if reply.positive:
             self.messages += 1
+        if isinstance(reply, Replies):
+            self.outgoing += map(written, (_ANALYSED, *reply.each))
+            reply = reply.last
         self._say(reply)
         self._junk = 0
         self._forget_transaction()

@@ -4,6 +4,7 @@
 In both, ``\\r`` ``\\n`` ``\\0`` ``\\xNN`` stand for octets. ``S:`` a line the server says, ``…`` for anything;
 together they are all that it has said since. ``closed``: the server has closed by now. Before them or between:
 ``set KEY VALUE`` (a key of [smtp]), ``tls`` (a certificate is configured), ``answer QUESTION CODE ENHANCED TEXT``,
+``each CODE ENHANCED TEXT`` (to the final dot, for one recipient), ``last CODE ENHANCED TEXT`` (and for the message),
 ``fail QUESTION``, ``slow QUESTION`` (answered only by ``fire``), ``handshake`` (TLS has begun), ``content TEXT`` (the
 message that was taken last), ``asked WORDS`` (the questions since the last time), ``wait SECONDS``.
 """
@@ -21,7 +22,7 @@ sys.path.insert(0, str(HERE.parent / "smtp"))
 
 from conversation_fake import Client, FakeConversation, Server  # noqa: E402
 
-from inboundmx.model.reply import Reply  # noqa: E402
+from inboundmx.model.reply import Replies, Reply  # noqa: E402
 
 FILES = sorted(HERE.glob("*.smtp"))
 
@@ -44,6 +45,7 @@ class Stage:
         self.client: Client | None = None
         self.sending = b""
         self.asked = 0
+        self.each: list[Reply] = []
 
     def connected(self) -> Client:
         if self.client is None:
@@ -70,6 +72,12 @@ class Stage:
         elif word == "answer":
             question, code, enhanced, text = rest.split(" ", 3)
             self.conversation.answers[question] = Reply(int(code), enhanced.strip("-"), text)
+        elif word == "each":
+            code, enhanced, text = rest.split(" ", 2)
+            self.each.append(Reply(int(code), enhanced, text))
+        elif word == "last":
+            code, enhanced, text = rest.split(" ", 2)
+            self.conversation.answers["content"] = Replies(tuple(self.each), Reply(int(code), enhanced, text))
         elif word == "fail":
             self.conversation.answers[rest] = RuntimeError("a fault of ours")
         elif word == "slow":

@@ -15,7 +15,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from inboundmx.model.message import Body
-from inboundmx.model.reply import Reply
+from inboundmx.model.reply import Replies, Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import GatewaySettings, Settings, SmtpSettings
 from inboundmx.ports import Welcome
@@ -80,7 +80,7 @@ class FakeConversation:
             waiting: Deferred[Reply] = Deferred(self._cancelled)
             self.pending.append((waiting, answer))
             return self._wait(waiting)
-        if isinstance(answer, Reply):
+        if isinstance(answer, Reply | Replies):
             return self._at_once(answer)
         raise answer
 
@@ -96,7 +96,7 @@ class FakeConversation:
     def fire(self) -> None:
         """Answers the oldest question that waits."""
         waiting, answer = self.pending.pop(0)
-        if isinstance(answer, Reply):
+        if isinstance(answer, Reply | Replies):
             waiting.callback(answer)
         else:
             waiting.errback(answer)

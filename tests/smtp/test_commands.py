@@ -491,6 +491,7 @@ def test_a_canonical_local_part_reads_as_itself(content: str) -> None:
         ("AUTH PLAIN a b", Auth("", None)),
         ("AUTH PLAIN *", Auth("", None)),
         ("MAIL FROM:<> AUTH=<>", Mail(None)),
+        ("MAIL FROM:<> PRDR SMTPUTF8", Mail(None, utf8=True, prdr=True)),
         ("MAIL FROM:<> AUTH=ann+40a.example", Mail(None)),
     ],
 )
