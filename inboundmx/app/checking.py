@@ -150,6 +150,7 @@ def warnings(settings: Settings, now: datetime.datetime) -> list[str]:
         found.append("[smtp] max_message_size is below 64KB, which RFC 5321 4.5.3.1.7 asks every server to take")
     found += certificate.warnings(settings.tls, gateway.hostname, now)
     found += _redirections("", settings.levels, settings)
+    found += _unscanned(settings)
     for domain in settings.sections:
         found += _of_domain(domain, settings)
     if settings.backup.primaries:
@@ -173,6 +174,19 @@ def _nobody_verified(settings: Settings) -> list[str]:
                 f"that cannot be delivered is held, and nobody is told"
             ]
     return []
+
+
+def _unscanned(settings: Settings) -> list[str]:
+    """Who skips a check for viruses gets them."""
+    scanning = {check.name for check in settings.checks if check.kind == "clamav"}
+    said = [(f"[domain {domain.name}]", domain.skip_checks) for domain in settings.sections]
+    said += [(f"[recipients {some.name}]", some.skip_checks or ()) for some in settings.recipients]
+    return [
+        f"{where} skip_checks names {name}: its recipients get viruses"
+        for where, names in said
+        for name in names
+        if name in scanning
+    ]
 
 
 def _nobody_confirmed(settings: Settings) -> list[str]:

@@ -59,10 +59,12 @@ def without_section(settings: Settings) -> Settings:
     copies on their way to an archive."""
     everybody = {**_of_everybody(settings), "levels": settings.levels, "blocking": settings.blocking}
     incoming = {"skips": not_for("outgoing", settings)}
+    levels = tuple(replace(level, action=level.outgoing_action or level.action) for level in settings.levels)
+    outgoing = {"handover": "spool", "skips": not_for("incoming", settings), "levels": levels}
     backup = {name: getattr(settings.backup, name) for name in ("retry", "when_exhausted", "greylisting")}
     return replace(
         settings,
-        outgoing=replace(OUTGOING, **(everybody | {"handover": "spool", "skips": not_for("incoming", settings)})),
+        outgoing=replace(OUTGOING, **(everybody | outgoing)),
         backed_up=replace(BACKED_UP, **(everybody | incoming | backup)),
         # Nobody who wrote to us has anything to do with our archives.
         archiving=replace(ARCHIVING, **(everybody | {"handover": "spool", "bounce": "never"})),

@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from inboundmx.app.domain_sections import EVERYTHING
+from inboundmx.app.judging_keys import OF_LEVELS, THRESHOLDS
 from inboundmx.app.reading import keys_of
 from inboundmx.app.values import kind
 from inboundmx.checks.registry import KINDS
@@ -86,8 +87,8 @@ def _domain(domain: DomainSettings, secret: Callable[[str], str]) -> dict[str, s
     if domain.name != EVERYTHING:
         del found["except"]
     for level in domain.levels:
-        found |= {f"level.{level.level.word}.{key}": text for key, text in _level(level).items()}
-    found |= {f"blocking.{key}": text for key, text in _written(domain.blocking).items()}
+        found |= {f"level.{level.level.word}.{key}": text for key, text in _level(level).items() if key in OF_LEVELS}
+    found |= {f"blocking.{key}": text for key, text in _written(domain.blocking).items() if key in THRESHOLDS}
     return found | _weights(domain.weights)
 
 

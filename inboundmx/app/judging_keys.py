@@ -13,6 +13,10 @@ from inboundmx.app.words import nearest
 from inboundmx.model.settings import BlockingSettings, LevelSettings, Settings
 from inboundmx.model.verdict import Level, Weight
 
+# What of [blocking] some may say for themselves.
+THRESHOLDS = ("incoming_threshold", "outgoing_threshold")
+# And of [level].
+OF_LEVELS = ("threshold", "action")
 JUDGING = ("level.", "blocking.", "weight.")
 
 
@@ -26,7 +30,7 @@ def levels_said(reading: Reading, section: Section) -> tuple[dict[Level, dict[st
     """What is said of each level, by key, and where its threshold stands."""
     said: dict[Level, dict[str, Any]] = {}
     thresholds: dict[Level, Entry] = {}
-    keys = keys_of(LevelSettings)
+    keys = {key: field for key, field in keys_of(LevelSettings).items() if key in OF_LEVELS}
     for entry, parts in _dotted(section, "level."):
         level = level_named(parts[0])
         if level is None or len(parts) != 2 or parts[1] not in keys:
@@ -43,7 +47,7 @@ def levels_said(reading: Reading, section: Section) -> tuple[dict[Level, dict[st
 
 def blocking_said(reading: Reading, section: Section) -> dict[str, Any]:
     said: dict[str, Any] = {}
-    keys = keys_of(BlockingSettings)
+    keys = {key: field for key, field in keys_of(BlockingSettings).items() if key in THRESHOLDS}
     for entry, parts in _dotted(section, "blocking."):
         if len(parts) != 1 or parts[0] not in keys:
             reading.unknown(entry, [f"blocking.{key}" for key in keys])

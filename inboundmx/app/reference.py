@@ -53,7 +53,8 @@ ABOUT: Mapping[str, str] = {
     "console": "The status page for programs; [outbound] status_url of another inboundmx reads it.",
     "greylisting": "How long greylisting lasts, and for whom. A check does it: [check greylist], use = greylist.",
     "lists": "Who is spared what, and who is refused. inboundmx lists adds to it while the gateway runs.",
-    "level": "What becomes of mail whose filtering sum reaches the threshold. The highest level reached decides alone.",
+    "level": "What becomes of mail whose filtering sum reaches the threshold. The highest level reached decides alone; "
+    "outgoing_action, where there is one, for mail we send out for others.",
     "domain": "A domain we take mail for. Mail for any other domain is refused.",
     "domain *": "Every domain without a section of its own. A primary that trusts us makes us an open relay with it.",
     "recipients": "What is different for some recipients of our domains, over what their domain says.",
@@ -161,7 +162,7 @@ def shipped_ini() -> str:
         lines.append(f"[level {level.level.word}]")
         for name, field in keys_of(LevelSettings).items():
             if level.level or name != "threshold":
-                lines.append(f"{name} = {_default(field, level)}")
+                lines.append(f"{name} = {_default(field, level)}".rstrip())
         lines.append("")
     lines += [*_example_domain(), *_example_recipients(), *_examples_of_routes(), f"# {ABOUT['abuse']}", usual_rules()]
     lines += _example_check()
@@ -314,7 +315,7 @@ def _levels() -> str:
     for level in DEFAULT_LEVELS:
         threshold = f"`{level.threshold:g}`" if level.level else "has none: it is what remains"
         rows.append(f"| `{level.level.word}` | {threshold} | `{kind('actions').write(level.action)}` |")
-    return "\n".join(rows) + "\n\nThresholds ascend from low to high.\n"
+    return "\n".join(rows) + "\n\nThresholds ascend from low to high. `outgoing_action` is written like `action`.\n"
 
 
 def _kind_of_check(name: str) -> str:

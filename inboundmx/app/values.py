@@ -344,6 +344,9 @@ KINDS: Mapping[str, Kind] = {
     "yes": Kind(yes, written_yes, "yes or no"),
     "retry": Kind(retry, written_retry, "minutes, / between"),
     "actions": Kind(actions.actions, actions.written_actions, "actions, commas between"),
+    "maybe_actions": Kind(
+        lambda text: actions.actions(text) if text.strip() else (), actions.written_actions, "actions, commas between"
+    ),
     "counts_for": Kind(counts_for, lambda value: _list(sorted(value, reverse=True)), "filtering, blocking or both"),
     "regex": Kind(regex, str, "regular expression"),
     "prefixes": Kind(prefixes, lambda value: "/".join(map(str, value)), "bits of IPv4/bits of IPv6"),

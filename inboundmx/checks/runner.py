@@ -100,6 +100,7 @@ class Runner:
             )
             for way in ("incoming", "outgoing")
         )
+        self._concerned = [[any(tiers) for tiers in way] for way in (self._incoming, self._outgoing)]
         self._always = tuple(map(_without_dear_ones, self._tiers))
         self._dear = tuple(
             tuple(
@@ -110,7 +111,7 @@ class Runner:
 
     def concerns(self, stage: Stage, outgoing: bool = False) -> bool:
         """Whether any check looks at this stage, of those for outgoing mail alone; if not, asking can be spared."""
-        return any((self._outgoing if outgoing else self._incoming)[stage])
+        return self._concerned[outgoing][stage]
 
     async def run(
         self,

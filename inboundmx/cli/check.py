@@ -166,7 +166,10 @@ def _levels(settings: Settings) -> list[str]:
     rows = []
     for level in settings.levels:
         begins = "the rest" if level.level is Level.NONE else f"{level.threshold:g}"
-        rows.append((level.level.word, begins, kind("actions").write(level.action)))
+        action = kind("actions").write(level.action)
+        if level.outgoing_action:
+            action += f"; outgoing mail: {kind('actions').write(level.outgoing_action)}"
+        rows.append((level.level.word, begins, action))
     return table(("level", "from", "action"), rows, right=(1,))
 
 

@@ -41,12 +41,13 @@ from inboundmx.ports import (
 
 
 class Taken(NamedTuple):
-    """The reply to the final dot, its last word the message's id; whether the spool took the body over; and whether the
-    mail is good: taken, and nothing speaks against it."""
+    """The reply to the final dot, its last word the message's id; whether the spool took the body over; whether the
+    mail is good: taken, and nothing speaks against it; and what was decided for whom."""
 
     reply: Reply | Replies
     keeps_body: bool
     good: bool
+    lots: Sequence[Lot]
 
 
 class Acceptance:
@@ -77,7 +78,8 @@ class Acceptance:
             reply, keeps_body = await self._each_accepted(arrival, lots)
         else:
             reply, keeps_body = await self._accepted(arrival, lots)
-        return Taken(reply, keeps_body, reply.positive and all(lot.verdict.level is Level.NONE for lot in lots))
+        good = reply.positive and all(lot.verdict.level is Level.NONE for lot in lots)
+        return Taken(reply, keeps_body, good, lots)
 
     async def _each_accepted(self, arrival: Arrival, lots: Sequence[Lot]) -> tuple[Reply | Replies, bool]:
         """Each recipient hears what becomes of the message for him. Those of whom it is taken share one answer, which

@@ -1,12 +1,14 @@
-"""Letters of ours to an operator: a client exceeded a limit.
+"""Letters of ours: to an operator, that a client exceeded a limit; to a user, that checks have stopped his mail.
 
-Knows that there are few of them, and how one gets into the spool. Does not know what a limit is for, nor how a letter
-is worded (``policy.alarms``).
+Knows that there are few of them, who may get one, and how it gets into the spool. Does not know what a limit is for,
+nor how a letter is worded (``policy.alarms``).
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Sequence
 
 from twisted.python.failure import Failure
 
@@ -15,7 +17,7 @@ from inboundmx.model.custody import Change, Content, Deposit, SpoolEntry, SpoolR
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
 from inboundmx.model.message import Body
 from inboundmx.model.settings import AbuseSettings, Settings
-from inboundmx.policy.alarms import alarm
+from inboundmx.policy.alarms import alarm, stopped
 from inboundmx.policy.prioritising import at_reception
 from inboundmx.ports import Chance, Clock, Deliveries, Journal, Spool, StateStore, Unavailable
 
@@ -23,6 +25,13 @@ SPACE = "alerts"
 HOUR = 3600.0
 # Of one rule in an hour: whoever does not read these reads no more.
 MOST_AN_HOUR = 20
+# Letters to one user, and to all of them.
+MOST_TO_ONE = 10
+MOST_TO_ALL = 500
+
+
+# An address that can stand in a header as it is.
+_MAILBOX = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,253}")
 
 
 class Alerts:
@@ -45,10 +54,41 @@ class Alerts:
                 return
         except Unavailable:
             return
-        now = self._clock.now()
-        id = make_id(now, self._chance.token(TOKEN_LENGTH))
+        now, id = self._begun()
         octets = alarm(rule, who, reason, settings.gateway, now, id)
-        local, _, domain = rule.notify.rpartition("@")
+        self._post(id, now, rule.notify, octets, settings, "alert", {"rule": rule.name})
+
+    def stopped(
+        self, user: str, recipients: Sequence[Address], kept: bool, why: str, mail: str, settings: Settings
+    ) -> None:
+        """To whom has authenticated as ``user``, about outgoing mail of the id ``mail``: refused, or kept back; once
+        for each mail. Only to an address at a domain that has a section here: nobody else asked us to write to him."""
+        _, _, domain = user.rpartition("@")
+        ours = settings.section(domain.lower()) if user.isascii() and _MAILBOX.fullmatch(user) else None
+        if not settings.blocking.outgoing_notice or ours is None or not ours.enabled:
+            return
+        try:
+            if self._state.add(SPACE, f"stopped {mail} {kept}", 1, HOUR) > 1:
+                return
+            if self._state.add(SPACE, f"stopped {user.lower()}", 1, HOUR) > MOST_TO_ONE:
+                return
+            if self._state.add(SPACE, "stopped", 1, HOUR) > MOST_TO_ALL:
+                return
+        except Unavailable:
+            return
+        now, id = self._begun()
+        octets = stopped(user, recipients, kept, why, mail, settings.gateway, now, id)
+        self._post(id, now, user, octets, settings, "outgoing_notice", {"about": mail})
+
+    def _begun(self) -> tuple[float, str]:
+        now = self._clock.now()
+        return now, make_id(now, self._chance.token(TOKEN_LENGTH))
+
+    def _post(
+        self, id: str, now: float, to: str, octets: bytes, settings: Settings, event: str, fields: dict[str, str]
+    ) -> None:
+        local, _, domain = to.rpartition("@")
+        domain = domain.lower()
         ours = settings.domain(domain)
         entry = SpoolEntry(
             id=id,
@@ -66,12 +106,13 @@ class Alerts:
         )
         content = Content(b"", 0, Body(len(octets), octets, None, hashlib.sha256(octets).digest()))
         kept = self._spool.commit(Change((Deposit(entry, content),)))
-        kept.addCallbacks(self._kept, self._lost, callbackArgs=(entry, rule), errbackArgs=(id, rule))
+        told = (event, {**fields, "recipient": to})
+        kept.addCallbacks(self._kept, self._lost, callbackArgs=(entry, *told), errbackArgs=(id, event, fields))
 
-    def _kept(self, _: None, entry: SpoolEntry, rule: AbuseSettings) -> None:
-        self._journal.record("alert_written", entry.id, {"rule": rule.name, "recipient": rule.notify})
+    def _kept(self, _: None, entry: SpoolEntry, event: str, fields: dict[str, str]) -> None:
+        self._journal.record(f"{event}_written", entry.id, fields)
         self._deliveries.deposited([entry])
 
-    def _lost(self, failure: Failure, id: str, rule: AbuseSettings) -> None:
+    def _lost(self, failure: Failure, id: str, event: str, fields: dict[str, str]) -> None:
         trouble = str(failure.value) or type(failure.value).__name__
-        self._journal.record("alert_lost", id, {"rule": rule.name, "what": trouble}, level="error")
+        self._journal.record(f"{event}_lost", id, {**fields, "what": trouble}, level="error")

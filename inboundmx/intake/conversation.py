@@ -23,6 +23,7 @@ from inboundmx.intake.authentication import Authentication, Gatekeeper, mechanis
 from inboundmx.intake.conduct import Conduct
 from inboundmx.intake.doorkeeping import Doorkeeper
 from inboundmx.intake.known_good import KnownGood
+from inboundmx.intake.stopping import tell_user
 from inboundmx.intake.turning_away import TurningAway
 from inboundmx.model.address import Address, written
 from inboundmx.model.envelope import Envelope
@@ -377,6 +378,10 @@ class GatewayConversation:
         if taken.keeps_body:
             # The spool took the body's file over; it is not ours to discard any more.
             self._draft = None
+        if settings.blocking.outgoing_notice and self._relays and self._session.authenticated_as:
+            tell_user(
+                self._gate.door.alerts, self._session.authenticated_as, self._id, taken.lots, taken.reply, settings
+            )
         if taken.good and settings.smtp.banner_delay:
             self._gate.known_good.sent_good_mail(self._session.peer_ip)
         return taken.reply
@@ -509,7 +514,9 @@ class GatewayConversation:
                 results = self._plan.overrides.uncontested(results)
                 total = score(results, checks)
         else:
-            results, threshold = counted(results, domain), blocking_threshold(domain)
+            if domain.skips:
+                results = counted(results, domain)
+            threshold = blocking_threshold(domain)
             total = score(results, checks, domain.weights)
         verdict = judge_early(total, threshold)
         if verdict is None or verdict.reply is None:
@@ -523,6 +530,9 @@ class GatewayConversation:
         more = {"checks": told, "score": total.filtering, "blocking": total.blocking}
         if domain is not None and domain.apart:
             more["settings_of"] = domain.apart
+        if domain is not None and domain.via == "outbound" and recipient is not None and verdict.reply.permanent:
+            user, why = self._session.authenticated_as, str(verdict.reply)
+            self._gate.door.alerts.stopped(user, (recipient,), False, why, self._id, settings)
         return self._refuse(verb, verdict.reply, envelope, recipient, more)
 
     def _turned_away(self, reply: Reply, because: str, entry: str | Listed) -> Reply:

@@ -27,7 +27,7 @@ class Doorkeeper:
     def __init__(self, state: StateStore, blocks: Blocks, alerts: Alerts, journal: Journal, clock: Clock) -> None:
         self.blocks = blocks
         self._state = state
-        self._alerts = alerts
+        self.alerts = alerts
         self._journal = journal
         self._clock = clock
         self._tallies: dict[str, Tally] = {}
@@ -76,7 +76,7 @@ class Doorkeeper:
                 del self._told[next(iter(self._told))]
             self._journal.record("abuse", "", {"rule": rule.name, "who": who, "reason": why}, level="warning")
             if rule.notify:
-                self._alerts.write(rule, who, why, settings)
+                self.alerts.write(rule, who, why, settings)
         if not rule.block:
             return None
         return self.blocks.find(who) or self.blocks.begin(who, rule.block, why, f"rule {rule.name}")

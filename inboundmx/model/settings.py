@@ -158,6 +158,7 @@ class LevelSettings:
     level: Level
     threshold: float = key(0.0, "number", "the filtering sum at which this level begins (inclusive)")
     action: tuple[Action, ...] = key((Action("deliver"),), "actions", "deliver, header, tag, redirect, quarantine, hold, discard, reject; joined by commas")
+    outgoing_action: tuple[Action, ...] = key((), "maybe_actions", "the same for mail we send out for others; empty: as for incoming mail")
 
 
 DEFAULT_LEVELS = (
@@ -172,6 +173,7 @@ DEFAULT_LEVELS = (
 class BlockingSettings:
     incoming_threshold: float = key(30.0, "number", "the blocking sum at which incoming mail is refused, whatever the levels say")
     outgoing_threshold: float = key(30.0, "number", "the same for mail we send out for others")
+    outgoing_notice: bool = key(False, "yes", "yes writes to whoever authenticated when checks refuse his outgoing mail or it is kept back; only where he authenticates by an address at a domain of ours, and ten times an hour at most (SmarterMail: Enable bounces for Outgoing SMTP Blocking)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +367,7 @@ class RecipientsSettings:
     skip_checks: tuple[str, ...] | None = key(None, "section_names", "checks that do not count for them, in place of those that the domain names; left out: as the domain says")
     description: str = key("", "text", "for people")
     levels: Mapping[Level, Mapping[str, Any]] = field(default_factory=dict)
-    blocking: Mapping[str, float] = field(default_factory=dict)
+    blocking: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[tuple[str, str], Weight] = field(default_factory=dict)
     listed: tuple[str, ...] = ()
 

@@ -1,21 +1,22 @@
-"""What an operator is written about a client that exceeded a limit.
+"""What an operator is written about a client that exceeded a limit, and a user about mail of his that was stopped.
 
-Knows how such a letter is worded. Does not know how it travels, nor when one is due.
+Knows how such letters are worded. Does not know how it travels, nor when one is due.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from textwrap import wrap
 
+from inboundmx.model.address import Address
 from inboundmx.model.settings import AbuseSettings, GatewaySettings
 
 
 def alarm(rule: AbuseSettings, who: str, reason: str, gateway: GatewaySettings, now: float, id: str) -> bytes:
     """As mail data: ASCII, CRLF lines, headers above. ``who`` may be what a client calls itself."""
     who = _printable(who)
-    date = format_datetime(datetime.fromtimestamp(now, UTC))
     says = f"{who}: {reason}. [abuse {rule.name}] suffers {rule.limit} within {rule.window / 60:g} minutes."
     more = (
         f"It is blocked for {rule.block / 60:g} minutes, and that ends by itself; 'inboundmx blocks' shows it and ends "
@@ -24,24 +25,51 @@ def alarm(rule: AbuseSettings, who: str, reason: str, gateway: GatewaySettings, 
         else "Nothing is done about it: its mail goes on as before."
     )
     rest = f"Within an hour you are not told of {who} again. The log of {gateway.hostname} has every instance."
+    return _letter(rule.notify, f"[abuse {rule.name}] {who}", (says, more, rest), gateway, now, id)
+
+
+# Recipients that are named.
+MOST_NAMED = 20
+
+
+def stopped(
+    user: str, recipients: Sequence[Address], kept: bool, why: str, mail: str, gateway: GatewaySettings, now: float,
+    id: str,
+) -> bytes:  # fmt: skip
+    """As mail data, to the ``user`` whose mail of the id ``mail`` checks have stopped. ``kept``: it is held for an
+    operator, else refused. Nothing of the mail itself is in it."""
+    named = [_printable(str(each)) for each in recipients[:MOST_NAMED]]
+    others = f" and {len(recipients) - MOST_NAMED} others" if len(recipients) > MOST_NAMED else ""
+    words = " ".join(map(_printable, why.split()))
+    to = f"Your mail to {', '.join(named)}{others}"
+    says = (
+        f"{to} was not sent: it is kept for an operator to look at, who may send it on."
+        if kept
+        else f"{to} was refused, and nothing of it was sent. Your program was told: {words}."
+    )
+    wrong = f"If you think that this is wrong, tell your postmaster the id {mail}."
+    stolen = "If you did not write it, somebody else knows your password: change it at once."
+    rest = "You are told of this ten times an hour at most."
+    subject = f"Your mail was {'held' if kept else 'refused'} ({mail})"
+    return _letter(user, subject, (says, f"{wrong} {stolen}", rest), gateway, now, id)
+
+
+def _letter(
+    to: str, subject: str, paragraphs: Iterable[str], gateway: GatewaySettings, now: float, id: str
+) -> bytes:
     lines = [
-        f"Date: {date}",
+        f"Date: {format_datetime(datetime.fromtimestamp(now, UTC))}",
         f"From: {gateway.postmaster or 'postmaster@' + gateway.hostname}",
-        f"To: {rule.notify}",
-        f"Subject: [abuse {rule.name}] {who}"[:200],
+        f"To: {to}",
+        f"Subject: {subject}"[:200],
         f"Message-ID: <{id}@{gateway.hostname}>",
         "Auto-Submitted: auto-generated",
         "MIME-Version: 1.0",
         "Content-Type: text/plain; charset=us-ascii",
-        "",
-        *wrap(says),
-        "",
-        *wrap(more),
-        "",
-        *wrap(rest),
-        "",
     ]
-    return "\r\n".join(lines).encode("ascii", "replace")
+    for paragraph in paragraphs:
+        lines += ["", *wrap(paragraph)]
+    return "\r\n".join([*lines, ""]).encode("ascii", "replace")
 
 
 def _printable(text: str) -> str:

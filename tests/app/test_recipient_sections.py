@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pytest
 
+from inboundmx.app.checking import warnings
 from inboundmx.app.effective import as_ini, effective
 from inboundmx.app.settings import BadSettings, load
 from inboundmx.model.settings import RecipientsSettings, Settings
@@ -59,6 +61,24 @@ def test_checks_that_are_skipped_or_for_the_other_way_do_not_count(tmp_path: Pat
     assert (settings.outgoing.skips, settings.backed_up.skips) == ({"r"}, {"pills"})
 
 
+def test_who_skips_the_scanner_for_viruses_is_warned(tmp_path: Path) -> None:
+    text = "[check av]\nuse = clamav\n[recipients lab]\nmatch = lab@a.example\nskip_checks = spf av\n"
+    found = warnings(read(tmp_path, text), datetime.datetime.now(datetime.UTC))
+    assert [each for each in found if "skip_checks" in each] == [
+        "[recipients lab] skip_checks names av: its recipients get viruses"
+    ]
+
+
+def test_levels_may_act_otherwise_on_outgoing_mail(tmp_path: Path) -> None:
+    settings = read(tmp_path, "[level high]\noutgoing_action = hold\n[level low]\noutgoing_action =\n")
+    assert [level.action for level in settings.outgoing.levels] == [
+        (Action("deliver"),), (Action("deliver"),), (Action("tag", "SPAM-MED:"),), (Action("hold"),)
+    ]  # fmt: skip
+    assert settings.domains["a.example"].levels[3].action == (Action("reject"),)
+    (tmp_path / "again.ini").write_text(as_ini(effective(settings)))
+    assert load(str(tmp_path / "again.ini")).outgoing == settings.outgoing
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -72,6 +92,8 @@ def test_checks_that_are_skipped_or_for_the_other_way_do_not_count(tmp_path: Pat
         ("[recipients x]\nmatch = a@a.example\nprimary = 192.0.2.1\n", "there is no key primary here"),
         ("[recipients x]\nmatch = a@a.example\n[recipients X]\nmatch = b@a.example\n", "named x stands here already"),
         ("[recipients]\nmatch = a@a.example\n", "needs a name: [recipients NAME]"),
+        ("[recipients x]\nmatch = a@a.example\nlevel.low.outgoing_action = hold\n", "no key level.low.outgoing_action"),
+        ("[recipients x]\nmatch = a@a.example\nblocking.outgoing_notice = yes\n", "no key blocking.outgoing_notice"),
         ("[check y]\nuse = spf\nfor = both ways\n", "both ways is not known here"),
     ],
 )
