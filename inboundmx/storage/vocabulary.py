@@ -18,12 +18,13 @@ class MappedVocabulary:
     """Implements ports.Vocabulary."""
 
     def __init__(self, data_folder: str, clock: Clock, offload: Offload) -> None:
+        """Reads the model that is there: blocks."""
         self._path = os.path.join(data_folder, FILE_NAME)
         self._clock = clock
         self._offload = offload
-        self._look_at = float("-inf")
+        self._look_at = clock.monotonic() + LOOK_SECONDS
         self._model: Model | None = None
-        self._trouble = ""
+        self._model, self._trouble = self._looked()
 
     async def learned(self) -> Model | None:
         now = self._clock.monotonic()
@@ -40,7 +41,7 @@ class MappedVocabulary:
         return self._model
 
     def _looked(self) -> tuple[Model | None, str]:
-        """In a thread: the model that is there now, or why there is none."""
+        """Blocks: the model that is there now, or why there is none."""
         try:
             if self._model is not None and stamp_of(os.stat(self._path)) == self._model.stamp:
                 return self._model, ""

@@ -162,6 +162,7 @@ def test_a_file_that_is_none_is_unavailable(tmp_path: Path) -> None:
 
 def test_a_new_model_is_found_by_itself(file: BayesFile, tmp_path: Path) -> None:
     clock, offload = FakeClock(), FakeOffload()
+    came: list[Any] = []
     vocabulary = MappedVocabulary(str(tmp_path), clock, offload)
 
     def learned() -> Any:
@@ -172,16 +173,18 @@ def test_a_new_model_is_found_by_itself(file: BayesFile, tmp_path: Path) -> None
     assert learned() is None
     file.learn([words(file, "a", "buy")], True, 1.0)
     file.renew(LARGE)
-    assert learned() is None and offload.runs == 1
+    assert learned() is None and offload.runs == 0
     clock.task.advance(LOOK_SECONDS)
     first = learned()
     assert first.spam == 1
     clock.task.advance(LOOK_SECONDS)
-    assert learned() is first and offload.runs == 3
+    assert learned() is first and offload.runs == 2
     file.learn([words(file, "b", "buy")], True, 1.0)
     file.renew(LARGE)
     clock.task.advance(LOOK_SECONDS)
     assert learned().counts(["buy"]) == [(2, 0)]
+    assert promptly(MappedVocabulary(str(tmp_path), clock, offload).learned(), came.append, came.append) is None
+    assert came[0].spam == 2 and offload.runs == 3
     # What was mapped goes on being what it was.
     assert first.counts(["buy"]) == [(1, 0)]
 
