@@ -13,7 +13,7 @@ from operator import attrgetter
 from twisted.internet.defer import Deferred
 
 from inboundmx.app.selecting import Selection
-from inboundmx.model.custody import SpoolEntry
+from inboundmx.model.custody import SpoolEntry, State
 from inboundmx.policy.stamping import checks_against
 from inboundmx.ports import Clock, Damaged, Spool
 
@@ -49,12 +49,14 @@ class Finder:
 
     async def caused(self, query: Selection) -> Selection:
         """The query with ``only`` those of which ``cause`` is true. What a level kept has no one check for its cause,
-        so the stamps on the mail are asked which spoke against it."""
+        so the stamps on the mail are asked which spoke against it; of what is on its way nothing was the cause."""
         only = set()
         for entry in await self.meant(query):
             kept_by = entry.cause.lower()
             if query.cause in (kept_by, kept_by.rpartition(" ")[2]):
                 only.add(entry.id)
+                continue
+            if entry.state is State.ACTIVE:
                 continue
             try:
                 content = await self._spool.content(entry.id)

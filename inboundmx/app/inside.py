@@ -31,6 +31,7 @@ from inboundmx.intake.alerting import Alerts
 from inboundmx.intake.blocking import Blocks
 from inboundmx.intake.conversation import GatewayReception, Plan
 from inboundmx.intake.doorkeeping import Doorkeeper
+from inboundmx.intake.doubting import Doubts
 from inboundmx.intake.goodwill import Goodwill
 from inboundmx.intake.known_good import KnownGood
 from inboundmx.model.settings import Settings
@@ -114,11 +115,15 @@ class Inside:
         self._retention = Retention(spool, clock, journal)
         handing_over = PausingCourier(self.courier, self._pauses)
         goodwill = Goodwill(outside.tools.state, clock, journal)
-        acceptance = Acceptance(receiving, handing_over, spool, self.deliveries, journal, clock, chance, goodwill)
+        alerts = Alerts(spool, self.deliveries, state, journal, clock, chance)
+        doubts = Doubts(state, alerts, outside.tools.health, journal, clock)
+        acceptance = Acceptance(
+            receiving, handing_over, spool, self.deliveries, journal, clock, chance, goodwill, doubts
+        )
         self.door = Doorkeeper(
             state,
             outside.blocks or Blocks(clock, journal),
-            Alerts(spool, self.deliveries, state, journal, clock, chance),
+            alerts,
             journal,
             clock,
         )

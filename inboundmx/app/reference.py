@@ -46,6 +46,7 @@ ABOUT: Mapping[str, str] = {
     "log": "The log, and the memory behind inboundmx explain.",
     "delivery": "Handing mail to the primaries; a domain may say otherwise for itself.",
     "blocking": "The second sum: checks that name it in counts_for. Tested at every stage, whatever the levels say.",
+    "causes": "A check or level that suddenly speaks against far more mail than usual is doubted: docs/scoring.md.",
     "backup": "Domains we are backup MX of by their MX set, without a section of their own.",
     "relay": "Sending out through us. Nobody may, unless named here.",
     "submission": "Where those send out who show who they are. AUTH is offered nowhere else, and only over TLS.",

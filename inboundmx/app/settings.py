@@ -36,6 +36,7 @@ from inboundmx.checks.registry import KINDS
 from inboundmx.model.settings import (
     BackupSettings,
     BlockingSettings,
+    CausesSettings,
     ConsoleSettings,
     DeliverySettings,
     DnsSettings,
@@ -64,6 +65,7 @@ PLAIN: Mapping[str, type[Any]] = {
     "log": LogSettings,
     "delivery": DeliverySettings,
     "blocking": BlockingSettings,
+    "causes": CausesSettings,
     "backup": BackupSettings,
     "relay": RelaySettings,
     "submission": SubmissionSettings,

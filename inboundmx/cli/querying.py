@@ -51,9 +51,9 @@ def add_verb(
         command.add_argument("--recipient", metavar="ADDRESS", help="mail for this address, or *@DOMAIN")
         command.add_argument("--sender", metavar="ADDRESS", help="mail from this address, *@DOMAIN, or <>")
         command.add_argument("--older", metavar="SPAN", help="received longer ago than this: 90s 15m 24h 5d")
-        if noun == "quarantine":
-            command.add_argument("--cause", metavar="CHECK", help="mail that this check spoke against, or kept by this")
-            command.add_argument("--since", metavar="T", help="received since: 2h (ago), 2026-05-01, 2026-05-01T08:00")
+        cause = "mail kept back that this check spoke against, or kept by this"
+        command.add_argument("--cause", metavar="CHECK", help=cause)
+        command.add_argument("--since", metavar="T", help="received since: 2h (ago), 2026-05-01, 2026-05-01T08:00")
     if states:
         command.add_argument("--state", choices=states, help="mail in this state")
     if verb == "list":

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from inboundmx.intake.arrival import Arrival, Judged, Lot, facts_of, for_lots, judged, lots_of, refusal, stamped
 from inboundmx.intake.deposits import Kept, heard, kept
+from inboundmx.intake.doubting import Doubts
 from inboundmx.intake.goodwill import Goodwill
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Change, Client, Content, DeliveryAttempt, Deposit, Handover, Parcel, Route, State
@@ -61,8 +62,10 @@ class Acceptance:
         clock: Clock,
         chance: Chance,
         goodwill: Goodwill,
+        doubts: Doubts,
     ) -> None:
         self.goodwill = goodwill
+        self._doubts = doubts
         self._routes = routes
         self._courier = courier
         self._spool = spool
@@ -72,7 +75,7 @@ class Acceptance:
         self._chance = chance
 
     async def accept(self, arrival: Arrival) -> Taken:
-        lots = lots_of(arrival)
+        lots = self._doubts.weighed(arrival, lots_of(arrival))
         reply: Reply | Replies
         if arrival.order and len(lots) > 1 and any(lot.verdict.reply is not None for lot in lots):
             reply, keeps_body = await self._each_accepted(arrival, lots)

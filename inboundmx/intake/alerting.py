@@ -17,7 +17,7 @@ from inboundmx.model.custody import Change, Content, Deposit, SpoolEntry, SpoolR
 from inboundmx.model.identity import TOKEN_LENGTH, make_id
 from inboundmx.model.message import Body
 from inboundmx.model.settings import AbuseSettings, Settings
-from inboundmx.policy.alarms import alarm, stopped
+from inboundmx.policy.alarms import alarm, doubted, stopped
 from inboundmx.policy.prioritising import at_reception
 from inboundmx.ports import Chance, Clock, Deliveries, Journal, Spool, StateStore, Unavailable
 
@@ -79,6 +79,22 @@ class Alerts:
         now, id = self._begun()
         octets = stopped(user, recipients, kept, why, mail, settings.gateway, now, id)
         self._post(id, now, user, octets, settings, "outgoing_notice", {"about": mail})
+
+    def doubted(self, cause: str, name: str, says: str, settings: Settings) -> None:
+        """A cause is doubted: once an hour for each, whatever process finds it."""
+        to = settings.causes.notify
+        if not to and settings.section(settings.gateway.postmaster.rpartition("@")[2].lower()) is not None:
+            to = settings.gateway.postmaster
+        try:
+            if not to or self._state.add(SPACE, f"cause {cause}", 1, HOUR) > 1:
+                return
+            if self._state.add(SPACE, "causes", 1, HOUR) > MOST_AN_HOUR:
+                return
+        except Unavailable:
+            return
+        now, id = self._begun()
+        octets = doubted(to, cause, name, says, settings.gateway, now, id)
+        self._post(id, now, to, octets, settings, "alert", {"rule": f"cause {cause}"})
 
     def _begun(self) -> tuple[float, str]:
         now = self._clock.now()

@@ -177,6 +177,17 @@ class BlockingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CausesSettings:
+    enabled: bool = key(True, "yes", "no: mail is refused whatever suddenly speaks against it")
+    window: float = key(HOUR, "limit", "counted together for so long, by the clock")
+    at_least: int = key(50, "count", "a cause that spoke against fewer messages in the window is believed")
+    times: int = key(10, "count", "how many times as common as usual (as odds; nothing counts as rarer than 1 in 100) it may be until it is doubted: mail that would be refused or discarded because of it alone is held for an operator, infected mail quarantined")
+    learning: float = key(DAY, "span", "nothing is doubted for so long after its check was first asked; 0s: what was never seen counts as 1 in 100 from the first message on")
+    except_: tuple[str, ...] = key((), "section_names", "checks that are always believed, and levels: low, medium, high")
+    notify: str = key("", "mailbox", "who is written to when a cause is doubted, once an hour for each; empty: [gateway] postmaster, if that is at a domain of ours; the log and inboundmx status tell as well")
+
+
+@dataclass(frozen=True, slots=True)
 class GreylistingSettings:
     """How long and whom: greylisting is done by a check that uses it. ``network``: the bits that two clients of one
     network have in common, of IPv4 and of IPv6."""
@@ -409,6 +420,7 @@ class Settings:
     log: LogSettings = LogSettings()
     delivery: DeliverySettings = DeliverySettings()
     blocking: BlockingSettings = BlockingSettings()
+    causes: CausesSettings = CausesSettings()
     relay: RelaySettings = RelaySettings()
     backup: BackupSettings = BackupSettings()
     priority: PrioritySettings = PrioritySettings()

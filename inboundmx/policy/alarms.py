@@ -1,4 +1,4 @@
-"""What an operator is written about a client that exceeded a limit, and a user about mail of his that was stopped.
+"""What an operator is written about a client or a check that went too far, and a user about mail that was stopped.
 
 Knows how such letters are worded. Does not know how it travels, nor when one is due.
 """
@@ -52,6 +52,23 @@ def stopped(
     rest = "You are told of this ten times an hour at most."
     subject = f"Your mail was {'held' if kept else 'refused'} ({mail})"
     return _letter(user, subject, (says, f"{wrong} {stolen}", rest), gateway, now, id)
+
+
+def doubted(to: str, cause: str, name: str, says: str, gateway: GatewaySettings, now: float, id: str) -> bytes:
+    """As mail data, to an operator: ``cause`` suddenly speaks against more mail than usual."""
+    what = f"{cause} {says}. Either much has changed, or what it relies on is wrong."
+    held = (
+        "Mail that would be refused or discarded because of it alone is held instead, infected mail is quarantined, "
+        "until it is as common as usual again. What was refused before that stays refused."
+    )
+    wrong = (
+        f"If it is wrong: switch the check off, then 'inboundmx spool release --cause {name} --since 2h' "
+        "(or 'inboundmx quarantine release') delivers what was kept."
+    )
+    right = "If it is right: name it in [causes] except, and 'inboundmx spool delete' takes the same words."
+    rest = "Within an hour you are not told of it again. 'inboundmx status' shows it as long as it lasts."
+    subject = f"{cause} speaks against more mail than usual"
+    return _letter(to, subject, (what, held, wrong, right, rest), gateway, now, id)
 
 
 def _letter(

@@ -11,6 +11,7 @@ from fakes.spool import FakeSpool
 from fakes.state import FakeStateStore
 from twisted.internet.defer import Deferred
 
+from inboundmx.app.health import ServicesHealth
 from inboundmx.checks.api import Tools
 from inboundmx.checks.registry import KINDS
 from inboundmx.checks.runner import Runner
@@ -20,6 +21,7 @@ from inboundmx.intake.alerting import Alerts
 from inboundmx.intake.blocking import Blocks
 from inboundmx.intake.conversation import GatewayReception, Plan
 from inboundmx.intake.doorkeeping import Doorkeeper
+from inboundmx.intake.doubting import Doubts
 from inboundmx.intake.goodwill import Goodwill
 from inboundmx.intake.known_good import KnownGood
 from inboundmx.model.address import Address
@@ -158,12 +160,16 @@ class Gate:
         checks = {one.name: one for one in given.checks}
         plan = Plan(given, runner, checks, lists, rules_of(given.abuse), Overrides(given))
         self.state = FakeStateStore(self.clock)
+        # How often what is found, apart from what else is remembered.
+        self.counts = FakeStateStore(self.clock)
+        self.health = ServicesHealth(self.clock, self.journal)
         alerts = Alerts(self.spool, self.deliveries, self.state, self.journal, self.clock, self.chance)
         self.blocks = Blocks(self.clock, self.journal)
         self.door = Doorkeeper(self.state, self.blocks, alerts, self.journal, self.clock)
         acceptance = Acceptance(
             self.routes, self.courier, self.spool, self.deliveries, self.journal, self.clock, self.chance,
             Goodwill(self.state, self.clock, self.journal),
+            Doubts(self.counts, alerts, self.health, self.journal, self.clock),
         )  # fmt: skip
         self.reception = GatewayReception(
             plan,
