@@ -27,6 +27,9 @@ def actions(text: str) -> tuple[Action, ...]:
     fates = list(dict.fromkeys(action.verb for action in found if action.verb in FATES))
     if len(fates) > 1:
         raise Wrong(f"{fates[0]} and {fates[1]} contradict each other; a level does one of them")
+    idle = next((action.verb for action in found if action.verb in ("tag", "header")), "")
+    if idle and "discard" in fates:
+        raise Wrong(f"discard and {idle} contradict each other: nobody would see it")
     if len(set(found)) < len(found):
         raise Wrong("an action stands there twice")
     return tuple(found)

@@ -89,14 +89,16 @@ def number(text: str) -> float:
 
 
 def weight(text: str) -> Weight:
-    """A finite number, ``reject`` or ``defer``."""
+    """A finite number, ``reject``, ``defer`` or ``quarantine``."""
     if text == "reject":
         return "reject"
     if text == "defer":
         return "defer"
+    if text == "quarantine":
+        return "quarantine"
     if not _NUMBER.fullmatch(text):
-        near = nearest(text, ("reject", "defer"))
-        raise Wrong(f"is no weight{near if 'mean' in near else ''}; write a number, reject or defer")
+        near = nearest(text, ("reject", "defer", "quarantine"))
+        raise Wrong(f"is no weight{near if 'mean' in near else ''}; write a number, reject, defer or quarantine")
     return float(text)
 
 

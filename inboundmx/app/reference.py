@@ -102,7 +102,8 @@ ACTIONS = """\
 
 Joined by commas, texts in double quotes: `action = tag "SPAM-MED:", header "X-Filtered: yes"`. The actions of the
 highest level reached replace those of lower ones. `deliver`, `redirect`, `quarantine`, `hold`, `discard` and `reject`
-exclude each other; without any of them the mail is delivered. Texts are printable ASCII; a tag may hold any letters.
+exclude each other, and `discard` excludes `tag` and `header`; without any of them the mail is delivered. Texts are
+printable ASCII; a tag may hold any letters.
 
 | action | does |
 |---|---|
@@ -119,7 +120,8 @@ exclude each other; without any of them the mail is delivered. Texts are printab
 WEIGHTS = """\
 ## Weights
 
-`weight.OUTCOME = 15` in a check says what that outcome adds: a number (negative ones take away), `reject` or `defer`.
+`weight.OUTCOME = 15` in a check says what that outcome adds: a number (negative ones take away), or one of the words
+`reject`, `defer` and `quarantine`.
 In a domain `weight.CHECK.OUTCOME` says the same for that domain alone; CHECK is the name of the section. Outcomes that
 are not named have the weights shown under each kind.
 
@@ -127,6 +129,7 @@ are not named have the weights shown under each kind.
 2. Else any `defer` puts it off (4xx).
 3. Else the *filtering* sum (checks with `counts_for = filtering`) is compared with the thresholds of the levels, and
    the *blocking* sum (checks with `counts_for = blocking`) with `[blocking] incoming_threshold`. Both are inclusive.
+4. Where none of this refuses the mail, any `quarantine` keeps it there: `weight.infected = quarantine`.
 
 The filtering sum is what X-Spam-Score and X-Spam-Level show. The blocking sum is compared at every stage, with what is
 known by then, and refuses whatever the levels say.

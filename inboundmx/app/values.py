@@ -339,7 +339,7 @@ KINDS: Mapping[str, Kind] = {
     "count": Kind(lambda text: whole(text, 1, LARGEST_COUNT), str, "whole number from 1"),
     "priority": Kind(lambda text: whole(text, 1, 10), str, "1 to 10"),
     "number": Kind(number, plain, "number"),
-    "weight": Kind(weight, written_weight, "number, reject or defer"),
+    "weight": Kind(weight, written_weight, "number, reject, defer or quarantine"),
     "verbs": Kind(verbs, _list, "words, blanks between"),
     "yes": Kind(yes, written_yes, "yes or no"),
     "retry": Kind(retry, written_retry, "minutes, / between"),

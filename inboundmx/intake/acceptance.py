@@ -81,7 +81,7 @@ class Acceptance:
             reply, keeps_body = await self._each_accepted(arrival, lots)
         else:
             reply, keeps_body = await self._accepted(arrival, lots)
-        good = reply.positive and all(lot.verdict.level is Level.NONE for lot in lots)
+        good = reply.positive and all(lot.verdict.level is Level.NONE and lot.fate == "deliver" for lot in lots)
         return Taken(reply, keeps_body, good, lots)
 
     async def _each_accepted(self, arrival: Arrival, lots: Sequence[Lot]) -> tuple[Reply | Replies, bool]:

@@ -120,7 +120,7 @@ def _entry(
         state=state,
         cause="" if waits else lot.verdict.reason,
         next_attempt_at=now + domain.delay if waits else None,
-        expires_at=None if waits else now + settings.delivery.undeliverable_retention,
+        expires_at=None if waits else now + _retention(state, lot, settings),
         eight_bit=envelope.eight_bit,
         utf8=envelope.utf8,
         may_notify=not copy and not unverified and _may_notify(arrival, lot, domain),
@@ -133,6 +133,11 @@ def _entry(
         envid=envelope.envid,
         unverified=unverified,
     )
+
+
+def _retention(state: State, lot: Lot, settings: Settings) -> float:
+    quarantined = state is State.QUARANTINED
+    return lot.domain.quarantine_retention if quarantined else settings.delivery.undeliverable_retention
 
 
 def _unverified(arrival: Arrival, lot: Lot) -> bool:

@@ -248,6 +248,7 @@ def _lost(verdict: Verdict) -> bool:
 
 def _kept(lot: Lot, cause: Cause) -> Lot:
     infected = any(line.outcome == _INFECTED and line.weight for line in lot.verdict.score.lines)
-    verb: Literal["quarantine", "hold"] = "quarantine" if infected else "hold"
+    quarantined = infected or lot.verdict.score.quarantined_by
+    verb: Literal["quarantine", "hold"] = "quarantine" if quarantined else "hold"
     verdict = replace(lot.verdict, actions=(Action(verb),), reply=None, reason=f"suspect {cause.check or cause}")
     return lot._replace(verdict=verdict, fate=verb)

@@ -148,7 +148,8 @@ class DeliverySettings:
     bounce: Literal["never", "verified", "always"] = key("verified", "word:never verified always", "who may be sent notices; verified: SPF or aligned DKIM passed; else undeliverable mail is held")
     source_address: tuple[str, ...] = key((), "source_addresses", "our addresses that deliveries come from, in rotation; the system's choice where one fails or none is of the host's family; empty: the system's choice")
     notices_per_hour: int = key(1000, "count", "notices we write in an hour; what would be told beyond that is held as undeliverable")
-    undeliverable_retention: float = key(30 * DAY, "limit", "how long undeliverable, held and quarantined mail is kept")
+    undeliverable_retention: float = key(30 * DAY, "limit", "how long undeliverable and held mail is kept")
+    quarantine_retention: float = key(30 * DAY, "limit", "how long mail is kept in the quarantine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +347,7 @@ class DomainSettings:
     handover: Literal["cut-through", "spool"] = key("cut-through", "word:cut-through spool", "as in [delivery]")
     handover_deadline: float = key(30.0, "limit", "as in [delivery]")
     tempfail: Literal["spool", "pass"] = key("spool", "word:spool pass", "as in [delivery]")
+    quarantine_retention: float = key(30 * DAY, "limit", "as in [delivery]")
     tls: Literal["none", "opportunistic", "required", "verified"] = key("opportunistic", "word:none opportunistic required verified", "as in [delivery]")
     bounce: Literal["never", "verified", "always"] = key("verified", "word:never verified always", "as in [delivery]")
     enabled: bool = key(True, "yes", "no: mail for it is refused as if it had no section here, and what is in the spool waits")

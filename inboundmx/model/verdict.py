@@ -9,7 +9,7 @@ from inboundmx.model.record import record
 from inboundmx.model.reply import Reply
 
 # A weight in the INI: a number to add, or a word that decides.
-Weight = float | Literal["reject", "defer"]
+Weight = float | Literal["reject", "defer", "quarantine"]
 Forced = Literal["", "reject", "defer"]
 
 
@@ -62,7 +62,8 @@ class ScoreLine:
 class Score:
     """``filtering`` decides the level; ``blocking`` is compared with the blocking threshold; ``forced`` is the decision
     that a weight of ``reject`` or ``defer`` made, by check ``forced_by``; ``advice`` is what that check has to say to
-    the stranger, and ``enhanced`` with which code, or both are empty. Any reject goes before any defer."""
+    the stranger, and ``enhanced`` with which code, or both are empty. Any reject goes before any defer.
+    ``quarantined_by``: the first check whose outcome weighs ``quarantine``, which forces nothing before the end."""
 
     filtering: float
     blocking: float
@@ -71,6 +72,7 @@ class Score:
     forced_by: str = ""
     advice: str = ""
     enhanced: str = ""
+    quarantined_by: str = ""
 
 
 @record(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from inboundmx.model.verdict import Action, Level, Score, Verdict, written_weigh
 Disposition = Literal["deliver", "discard", "hold", "quarantine", "reject"]
 
 DELIVER: tuple[Action, ...] = (Action("deliver"),)
+_QUARANTINE = Action("quarantine")
 DEFAULT_REJECT_TEXT = "message refused as spam"
 
 # What wins when a level joins several: what refuses openly, then what keeps the mail longest, then what loses it.
@@ -31,7 +32,8 @@ def blocking_threshold(domain: DomainSettings) -> float:
 
 def judge(score: Score, levels: Sequence[LevelSettings], blocking_threshold: float) -> Verdict:
     """The verdict at MESSAGE: any reject, then any defer, then the blocking sum, then the highest level whose threshold
-    the filtering sum reaches (inclusive); that level's actions alone hold."""
+    the filtering sum reaches (inclusive); that level's actions alone hold. Where none of this refuses the mail, and a
+    check has it quarantined, that goes before what else the level does."""
     reached = Level.NONE
     actions = DELIVER
     for level in levels:
@@ -47,6 +49,8 @@ def judge(score: Score, levels: Sequence[LevelSettings], blocking_threshold: flo
             if action.verb == "reject":
                 reply = Reply(550, "5.7.1", _printable(action.argument) or DEFAULT_REJECT_TEXT)
                 break
+    if reply is None and score.quarantined_by:
+        actions, reason = (*actions, _QUARANTINE), f"quarantine by {score.quarantined_by}"
     return Verdict(reached, actions, score, reply, reason)
 
 

@@ -39,7 +39,7 @@ def score(
     filtering: list[float] = []
     blocking: list[float] = []
     forced: Forced = ""
-    forced_by = advice = enhanced = ""
+    forced_by = advice = enhanced = quarantined_by = ""
     for result in results:
         name, outcome = result.check, result.finding.outcome
         settings = checks.get(name)
@@ -55,6 +55,9 @@ def score(
             if result.excused == "all":
                 weight = 0.0
         lines.append(_line(name, outcome, weight, filters, blocks))
+        if weight == "quarantine":
+            quarantined_by = quarantined_by or name
+            continue
         if isinstance(weight, str):
             if not forced or (forced == "defer" and weight == "reject"):
                 forced, forced_by, advice = weight, name, result.finding.advice
@@ -65,7 +68,7 @@ def score(
             filtering.append(counted)
         if blocks:
             blocking.append(counted)
-    return Score(_total(filtering), _total(blocking), tuple(lines), forced, forced_by, advice, enhanced)
+    return Score(_total(filtering), _total(blocking), tuple(lines), forced, forced_by, advice, enhanced, quarantined_by)
 
 
 def _total(weights: list[float]) -> float:

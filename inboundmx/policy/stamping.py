@@ -39,6 +39,7 @@ _STAMPS = (
     f"{SPAM_LEVEL}: %s\r\n{SPAM_SCORE}: %s\r\n{SPAM_CHECKS}: %s\r\n"
 )
 _CHECKS_FIELD = re.compile(rb"^" + SPAM_CHECKS.encode() + rb":((?:[^\r\n]|\r\n[ \t])*)", re.MULTILINE)
+_DECIDING = ("reject", "defer", "quarantine")
 _CHECK_TOLD = re.compile(r"([^\s=]+)=[^\s(]*\(([^)]*)\)")
 
 # What may stand outside a comment as a host name or literal, and inside a comment.
@@ -213,7 +214,7 @@ def checks_against(prefix: bytes) -> frozenset[str]:
     if field is None:
         return frozenset()
     told = _CHECK_TOLD.findall(field[1].decode("ascii", "replace"))
-    return frozenset(name.lower() for name, weight in told if weight in ("reject", "defer") or _above_zero(weight))
+    return frozenset(name.lower() for name, weight in told if weight in _DECIDING or _above_zero(weight))
 
 
 def _above_zero(weight: str) -> bool:

@@ -407,7 +407,7 @@ HERE = "[domain a.example]\nprimary = 192.0.2.1\n"
         ("[check x]\nuse = weather\nplace = a\nweight.rian = 5\n",
          "in.ini:4: [check x] weight.rian = 5: the check has no outcome rian; did you mean rain?"),
         ("[check x]\nuse = weather\nplace = a\nweight.rain = nan\n",
-         "in.ini:4: [check x] weight.rain = nan: is no weight; write a number, reject or defer"),
+         "in.ini:4: [check x] weight.rain = nan: is no weight; write a number, reject, defer or quarantine"),
         ("[check x]\nuse = weather\nplace = a\ncounts_for =\n",
          "in.ini:4: [check x] counts_for =: needs filtering, blocking or both"),
         (HERE + "weight.rain = 5\n",

@@ -277,3 +277,16 @@ def test_an_attempt_that_is_known_to_find_nobody_is_committed_with_the_entry(han
     assert (entry.attempts, entry.next_attempt_at) == (1, gate.clock.at + 900)
     assert (gate.deliveries.followed, gate.deliveries.entries) == ([entry], [])
     assert gate.journal.names() == ["spooled"]
+
+
+def test_the_quarantine_keeps_mail_as_long_as_the_domain_says():
+    ours = domain("a.example", quarantine_retention=60.0)
+    gate = Gate(settings(check("words", "pills", "quarantine"), domains=(ours, domain("c.example"))))
+    assert gate.send(SPAM, ANN, EVE).code == 250
+    entries = gate.spool.entries()
+    kept = {entry.domain: (entry.state, entry.cause, entry.expires_at - gate.clock.at) for entry in entries}
+    assert kept == {
+        "a.example": (State.QUARANTINED, "quarantine by words", 60.0),
+        "c.example": (State.QUARANTINED, "quarantine by words", 30 * 86400.0),
+    }
+    assert gate.courier.parcels == []

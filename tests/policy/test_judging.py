@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,3 +160,26 @@ def test_the_default_levels() -> None:
     assert [str(judge(Score(x, 0), DEFAULT_LEVELS, 30).level.word) for x in (0, 10, 20, 30)] == [
         "none", "low", "medium", "high",
     ]
+
+
+@pytest.mark.parametrize(
+    ("score", "fate", "reason"),
+    [
+        (Score(0, 0), "quarantine", "quarantine by virus"),
+        # Whatever else the level does: it is not delivered, neither to its recipients nor elsewhere, nor lost.
+        (Score(10, 0), "quarantine", "quarantine by virus"),
+        (Score(20, 0), "quarantine", "quarantine by virus"),
+        # What refuses it goes before.
+        (Score(30, 0), "reject", "level high"),
+        (Score(0, 0, forced="reject", forced_by="other"), "reject", "reject by other"),
+        (Score(0, 0, forced="defer", forced_by="other"), "reject", "defer by other"),
+        (Score(0, 30, BLOCKS), "reject", "blocking 30 of 30"),
+    ],
+)
+def test_a_weight_may_quarantine(score: Score, fate: str, reason: str) -> None:
+    actions = {Level.LOW: (Action("redirect", "spam@a.example"),), Level.MEDIUM: (Action("discard"),)}
+    some = [replace(each, action=actions.get(each.level, each.action)) for each in levels()]
+    verdict = judge(replace(score, quarantined_by="virus"), some, 30)
+    assert verdict.reason == reason
+    assert (disposition(verdict.actions) if verdict.reply is None else "reject") == fate
+    assert judge_early(replace(Score(0, 0), quarantined_by="virus"), 30) is None

@@ -94,7 +94,8 @@ def test_nothing_is_not_less_than_nothing() -> None:
     assert math.copysign(1, score([result("a")], {"a": check("a", yes=-1e-9)}).filtering) == 1
 
 
-weights: st.SearchStrategy[Weight] = st.one_of(st.floats(), st.floats(-50, 50), st.sampled_from(["reject", "defer"]))
+WORDS: list[Weight] = ["reject", "defer", "quarantine"]
+weights: st.SearchStrategy[Weight] = st.one_of(st.floats(), st.floats(-50, 50), st.sampled_from(WORDS))
 
 
 @given(st.lists(st.tuples(weights, st.sampled_from([FILTERING, BLOCKING, BOTH])), max_size=12), st.randoms())
@@ -110,6 +111,7 @@ def test_the_order_of_results_does_not_matter(
     assert abs(first.filtering) <= HEAVIEST * 12 and abs(first.blocking) <= HEAVIEST * 12
     words = {weight for weight, _ in worth}
     assert first.forced == ("reject" if "reject" in words else "defer" if "defer" in words else "")
+    assert bool(first.quarantined_by) is bool(second.quarantined_by) is ("quarantine" in words)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_there_are_no_two_ways_about_nothing() -> None:
 
 
 NUMBERS = st.integers(-12, 40).map(float) | st.sampled_from([0.1, 9.95, 0.0])
-WEIGHTS = st.one_of(NUMBERS, NUMBERS, NUMBERS, st.sampled_from(["reject", "defer"]))
+WEIGHTS = st.one_of(NUMBERS, NUMBERS, NUMBERS, st.sampled_from(["reject", "defer", "quarantine"]))
 CHECKS = st.builds(
     check,
     st.just("x"),
