@@ -55,10 +55,12 @@ def test_no_limit_stays_none(workers: int) -> None:
     assert shared.domains["a.example"].bandwidth_per_hour == 0
 
 
-# Of one session, message or attempt, or not a limit at all: what one worker does is no concern of the others.
+# Of one session, message or attempt, counted by all together, or not a limit at all: what one worker does is no concern
+# of the others.
 OF_ONE = {
     "max_bad_commands", "max_bad_recipients", "max_junk_commands", "max_hop_count", "max_message_size",
     "max_recipients", "min_data_rate", "dns_error_attempts", "message_size_threshold", "auto_allow",
+    "at_least", "times",
 }  # fmt: skip
 
 
