@@ -288,3 +288,10 @@ def test_a_store_that_hangs_costs_no_message() -> None:
 
     made.state.get = never  # type: ignore[method-assign]
     assert made.send(MAIL, ANN).code == 250
+
+
+def test_what_a_check_has_quarantined_speaks_against_its_client() -> None:
+    made = gate(check("words", "pills", "quarantine"))
+    seed(made)
+    assert made.send(SPAM, ANN).code == 250
+    assert count(made) == 0
