@@ -9,7 +9,7 @@ from typing import Any
 from inboundmx.app.ini import Entry, Section
 from inboundmx.app.level_sections import Named
 from inboundmx.app.reading import Reading, keys_of
-from inboundmx.app.words import nearest, not_there_yet
+from inboundmx.app.words import nearest
 from inboundmx.checks.api import ALWAYS, Check
 from inboundmx.model.settings import CheckSettings
 from inboundmx.model.verdict import Weight
@@ -22,12 +22,6 @@ RECIPIENT_SECONDS = 15.0
 
 # A key of which there are many, told apart by a number such as an exit status.
 _NUMBERED = re.compile(r"([a-z_]+)\.(\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])")
-
-CHECKS_TO_COME = frozenset(
-    (
-        *("bayes",),
-    )
-)
 
 
 def read_checks(reading: Reading, sections: Named, kinds: Kinds) -> tuple[CheckSettings, ...]:
@@ -64,10 +58,7 @@ def _check(reading: Reading, kinds: Kinds, name: str, section: Section) -> Check
         return None
     made = kinds.get(use.value)
     if made is None:
-        wrong = f"there is no kind of check {use.value}{nearest(use.value, kinds)}"
-        if use.value in CHECKS_TO_COME:
-            wrong = str(not_there_yet(f"the kind of check {use.value}"))
-        reading.problems.append(use.problem(wrong))
+        reading.problems.append(use.problem(f"there is no kind of check {use.value}{nearest(use.value, kinds)}"))
         return None
     before = len(reading.problems)
     common = keys_of(CheckSettings)

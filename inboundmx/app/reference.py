@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from inboundmx.app.check_sections import CHECKS_TO_COME
 from inboundmx.app.reading import keys_of
 from inboundmx.app.settings import PLAIN
 from inboundmx.app.usual_checks import optional_checks, usual_checks, usual_rules
@@ -95,6 +94,13 @@ password itself wants `chmod o-r` as well |
 | retry | minutes between attempts, the first attempt being at once: `10/10/10/1440` makes five attempts in 24.5 hours \
 and is kept exactly; `15/30*` repeats the 30 until `lifetime` |
 | domain | as people write it or as A-labels; kept as lower-case A-labels |
+"""
+
+TO_COME = """## Not there yet
+
+Refused by name, never taken silently, until the work behind it is done.
+
+- `url` other than `sqlite`
 """
 
 ACTIONS = """\
@@ -298,7 +304,7 @@ def manual() -> str:
     )
     parts.append("## Kinds of check\n")
     parts += [_kind_of_check(name) for name in sorted(KINDS)]
-    parts += [WEIGHTS, ACTIONS, _to_come()]
+    parts += [WEIGHTS, ACTIONS, TO_COME]
     return "\n".join(parts)
 
 
@@ -336,16 +342,6 @@ def _kind_of_check(name: str) -> str:
     lines += ["| outcome | weight when none is given |", "|---|---|"]
     lines += [f"| `{outcome}` | {written_weight(weight)} |" for outcome, weight in weights.items()]
     return "\n".join(lines) + "\n"
-
-
-def _to_come() -> str:
-    checks = " ".join(f"`{name}`" for name in sorted(CHECKS_TO_COME - set(KINDS)))
-    return (
-        "## Not there yet\n\n"
-        "Refused by name, never taken silently, until the work behind it is done.\n\n"
-        f"- Kinds of check: {checks}\n"
-        "- `url` other than `sqlite`\n"
-    )
 
 
 def main(arguments: list[str] | None = None) -> int:

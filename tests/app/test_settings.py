@@ -393,7 +393,6 @@ HERE = "[domain a.example]\nprimary = 192.0.2.1\n"
         ("[check x]\n", "in.ini:1: [check x]: use is missing: which kind of check; one of: weather"),
         ("[check x]\nuse = wether\n", "in.ini:2: [check x] use = wether: "
          "there is no kind of check wether; did you mean weather?"),
-        ("[check x]\nuse = bayes\n", "in.ini:2: [check x] use = bayes: the kind of check bayes is not there yet"),
         ("[check x.y]\nuse = weather\n", "in.ini:1: [check x.y]: x.y cannot be the name of a check: "
          "letters, digits, - and _, at most 40"),
         ("[check x]\nuse = weather\nplace = a\n[check X]\nuse = weather\nplace = b\n",
