@@ -8,6 +8,7 @@ A program that is not installed skips the test with the apt line that would enab
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -63,23 +64,28 @@ def need(program: str) -> str:
 
 
 def _ports() -> Iterator[int]:
-    """Those below what the system gives to connections outwards, in blocks that no other run of tests has: a name held
-    for as long as this process lives says whose a block is."""
+    """Those below what the system gives to connections outwards, in blocks that no other run of tests has: a file that
+    is locked for as long as this process lives says whose a block is. A name of a socket would not do: a network of its
+    own, which some modules run in, has names of its own."""
     width = 64
     blocks = list(range(10_000, 32_768 - width, width))
     random.shuffle(blocks)
+    folder = Path(tempfile.gettempdir(), "inboundmx-test-ports")
+    folder.mkdir(exist_ok=True)
+    with contextlib.suppress(PermissionError):
+        folder.chmod(0o1777)
     for first in blocks:
-        mine = socket.socket(socket.AF_UNIX)
-        try:
-            mine.bind(f"\0inboundmx-test-ports-{first}")
-        except OSError:
-            mine.close()
-            continue
-        _held.append(mine)
+        with contextlib.ExitStack() as unless_ours:
+            try:
+                mine = os.open(folder / str(first), os.O_RDWR | os.O_CREAT, 0o666)
+                unless_ours.callback(os.close, mine)
+                fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            unless_ours.pop_all()
         yield from range(first, first + width)
 
 
-_held: list[socket.socket] = []
 _some_ports = _ports()
 
 
