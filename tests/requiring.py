@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -13,3 +14,11 @@ def impossible(reason: str) -> NoReturn:
     if os.environ.get("INBOUNDMX_REQUIRE_PROGRAMS") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def needed(module: str) -> Any:
+    """A module of an extra, imported."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
+        impossible(f"{module} is not installed: it is among the extra test")

@@ -6,6 +6,7 @@ import base64
 import binascii
 import gzip
 import io
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from fakes.archive_samples import HELLO, PE, SEVEN, flagged, rar5, seven, tarred, tnef, zipped
+from requiring import needed
 from twisted.internet.defer import Deferred, succeed
 
 from inboundmx.app.values import kind
@@ -279,7 +281,7 @@ def test_7z_of_every_kind_has_an_outcome(seven_zip: str) -> None:
 
 
 def test_zstd_with_its_library() -> None:
-    zstd = pytest.importorskip("backports.zstd")
+    zstd = needed("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     assert one("a.zst", zstd.compress(PE)) == "forbidden"
     assert one("a.zst", zstd.compress(bytes(20 * MB))) == "too_deep"
     assert one("a.zst", zstd.compress(PE)[:-3]) == "malformed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from requiring import needed
 
 from inboundmx.net import macros
 from inboundmx.net.macros import MacroProcess
@@ -17,12 +18,12 @@ HARMLESS = b'Attribute VB_Name = "M"\r\nSub Add()\r\nRange("A1").Value = 2\r\nEn
 
 
 def test_what_macros_would_do() -> None:
-    pytest.importorskip("oletools")
+    needed("oletools")
     assert MacroProcess().read(HARMFUL, SECONDS) == ("AutoOpen", "Shell")
 
 
 def test_harmless_ones_have_no_words() -> None:
-    pytest.importorskip("oletools")
+    needed("oletools")
     assert MacroProcess().read(HARMLESS, SECONDS) == ()
 
 
