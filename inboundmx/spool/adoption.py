@@ -21,6 +21,7 @@ from inboundmx.spool.bodies import BodyFiles
 from inboundmx.spool.locking import Locked, take_lock
 from inboundmx.spool.recovery import ERRORS, Salvage, salvage
 from inboundmx.storage.disk import sync_folder
+from inboundmx.storage.sqlite_file import transaction
 
 _WORKER = re.compile(r"0|[1-9][0-9]{0,3}")
 
@@ -88,14 +89,8 @@ def _copy(path: str, connection: sqlite3.Connection, files: BodyFiles) -> tuple[
     with contextlib.closing(schema.connect_to_read(path)) as source:
         paths = _large(source, report)
         moved = files.share(paths)
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(connection):
             salvage(source, connection, report, lambda old: moved.get(old, old))
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
     return report, [files.absolute(old) for old in moved]
 
 

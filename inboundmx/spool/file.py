@@ -25,6 +25,7 @@ from inboundmx.spool.recovery import ERRORS, Salvage, open_entries, salvage
 from inboundmx.spool.reserve import Reserve, disk_is_full
 from inboundmx.spool.store import content_sum, digest_of, facts_of, facts_sum
 from inboundmx.storage.disk import unavailable
+from inboundmx.storage.sqlite_file import transaction
 
 CHECKPOINT_PAGES = 1000
 VACUUM_PAGES = 500
@@ -266,13 +267,9 @@ class SpoolFile:
         large = {d.content.body.path: None for c in changes for d in c.add if d.content.body.path is not None}
         kept = self._files.keep(large) if large else {}
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            removed = self._write(connection, changes, kept)
-            connection.execute("COMMIT")
+            with transaction(connection):
+                removed = self._write(connection, changes, kept)
         except BaseException:
-            if connection.in_transaction:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
             self._files.give_back(kept)
             raise
         return removed

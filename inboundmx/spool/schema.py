@@ -17,6 +17,7 @@ import sqlite_utils
 from inboundmx.ports import Unavailable
 from inboundmx.storage.disk import sync_folder
 from inboundmx.storage.owner import give_to_owner_of
+from inboundmx.storage.sqlite_file import Migration, migrate, transaction, uri
 
 _NAME = re.compile(r"spool(?:-([1-9][0-9]{0,8}))?\.sqlite")
 _BUSY_SECONDS = 5.0
@@ -63,8 +64,8 @@ def _to_2(database: sqlite_utils.Database) -> None:
     """The tables are the same: facts may now say more, which an older release would take for damage."""
 
 
-# Each step brings a file from the version before to its own, and may be repeated. The third, too, lets facts say more.
-MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_to_1, _to_2, _to_2)
+# The third step, too, lets facts say more.
+MIGRATIONS: tuple[Migration, ...] = (_to_1, _to_2, _to_2)
 VERSION = len(MIGRATIONS)
 
 
@@ -103,7 +104,7 @@ def refuse_newer(path: str) -> None:
 def connect(path: str) -> sqlite3.Connection:
     """The connection of the writer thread to an existing file, migrated to this release's version."""
     connection = sqlite3.connect(
-        f"file:{_quoted(path)}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
+        uri(path, "rw"), uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
     )
     try:
         # auto_vacuum and page size hold from the first page on; secure_delete, which some builds switch on, costs a
@@ -122,12 +123,7 @@ def connect(path: str) -> sqlite3.Connection:
             "cache_size=-4000",
         ):
             connection.execute(f"PRAGMA {pragma}").fetchall()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version < VERSION:
-            database = sqlite_utils.Database(connection, recursive_triggers=False, execute_plugins=False)
-            for number, migrate in enumerate(MIGRATIONS[version:], version + 1):
-                migrate(database)
-                connection.execute(f"PRAGMA user_version={number}")
+        if migrate(connection, MIGRATIONS):
             # So that the header, which refuse_newer reads, tells the truth after a crash too.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         # The log exists by now; SQLite itself would not say that making its name last has failed.
@@ -143,7 +139,7 @@ def connect_to_read(path: str) -> sqlite3.Connection:
     """A connection that reads only; closing it never writes to the file. Every value of a text column that is not
     UTF-8 comes as octets, which no check sum will match."""
     connection = sqlite3.connect(
-        f"file:{_quoted(path)}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
+        uri(path, "ro"), uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
     )
     connection.text_factory = lambda octets: octets.decode("utf-8", "surrogateescape")
     return connection
@@ -158,9 +154,8 @@ def begin(folder: str, generation: int, fill: Callable[[sqlite3.Connection], Non
     os.close(descriptor)
     connection = connect(partial)
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        fill(connection)
-        connection.execute("COMMIT")
+        with transaction(connection):
+            fill(connection)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     finally:
         connection.close()
@@ -188,7 +183,3 @@ def remove_file(path: str) -> None:
     for suffix in ("", "-wal", "-shm", "-journal"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path + suffix)
-
-
-def _quoted(path: str) -> str:
-    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")

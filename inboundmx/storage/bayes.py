@@ -23,7 +23,7 @@ from inboundmx.ports import Unavailable
 from inboundmx.storage import bayes_model
 from inboundmx.storage.bayes_model import OCTETS_OF_WORD, SECRET_OCTETS
 from inboundmx.storage.disk import refuse_odd, unavailable
-from inboundmx.storage.owner import give_to_owner_of
+from inboundmx.storage.sqlite_file import USUAL, prepared, transaction
 
 FILE_NAME = "bayes.sqlite"
 # Messages of each kind that are kept, the newest: mail changes, and so does what tells spam from it.
@@ -61,7 +61,7 @@ class BayesFile:
         self._folder = data_folder
         self._path = os.path.join(data_folder, FILE_NAME)
         with self._trouble():
-            self._connection = _open(data_folder, self._path)
+            self._connection = _open(self._path)
             (self.secret,) = self._connection.execute("SELECT secret FROM site").fetchone()
 
     def close(self) -> None:
@@ -71,8 +71,8 @@ class BayesFile:
     def learn(self, lessons: Iterable[Lesson], spam: bool, now: float) -> list[Outcome]:
         """Of each: it is new, was of the other kind before, or known already. In one transaction."""
         outcomes: list[Outcome] = []
-        with self._trouble(), self._connection as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        connection = self._connection
+        with self._trouble(), transaction(connection):
             for identity, numbers in lessons:
                 row = connection.execute("SELECT spam FROM message WHERE identity = ?", (identity,)).fetchone()
                 outcomes.append("learned" if row is None else "known" if row[0] == spam else "moved")
@@ -91,9 +91,9 @@ class BayesFile:
         return outcomes
 
     def forget(self, identities: Iterable[bytes]) -> list[Outcome]:
-        with self._trouble(), self._connection as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            delete = "DELETE FROM message WHERE identity = ?"
+        connection = self._connection
+        delete = "DELETE FROM message WHERE identity = ?"
+        with self._trouble(), transaction(connection):
             outcomes: list[Outcome] = [
                 "forgotten" if connection.execute(delete, (identity,)).rowcount else "unknown"
                 for identity in identities
@@ -120,14 +120,13 @@ class BayesFile:
     def renew(self, max_memory: int) -> int:
         """Makes the model anew, of at most so many octets: where there are too many words, those that were in the most
         messages. How many there are."""
-        with self._trouble(), self._connection as connection:
-            # Nobody else makes one at the same time, and nothing comes while words are counted.
-            connection.execute("BEGIN IMMEDIATE")
+        # Nobody else makes one at the same time, and nothing comes while words are counted.
+        with self._trouble(), transaction(self._connection):
             totals = self._totals()
             words = _most_frequent(self._counted(), max_memory // OCTETS_OF_WORD)
             path = os.path.join(self._folder, bayes_model.FILE_NAME)
             bayes_model.write(path, self.secret, (totals.spam, totals.ham), words)
-            connection.execute("UPDATE site SET fresh = 0")
+            self._connection.execute("UPDATE site SET fresh = 0")
         return len(words[0])
 
     def _totals(self) -> Totals:
@@ -207,29 +206,19 @@ def _least(often: Sequence[int], most: int) -> tuple[int, int]:
     return 0, 0
 
 
-def _open(folder: str, path: str) -> sqlite3.Connection:
+def _open(path: str) -> sqlite3.Connection:
     """The file, made if it is not there."""
     refuse_odd(path)
     # Nobody but its owner reads what mail people have.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, check_same_thread=False, timeout=_BUSY_SECONDS, isolation_level=None)
-    try:
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY", "journal_size_limit=8388608"):
-            connection.execute(f"PRAGMA {pragma}").fetchall()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version < 1:
-            database = sqlite_utils.Database(connection, recursive_triggers=False, execute_plugins=False)
-            database.create_table(
-                "message", {"identity": bytes, "spam": int, "learned_at": float, "numbers": bytes},
-                pk="identity", if_not_exists=True,
-            )  # fmt: skip
-            connection.execute("CREATE INDEX IF NOT EXISTS message_kind ON message(spam, learned_at)")
-            database.create_table("site", {"id": int, "secret": bytes, "fresh": int}, pk="id", if_not_exists=True)
-            # Another process may be at it as well: one secret holds.
-            connection.execute("INSERT OR IGNORE INTO site VALUES (1, ?, 0)", (os.urandom(SECRET_OCTETS),))
-            connection.execute("PRAGMA user_version=1")
-        give_to_owner_of(folder, (path, f"{path}-wal", f"{path}-shm"))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    return prepared(connection, path, (*USUAL, "journal_size_limit=8388608"), (_to_1,))
+
+
+def _to_1(database: sqlite_utils.Database) -> None:
+    columns = {"identity": bytes, "spam": int, "learned_at": float, "numbers": bytes}
+    database.create_table("message", columns, pk="identity", if_not_exists=True)
+    database.execute("CREATE INDEX IF NOT EXISTS message_kind ON message(spam, learned_at)")
+    database.create_table("site", {"id": int, "secret": bytes, "fresh": int}, pk="id", if_not_exists=True)
+    # Another process may be at it as well: one secret holds.
+    database.execute("INSERT OR IGNORE INTO site VALUES (1, ?, 0)", (os.urandom(SECRET_OCTETS),))

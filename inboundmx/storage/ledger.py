@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred
 from inboundmx.ports import Clock, Timer, Unavailable
 from inboundmx.storage.disk import refuse_odd
 from inboundmx.storage.owner import give_to_owner_of
+from inboundmx.storage.sqlite_file import USUAL, prepared, transaction, uri
 from inboundmx.storage.writer import FromThread, Lane, ThreadLane, Writer
 
 FLUSH_SECONDS = 0.2
@@ -175,8 +176,7 @@ class LedgerFile:
         connection = self._connection
         if connection is None:
             connection = self._connection = _open(self._path)
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(connection):
             (last,) = connection.execute("SELECT coalesce(max(number), 0) FROM event").fetchone()
             values: list[object] = []
             also: list[tuple[str, int]] = []
@@ -192,16 +192,10 @@ class LedgerFile:
             if also:
                 connection.executemany("INSERT OR IGNORE INTO also VALUES (?, ?)", also)
             self._prune(connection, now)
-            connection.execute("COMMIT")
-            (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-            if free > 2 * _VACUUM_PAGES:
-                # A statement that gives a row without columns for each page: execute() would stop after the first.
-                connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
-        except BaseException:
-            if connection.in_transaction:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-            raise
+        (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+        if free > 2 * _VACUUM_PAGES:
+            # A statement that gives a row without columns for each page: execute() would stop after the first.
+            connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
 
     def _prune(self, connection: sqlite3.Connection, now: float) -> None:
         """One small step: more rows than a batch brings, so that it keeps up."""
@@ -233,40 +227,26 @@ class LedgerFile:
         return aside
 
 
+_PRAGMAS = ("auto_vacuum=INCREMENTAL", *USUAL, "secure_delete=OFF")
 _INSERT = "INSERT INTO event (number, at, id, event, text) VALUES "
 
 
 def _open(path: str) -> sqlite3.Connection:
     """The file, made or migrated. Raises sqlite3.Error or OSError."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    folder = os.path.dirname(path)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    give_to_owner_of(os.path.dirname(folder), (folder,))
     refuse_odd(path)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
-    try:
-        for pragma in (
-            "auto_vacuum=INCREMENTAL",
-            "journal_mode=WAL",
-            "synchronous=NORMAL",
-            "secure_delete=OFF",
-            "temp_store=MEMORY",
-        ):
-            connection.execute(f"PRAGMA {pragma}").fetchall()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version < 1:
-            database = sqlite_utils.Database(connection, recursive_triggers=False, execute_plugins=False)
-            database.create_table(
-                "event", {"number": int, "at": float, "id": str, "event": str, "text": str}, pk="number",
-                if_not_exists=True,
-            )  # fmt: skip
-            connection.execute("CREATE INDEX IF NOT EXISTS event_id ON event(id)")
-            database.create_table("also", {"id": str, "number": int}, pk=("id", "number"), if_not_exists=True)
-            connection.execute("CREATE INDEX IF NOT EXISTS also_number ON also(number)")
-            connection.execute("PRAGMA user_version=1")
-        folder = os.path.dirname(path)
-        give_to_owner_of(os.path.dirname(folder), (folder, path, f"{path}-wal", f"{path}-shm"))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    return prepared(connection, path, _PRAGMAS, (_to_1,))
+
+
+def _to_1(database: sqlite_utils.Database) -> None:
+    columns = {"number": int, "at": float, "id": str, "event": str, "text": str}
+    database.create_table("event", columns, pk="number", if_not_exists=True)
+    database.execute("CREATE INDEX IF NOT EXISTS event_id ON event(id)")
+    database.create_table("also", {"id": str, "number": int}, pk=("id", "number"), if_not_exists=True)
+    database.execute("CREATE INDEX IF NOT EXISTS also_number ON also(number)")
 
 
 def read_story(data_folder: str, id: str) -> list[Event]:
@@ -285,8 +265,7 @@ def read_story(data_folder: str, id: str) -> list[Event]:
         path = os.path.join(folder, name)
         try:
             refuse_odd(path)
-            uri = "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=ro"
-            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as connection:
+            with contextlib.closing(sqlite3.connect(uri(path, "ro"), uri=True, timeout=5.0)) as connection:
                 if connection.execute("PRAGMA user_version").fetchone() == (0,):
                     # It is being made at this moment.
                     continue

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 
 from inboundmx.ports import Clock, Fact, Timer, Unavailable
 from inboundmx.storage.counting import Addition, Additions, Name, added, under_way
+from inboundmx.storage.sqlite_file import uri
 from inboundmx.storage.state_file import BATCH_FACTS, Damage, StateFile, fact_of, is_broken, lenient, number_of
 from inboundmx.storage.writer import FromThread, Lane, ThreadLane, Writer
 
@@ -175,10 +176,9 @@ class SqliteStateStore:
     def _read_anew(self) -> None:
         self._close_reader()
         self._reading = self._file.opened
-        path = self._file.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         try:
             self._reader = lenient(
-                sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=0.0)
+                sqlite3.connect(uri(self._file.path, "ro"), uri=True, isolation_level=None, timeout=0.0)
             )
         except sqlite3.Error as error:
             self._failed(error)

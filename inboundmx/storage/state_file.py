@@ -18,7 +18,7 @@ import sqlite_utils
 from inboundmx.ports import Fact
 from inboundmx.storage.counting import Addition, Name, added
 from inboundmx.storage.disk import refuse_odd
-from inboundmx.storage.owner import give_to_owner_of
+from inboundmx.storage.sqlite_file import USUAL, prepared, transaction
 
 # Beyond either, facts go that would not have expired yet.
 ROWS = 1_000_000
@@ -121,7 +121,7 @@ class StateFile:
         numbers = list(found)
         forgotten = 0
         for start in range(0, len(numbers), _STEP):
-            with _transaction(connection):
+            with transaction(connection):
                 step = [(number,) for number in numbers[start : start + _STEP]]
                 forgotten += connection.executemany("DELETE FROM fact WHERE number = ?", step).rowcount
         self._rows -= forgotten
@@ -191,7 +191,7 @@ class StateFile:
         self, facts: Mapping[Name, Fact], additions: Mapping[Name, Addition], now: float
     ) -> dict[Name, Fact]:
         connection = self._opened()
-        with _transaction(connection):
+        with transaction(connection):
             counters = _counted(connection, additions, now) if additions else {}
             numbered = {number_of(name): (name, fact, _goes(fact)) for name, fact in facts.items()}
             numbered |= {number_of(name): (name, fact, COUNTED) for name, fact in counters.items()}
@@ -265,19 +265,6 @@ def _evict(connection: sqlite3.Connection, rows: int, surplus: int) -> int:
     return gone
 
 
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-        raise
-
-
 def _present(connection: sqlite3.Connection, numbers: Sequence[int]) -> int:
     found = 0
     for some in _few_at_once(numbers):
@@ -323,33 +310,28 @@ def _inode(path: str) -> int:
 
 def _open(path: str) -> sqlite3.Connection:
     """The file, made or migrated. Raises sqlite3.Error or OSError."""
-    folder = os.path.dirname(path)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     refuse_odd(path)
     connection = lenient(
         sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
     )
-    try:
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY", "journal_size_limit=8388608"):
-            connection.execute(f"PRAGMA {pragma}").fetchall()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version < 1:
-            database = sqlite_utils.Database(connection, recursive_triggers=False, execute_plugins=False)
-            database.create_table(
-                "fact",
-                {"number": int, "space": str, "key": str, "data": bytes, "written_at": float, "expires_at": float},
-                pk="number", if_not_exists=True,
-            )  # fmt: skip
-        if version < 2:
-            with _transaction(connection):
-                # Another process may just have done it.
-                if "goes" not in [row[1] for row in connection.execute("PRAGMA table_info(fact)")]:
-                    connection.execute(f"ALTER TABLE fact ADD COLUMN goes INTEGER NOT NULL DEFAULT {LASTING}")
-                connection.execute("DROP INDEX IF EXISTS fact_expires_at")
-                connection.execute("CREATE INDEX IF NOT EXISTS fact_goes ON fact(goes, expires_at)")
-                connection.execute("PRAGMA user_version=2")
-        give_to_owner_of(folder, (path, f"{path}-wal", f"{path}-shm"))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    return prepared(connection, path, (*USUAL, "journal_size_limit=8388608"), (_to_1, _to_2))
+
+
+def _to_1(database: sqlite_utils.Database) -> None:
+    database.create_table(
+        "fact",
+        {"number": int, "space": str, "key": str, "data": bytes, "written_at": float, "expires_at": float},
+        pk="number",
+        if_not_exists=True,
+    )
+
+
+def _to_2(database: sqlite_utils.Database) -> None:
+    connection = database.conn
+    with transaction(connection):
+        # Another process may just have done it.
+        if "goes" not in [row[1] for row in connection.execute("PRAGMA table_info(fact)")]:
+            connection.execute(f"ALTER TABLE fact ADD COLUMN goes INTEGER NOT NULL DEFAULT {LASTING}")
+        connection.execute("DROP INDEX IF EXISTS fact_expires_at")
+        connection.execute("CREATE INDEX IF NOT EXISTS fact_goes ON fact(goes, expires_at)")
