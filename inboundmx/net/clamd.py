@@ -56,9 +56,7 @@ class ClamdScanner:
     async def scan(self, body: Body) -> str:
         if body.size > self._max_size:
             raise TooLarge
-        found = await self._servers.ask(
-            lambda server: Deferred.fromCoroutine(self._ask(server, body)), self._seconds, self._tries
-        )
+        found = await self._servers.ask(lambda server: self._ask(server, body), self._seconds, self._tries)
         if found is None:
             raise TooLarge
         return found

@@ -104,9 +104,7 @@ class Program:
         self._seconds = seconds
 
     async def run(self, body: Body, prefix: bytes, words: Mapping[str, str], field: str) -> Ran:
-        return await self._servers.ask(
-            lambda service: Deferred.fromCoroutine(self._run(body, prefix, words, field)), self._seconds, 1
-        )
+        return await self._servers.ask(lambda _: self._run(body, prefix, words, field), self._seconds, 1)
 
     async def _run(self, body: Body, prefix: bytes, words: Mapping[str, str], field: str) -> Ran:
         self._service.tried()

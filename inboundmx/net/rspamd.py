@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-
-from twisted.internet.defer import Deferred
+from functools import partial
 
 from inboundmx.model.message import Body
 from inboundmx.net.http_get import Exchange, question
-from inboundmx.net.servers import Fault, Server, Servers
-from inboundmx.net.spamd import RULES_LIMIT, Opinion
-from inboundmx.ports import SPAM_SCORE_LIMIT, Clock, Contents, Offload, TooLarge
+from inboundmx.net.scoring import RULES_LIMIT, Opinion, Scoring
+from inboundmx.net.servers import Fault, Server
+from inboundmx.ports import SPAM_SCORE_LIMIT
 
 ANSWER_LIMIT = 256 * 1024
 
@@ -25,41 +24,20 @@ _WHY = {401: "refuses our password (401)", 403: "refuses our password (403)"}
 
 
 class RspamdScorer:
-    """``ports.MessageScorer``. ``max_size`` counts the octets of a message; a larger one is not looked at. ``tries`` is
-    how often servers are asked for one message."""
+    """``ports.MessageScorer``."""
 
-    def __init__(
-        self,
-        servers: Sequence[Server],
-        clock: Clock,
-        offload: Offload,
-        contents: Contents,
-        max_size: int,
-        tries: int,
-        seconds: float,
-        password: str,
-    ) -> None:
-        self._servers = Servers(servers, clock)
-        self._offload = offload
-        self._contents = contents
-        self._max_size = max_size
-        self._tries = tries
-        self._seconds = seconds
+    def __init__(self, scoring: Scoring, password: str) -> None:
+        self._scoring = scoring
         self._password = [("Password", password)] if password else []
 
     async def score(self, body: Body, facts: Sequence[tuple[str, str]]) -> Opinion:
-        if body.size > self._max_size:
-            raise TooLarge
-        whole = body.head if body.path is None else await self._offload.run(self._contents.whole, body)
-        fields = [("Host", "rspamd"), *self._password, *facts, ("Content-Length", str(len(whole)))]
-        asked = (question("POST", "/checkv2", fields), whole)
-        return await self._servers.ask(
-            lambda server: Deferred.fromCoroutine(_ask(server, asked)), self._seconds, self._tries
-        )
+        fields = [("Host", "rspamd"), *self._password, *facts]
+        return await self._scoring.ask(body, partial(_ask, fields))
 
 
-async def _ask(server: Server, asked: Sequence[bytes]) -> Opinion:
-    exchange = Exchange(asked, ANSWER_LIMIT, _WHY)
+async def _ask(fields: Sequence[tuple[str, str]], server: Server, whole: bytes) -> Opinion:
+    head = question("POST", "/checkv2", [*fields, ("Content-Length", str(len(whole)))])
+    exchange = Exchange((head, whole), ANSWER_LIMIT, _WHY)
     await server.connect(exchange)
     try:
         return opinion(await exchange.answer)

@@ -9,6 +9,7 @@ from typing import Any
 from inboundmx.net.clamd import AT_ONCE, ClamdScanner
 from inboundmx.net.programs import Program, Programs
 from inboundmx.net.rspamd import RspamdScorer
+from inboundmx.net.scoring import Scoring
 from inboundmx.net.servers import Server
 from inboundmx.net.spamd import SpamdScorer
 from inboundmx.ports import Clock, Contents, Health, Offload
@@ -40,21 +41,22 @@ class ScanningServices:
         return self._found("clamd", servers, AT_ONCE)
 
     def spam(self, servers: Sequence[str], max_size: int, attempts: int, at_once: int, seconds: float) -> SpamdScorer:
-        found = self._found("spamd", servers, at_once)
-        spare = seconds * (1 - RESERVE)
-        return SpamdScorer(found, self._clock, self._offload, self._contents, max_size, attempts, spare)
+        return SpamdScorer(self._scoring("spamd", servers, max_size, attempts, at_once, seconds))
 
     def rspamd(
         self, servers: Sequence[str], max_size: int, attempts: int, at_once: int, seconds: float, password: str
     ) -> RspamdScorer:
-        found = self._found("rspamd", servers, at_once)
-        spare = seconds * (1 - RESERVE)
-        return RspamdScorer(
-            found, self._clock, self._offload, self._contents, max_size, attempts, spare, password
-        )
+        return RspamdScorer(self._scoring("rspamd", servers, max_size, attempts, at_once, seconds), password)
 
     def program(self, argv: Sequence[str], at_once: int, seconds: float) -> Program:
         return self._programs.program(argv, at_once, seconds * (1 - RESERVE))
+
+    def _scoring(
+        self, kind: str, servers: Sequence[str], max_size: int, attempts: int, at_once: int, seconds: float
+    ) -> Scoring:
+        found = self._found(kind, servers, at_once)
+        spare = seconds * (1 - RESERVE)
+        return Scoring(found, self._clock, self._offload, self._contents, max_size, attempts, spare)
 
     def _found(self, kind: str, endpoints: Sequence[str], at_once: int) -> list[Server]:
         found = []

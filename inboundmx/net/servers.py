@@ -1,13 +1,13 @@
 """Several servers of one kind, asked one after the other until one answers.
 
 Knows order, places, deadlines, and when a server has failed so often that it is left alone. Does not know what is said
-to a server: ``clamd`` and ``spamd`` do.
+to a server: ``clamd``, ``spamd``, ``rspamd`` and ``programs`` do.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from itertools import cycle, islice
 from typing import Any, Generic, TypeVar
 
@@ -148,7 +148,7 @@ class Servers(Generic[S]):
         self._servers = servers
         self._clock = clock
 
-    async def ask(self, talk: Callable[[S], Deferred[T]], seconds: float, tries: int) -> T:
+    async def ask(self, talk: Callable[[S], Coroutine[Any, Any, T]], seconds: float, tries: int) -> T:
         """What ``talk`` gave with the first server that answered, within ``seconds`` altogether; each try has its share
         of the time that is left. Raises Unavailable: no server answered, or all are busy or left alone.
         """
@@ -173,7 +173,7 @@ class Servers(Generic[S]):
         usable = sorted((server for server in self._servers if server.usable), key=lambda server: server.full)
         return islice(cycle(usable), tries)
 
-    async def _try(self, server: S, talk: Callable[[S], Deferred[T]], seconds: float) -> T:
+    async def _try(self, server: S, talk: Callable[[S], Coroutine[Any, Any, T]], seconds: float) -> T:
         deadline = self._clock.monotonic() + seconds
         try:
             await within(self._clock, server.enter(), seconds, f"{server.name} is busy")
@@ -183,7 +183,9 @@ class Servers(Generic[S]):
             if not server.usable:
                 raise _Passed(server.left_alone)
             left = deadline - self._clock.monotonic()
-            answer = await within(self._clock, talk(server), left, f"{server.name} does not answer")
+            answer = await within(
+                self._clock, Deferred.fromCoroutine(talk(server)), left, f"{server.name} does not answer"
+            )
         finally:
             server.leave()
         server.well()

@@ -7,7 +7,7 @@ server is asked first.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -15,51 +15,29 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from inboundmx.model.message import Body
-from inboundmx.net.servers import Fault, Server, Servers
-from inboundmx.ports import SPAM_SCORE_LIMIT, Clock, Contents, Offload, TooLarge
+from inboundmx.net.scoring import RULES_LIMIT, Opinion, Scoring
+from inboundmx.net.servers import Fault, Server
+from inboundmx.ports import SPAM_SCORE_LIMIT
 
 ANSWER_LIMIT = 64 * 1024
-RULES_LIMIT = 200
 
 _STATUS = re.compile(rb"SPAMD/[0-9]{1,2}\.[0-9]{1,2} ([0-9]{1,3}) ([ -~]*)")
 _NUMBER = rb"-?[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _SPAM = re.compile(rb"(?:True|False|Yes|No) ; (" + _NUMBER + rb") / " + _NUMBER)
 _RULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
-Opinion = tuple[float, tuple[str, ...]]
-
 
 class SpamdScorer:
-    """``ports.SpamScorer``. ``max_size`` counts the octets of a message; a larger one is not looked at. ``tries`` is
-    how often servers are asked for one message."""
+    """``ports.SpamScorer``."""
 
-    def __init__(
-        self,
-        servers: Sequence[Server],
-        clock: Clock,
-        offload: Offload,
-        contents: Contents,
-        max_size: int,
-        tries: int,
-        seconds: float,
-    ) -> None:
-        self._servers = Servers(servers, clock)
-        self._offload = offload
-        self._contents = contents
-        self._max_size = max_size
-        self._tries = tries
-        self._seconds = seconds
+    def __init__(self, scoring: Scoring) -> None:
+        self._scoring = scoring
 
     async def score(self, body: Body, prefix: bytes) -> Opinion:
-        if body.size > self._max_size:
-            raise TooLarge
-        whole = body.head if body.path is None else await self._offload.run(self._contents.whole, body)
-        return await self._servers.ask(
-            lambda server: Deferred.fromCoroutine(_ask(server, prefix, whole)), self._seconds, self._tries
-        )
+        return await self._scoring.ask(body, partial(_ask, prefix))
 
 
-async def _ask(server: Server, prefix: bytes, whole: bytes) -> Opinion:
+async def _ask(prefix: bytes, server: Server, whole: bytes) -> Opinion:
     symbols = Symbols(server.name, prefix, whole)
     await server.connect(symbols)
     return await symbols.answer

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inboundmx.net.rspamd import ANSWER_LIMIT, opinion
+from inboundmx.net.scoring import RULES_LIMIT
 from inboundmx.net.servers import Fault
-from inboundmx.net.spamd import RULES_LIMIT
 from inboundmx.ports import SPAM_SCORE_LIMIT, TooLarge
 
 MAIL = b"Subject: hello\r\n\r\nhello\r\n"

@@ -9,7 +9,8 @@ from fakes.services import Outcome, Services, body
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inboundmx.net.spamd import ANSWER_LIMIT, RULES_LIMIT
+from inboundmx.net.scoring import RULES_LIMIT
+from inboundmx.net.spamd import ANSWER_LIMIT
 from inboundmx.ports import SPAM_SCORE_LIMIT, TooLarge
 
 MAIL = b"Subject: hello\r\n\r\nhello\r\n"
