@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -215,30 +215,23 @@ def _examples_of_routes() -> Iterator[str]:
 
 
 def _example_recipients() -> Iterator[str]:
-    yield f"# {ABOUT['recipients']}"
-    made = RecipientsSettings("sales")
-    yield f"#[recipients {made.name}]"
-    for name, field in keys_of(RecipientsSettings).items():
-        yield f"# {_help(field)}"
-        if name == "match":
-            yield "#match = sales@example.com *@sales.example.com"
-        elif name != "skip_checks":
-            yield f"#{name} = {_default(field, made)}".rstrip()
-        else:
-            yield "#skip_checks = offers"
-    yield "# levels, blocking and weights of these recipients alone"
-    yield "#level.high.action = quarantine"
-    yield "#blocking.incoming_threshold = 50"
-    yield "#weight.offers.match = 0"
-    yield ""
+    shown = {"match": "sales@example.com *@sales.example.com", "skip_checks": "offers"}
+    own = (
+        "# levels, blocking and weights of these recipients alone",
+        "#level.high.action = quarantine",
+        "#blocking.incoming_threshold = 50",
+        "#weight.offers.match = 0",
+    )
+    yield from _example("recipients", RecipientsSettings("sales"), shown, own)
 
 
-def _example(word: str, made: Any, needed: Mapping[str, str]) -> Iterator[str]:
+def _example(word: str, made: Any, shown: Mapping[str, str], more: Iterable[str] = ()) -> Iterator[str]:
     yield f"# {ABOUT[word]}"
     yield f"#[{word.removesuffix(' NAME')} {made.name}]"
     for name, field in keys_of(type(made)).items():
         yield f"# {_help(field)}"
-        yield f"#{name} = {needed.get(name) or _default(field, made)}".rstrip()
+        yield f"#{name} = {shown.get(name) or _default(field, made)}".rstrip()
+    yield from more
     yield ""
 
 

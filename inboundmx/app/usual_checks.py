@@ -192,12 +192,7 @@ def missing(there: Callable[[str], bool] = present) -> list[str]:
 
 def optional_checks() -> str:
     """The sections, each line with a sign that makes it a comment."""
-    parts = []
-    for name, why, lines in OPTIONAL:
-        section = f"[check {name}]\n{lines}"
-        parts.append("".join(f"# {line}\n" for line in why.splitlines()))
-        parts[-1] += "".join(f"#{line}\n" for line in section.splitlines())
-    return "\n".join(parts)
+    return "\n".join(_explained(why, _marked("#", f"[check {name}]\n{lines}")) for name, why, lines in OPTIONAL)
 
 
 def usual_checks(left_out: Iterable[str] = (), more: Callable[[str], str] = lambda name: "") -> str:
@@ -206,8 +201,13 @@ def usual_checks(left_out: Iterable[str] = (), more: Callable[[str], str] = lamb
     parts = []
     for name, why, lines in USUAL:
         text = "\n".join(filter(None, (f"[check {name}]", lines, more(name))))
-        if name in out:
-            text = "\n".join(f"# {line}" for line in text.splitlines())
-        comment = "\n".join(f"# {line}" for line in why.splitlines())
-        parts.append(f"{comment}\n{text}\n")
+        parts.append(_explained(why, _marked("# ", text) if name in out else text))
     return "\n".join(parts)
+
+
+def _explained(why: str, section: str) -> str:
+    return f"{_marked('# ', why)}\n{section}\n"
+
+
+def _marked(sign: str, text: str) -> str:
+    return "\n".join(f"{sign}{line}" for line in text.splitlines())
