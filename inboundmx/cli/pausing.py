@@ -10,6 +10,7 @@ from inboundmx.cli.asking import ask
 from inboundmx.cli.configuration import Configuration
 from inboundmx.cli.printing import safe, say, say_json
 from inboundmx.cli.querying import paused, seconds
+from inboundmx.cli.remembered import add_json
 
 
 def register(verbs: Any) -> None:
@@ -22,7 +23,7 @@ def register(verbs: Any) -> None:
     pause.add_argument("domain", metavar="DOMAIN", nargs="?", default="", help="everything, when it is left out")
     pause.add_argument("--reason", metavar="TEXT", default="", help="for whoever wonders later")
     pause.add_argument("--for", dest="span", metavar="SPAN", help="resume by itself after this: 90s 15m 24h 5d")
-    pause.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add_json(pause)
     pause.set_defaults(run=_pause)
     resume = verbs.add_parser(
         "resume",
@@ -30,7 +31,7 @@ def register(verbs: Any) -> None:
         description="Delivers again what was paused. The pause of everything and that of a domain end each by itself.",
     )
     resume.add_argument("domain", metavar="DOMAIN", nargs="?", default="", help="the pause of everything, without it")
-    resume.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add_json(resume)
     resume.set_defaults(run=_resume)
 
 

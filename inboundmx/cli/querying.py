@@ -15,6 +15,7 @@ from typing import Any
 from inboundmx.cli.asking import CannotAsk, ask, read, told
 from inboundmx.cli.configuration import Configuration
 from inboundmx.cli.printing import Table, complain, due, left, safe, say, say_json, say_rows, shortened, size, span
+from inboundmx.cli.remembered import add_json
 
 _HEADS = ("ID", "STATE", "AGE", "SIZE", "TRIES", "NEXT", "SENDER", "DONE", "RECIPIENT")
 # Of how many it has been delivered to how many.
@@ -60,7 +61,7 @@ def add_verb(
         command.add_argument("--limit", metavar="N", type=_at_least_one, help="the oldest N alone")
     if changes:
         command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    command.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add_json(command)
     how = run or {"list": _list, "show": _show}.get(verb, _change)
     command.set_defaults(run=how, operation=f"{noun}.{verb}")
 
