@@ -65,9 +65,10 @@ def _check(reading: Reading, kinds: Kinds, name: str, section: Section) -> Check
     values: dict[str, Any] = {}
     options = {option.name: option.default for option in made.options}
     option_kinds = {option.name: option.kind for option in made.options}
+    numbered = {key: member for key in section.entries if (member := _member(key, options))}
     for key, entry in section.entries.items():
-        family, number = _member(key, options)
-        if family:
+        if key in numbered:
+            family, number = numbered[key]
             word = reading.value(entry, option_kinds[family], "")
             options[family] = (*options[family], (number, word))
         elif key in options:
@@ -76,7 +77,7 @@ def _check(reading: Reading, kinds: Kinds, name: str, section: Section) -> Check
     weights: dict[str, Weight] = dict.fromkeys(sorted(made.words(options) | ALWAYS), 0.0)
     weights.update({outcome: weight for outcome, weight in made.weights.items() if outcome in weights})
     for key, entry in section.entries.items():
-        if key == "use" or key in options or _member(key, options)[0]:
+        if key == "use" or key in options or key in numbered:
             pass
         elif key.startswith("weight."):
             _weight(reading, entry, key.removeprefix("weight."), weights)
@@ -84,10 +85,9 @@ def _check(reading: Reading, kinds: Kinds, name: str, section: Section) -> Check
             values[common[key].name] = reading.value(entry, common[key].metadata["kind"], None)
         else:
             reading.unknown(entry, ["use", *common, *options, *(f"weight.{outcome}" for outcome in weights)])
+    given = {numbered[key][0] if key in numbered else key for key, entry in section.entries.items() if entry.value}
     for option in made.options:
-        if option.required and not any(
-            option.name in (key, _member(key, options)[0]) and entry.value for key, entry in section.entries.items()
-        ):
+        if option.required and option.name not in given:
             reading.problems.append(section.problem(f"{option.name} is missing: {option.help}"))
     if len(reading.problems) > before:
         # Known by name all the same, so that what a domain says of it is not called unknown.
@@ -99,11 +99,10 @@ def _check(reading: Reading, kinds: Kinds, name: str, section: Section) -> Check
     return CheckSettings(name, use.value, weights=weights, options=options, **values)
 
 
-def _member(key: str, options: Collection[str]) -> tuple[str, int]:
-    """``exit.2`` is one of the keys ``exit.N``, and 2 is its number; empty for a key that is no such."""
+def _member(key: str, options: Collection[str]) -> tuple[str, int] | None:
+    """``exit.2`` is one of the keys ``exit.N``, and 2 is its number; None for a key that is no such."""
     match = _NUMBERED.fullmatch(key)
-    family = f"{match[1]}.N" if match else ""
-    return (family, int(match[2])) if match and family in options else ("", 0)
+    return (f"{match[1]}.N", int(match[2])) if match and f"{match[1]}.N" in options else None
 
 
 def _weight(reading: Reading, entry: Entry, outcome: str, weights: dict[str, Weight]) -> None:

@@ -52,7 +52,7 @@ class RecipientOperations:
             self._journal.record("recipients_forgotten", "", fields)
             return [{"forgotten": count}]
         if verb == "import":
-            read.matching(arguments, {"addresses"})
+            read.only(arguments, {"addresses"})
             return [self._imported(arguments.get("addresses"), asked_by)]
         return None
 
@@ -106,4 +106,3 @@ class RecipientOperations:
 def _searched(matching: str) -> Sequence[str]:
     """Who exists stands in lower case, who does not as he was asked for."""
     return tuple(dict.fromkeys((matching, matching.lower())))
-
