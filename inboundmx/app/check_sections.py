@@ -21,7 +21,7 @@ RECIPIENT = "recipient"
 RECIPIENT_SECONDS = 15.0
 
 # A key of which there are many, told apart by a number such as an exit status.
-_NUMBERED = re.compile(r"([a-z_]+)\.(\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])")
+_NUMBERED = re.compile(r"([a-z_]+)\.(\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])", re.ASCII)
 
 
 def read_checks(reading: Reading, sections: Named, kinds: Kinds) -> tuple[CheckSettings, ...]:

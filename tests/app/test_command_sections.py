@@ -51,6 +51,8 @@ def test_it_is_shown_as_it_is_written(tmp_path: Path) -> None:
         ("exit.0 = Clean!\n", "Clean! is no word"),
         ("exit.256 = x\nexit.0 = x\n", "there is no key exit.256"),
         ("exit.00 = x\nexit.0 = x\n", "there is no key exit.00"),
+        # A digit three, of another script.
+        ("exit.\u0663 = x\nexit.0 = x\n", "there is no key exit.\u0663"),
         ("exit.N = x\n", "there is no key exit.n"),
         ("exit.0 = x\nscore_header = X Score\n", "X Score is no name of a header field"),
         ("exit.0 = x\nweight.infected = 5\n", "no outcome infected"),
