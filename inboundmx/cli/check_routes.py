@@ -6,7 +6,6 @@ Knows how it reads on a terminal. Does not know whether anybody answers there.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from inboundmx.app.checking import patience
 from inboundmx.app.values import kind
@@ -74,9 +73,8 @@ def _recipients(some: RecipientsSettings, settings: Settings) -> Iterable[str]:
         yield f"  greylisting {kind('yes').write(some.greylisting)}"
     for level in settings.levels:
         if said := some.levels.get(level.level):
-            changed = replace(level, **said)
-            begins = f" from {changed.threshold:g}" if "threshold" in said else ""
-            action = f": {kind('actions').write(changed.action)}" if "action" in said else ""
+            begins = f" from {said['threshold']:g}" if "threshold" in said else ""
+            action = f": {kind('actions').write(said['action'])}" if "action" in said else ""
             yield f"  level {level.level.word}{begins}{action}"
     if "incoming_threshold" in some.blocking:
         yield f"  blocking from {some.blocking['incoming_threshold']:g} on"
@@ -86,10 +84,10 @@ def _recipients(some: RecipientsSettings, settings: Settings) -> Iterable[str]:
             continue
         for outcome, usual in check.weights.items():
             own = some.weights.get((check.name, outcome))
-            worth = own if own is not None else usual
-            if own is not None or (check.for_ != "outgoing" and worth != 0):
-                whose = "" if own is None else " (their own)"
-                yield f"  {check.name}={outcome} is worth {written_weight(worth)}{whose}"
+            if own is not None:
+                yield f"  {check.name}={outcome} is worth {written_weight(own)} (their own)"
+            elif check.for_ != "outgoing" and usual != 0:
+                yield f"  {check.name}={outcome} is worth {written_weight(usual)}"
 
 
 def _names(domain: DomainSettings) -> str:
