@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal
 from inboundmx.checks.api import Case, Check, Option, Tools
 from inboundmx.checks.arc_chain import BadChain, Link, Seal, chain_of, message_signature_of, passed, sealed
 from inboundmx.checks.authentication import clause
-from inboundmx.checks.dkim_content import BodyForm, Header, fields_named, unsigned_field
+from inboundmx.checks.dkim_content import BodyForm, Header, fields_named
 from inboundmx.checks.dkim_key import SMALLEST, Key
-from inboundmx.checks.dkim_proof import KEY_SECONDS, hashes_of, keys_at, proved
+from inboundmx.checks.dkim_proof import KEY_SECONDS, hashes_of, keys_at, proved, uncovered
 from inboundmx.checks.dkim_signature import Signature
 from inboundmx.model.finding import Finding, Stage
 from inboundmx.model.message import Message
@@ -84,16 +84,10 @@ class Arc(Check):
         assert self._tools is not None
         hashes = await hashes_of(self._tools, message, [signature])
         body = hashes[BodyForm(signature.body_form, signature.length)]
-        fields = fields_named(message, set(signature.names))
-        outcome, reason = proved(signature, key, body, Header(message.body.head, fields))
-        if outcome != "pass":
+        header = Header(message.body.head, fields_named(message, set(signature.names)))
+        _, reason = proved(signature, key, body, header)
+        if reason := reason or uncovered(signature, body, header, message):
             raise BadChain(reason)
-        if signature.length is not None and signature.length < body.size:
-            raise BadChain("the end of the body is not signed")
-        if not message.whole_header:
-            raise BadChain("a line of the header section is no field")
-        if second := unsigned_field(signature, fields):
-            raise BadChain(f"a second {second} is not signed")
 
     def _facts(self, links: Sequence[Link]) -> tuple[tuple[str, str], ...]:
         """What the trusted sealers saw pass, from the last one back to the first who is not trusted."""

@@ -12,14 +12,14 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from inboundmx.checks.api import Case, Check, Option, Tools
 from inboundmx.checks.authentication import clause, joined
-from inboundmx.checks.dkim_content import BodyForm, BodyHash, Header, fields_named, unsigned_field
+from inboundmx.checks.dkim_content import BodyForm, BodyHash, Header, fields_named
 from inboundmx.checks.dkim_key import LARGEST, SMALLEST, Key
-from inboundmx.checks.dkim_proof import hashes_of, keys_at, proved
+from inboundmx.checks.dkim_proof import hashes_of, keys_at, proved, uncovered
 from inboundmx.checks.dkim_signature import BadSignature, Signature, signature_of
 from inboundmx.checks.organization import aligned, load
 from inboundmx.model.address import Address
 from inboundmx.model.finding import Finding, Stage
-from inboundmx.model.message import Field
+from inboundmx.model.message import Field, Message
 from inboundmx.model.verdict import Weight
 
 # Signatures that are looked at, from the top, and so keys that are asked for; RFC 6376 8.4 leaves the number open.
@@ -79,15 +79,14 @@ class Dkim(Check):
         hashes = await hashes_of(self._tools, case.message, usable)
         fields = fields_named(case.message, {name for each in usable for name in each.names})
         header = Header(case.message.body.head, fields)
-        # What stands behind a line that is no field, a From even, nobody has signed.
-        whole = case.message.whole_header
         verdicts = []
         for each in read:
             if isinstance(each, Signature):
                 key = keys[each.key_name]
-                each = _judged(each, key, hashes, header, whole, self._minimum) if isinstance(key, Key) else Verdict(
-                    *key, each.domain, each
-                )  # fmt: skip
+                if isinstance(key, Key):
+                    each = _judged(each, key, hashes, header, case.message, self._minimum)
+                else:
+                    each = Verdict(*key, each.domain, each)
             verdicts.append(each)
         return _finding(verdicts, len(signing) - len(read), case.envelope.sender)
 
@@ -104,39 +103,19 @@ def _judged(
     key: Key,
     hashes: Mapping[BodyForm, BodyHash],
     header: Header,
-    whole: bool,
+    message: Message,
     minimum: int,
 ) -> Verdict:
     body = hashes[BodyForm(signature.body_form, signature.length)]
     outcome, reason = proved(signature, key, body, header)
     if outcome == "pass":
-        outcome, reason = _trusted(signature, key, body, header.fields, whole, minimum)
+        reason = f"a key of {key.bits} bits" if 0 < key.bits < minimum else uncovered(signature, body, header, message)
+        outcome = "policy" if reason else "pass"
     if key.testing:
         # Never worse than no signature at all (RFC 6376 3.6.1).
         outcome = "neutral" if outcome == "fail" else outcome
         reason = f"{reason}, the key is for testing" if reason else "the key is for testing"
     return Verdict(outcome, reason, signature.domain, signature, key.testing)
-
-
-def _trusted(
-    signature: Signature,
-    key: Key,
-    body: BodyHash,
-    fields: Mapping[str, Sequence[Field]],
-    whole: bool,
-    minimum: int,
-) -> tuple[str, str]:
-    """Whether a signature that is right covers what a reader sees. ``whole``: all of the header section is fields."""
-    if 0 < key.bits < minimum:
-        return "policy", f"a key of {key.bits} bits"
-    if signature.length is not None and signature.length < body.size:
-        return "policy", "the end of the body is not signed"
-    if not whole:
-        return "policy", "a line of the header section is no field"
-    second = unsigned_field(signature, fields)
-    if second:
-        return "policy", f"a second {second} is not signed"
-    return "pass", ""
 
 
 def _finding(verdicts: Sequence[Verdict], left: int, sender: Address | None) -> Finding:

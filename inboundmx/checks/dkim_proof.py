@@ -1,4 +1,4 @@
-"""Whether a signature is right: its key from DNS, the hash of the body, and the two compared with it.
+"""Whether a signature is right, and covers what a reader sees: its key from DNS, and the hash of the body.
 
 Knows what is asked for, and how long it is waited for. Does not know which signatures there are (``dkim``, ``arc``),
 nor what one that is right is trusted for.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from inboundmx.checks.api import Tools
-from inboundmx.checks.dkim_content import BodyForm, BodyHash, Header, body_hashes, signed_header
+from inboundmx.checks.dkim_content import BodyForm, BodyHash, Header, body_hashes, signed_header, unsigned_field
 from inboundmx.checks.dkim_key import SMALLEST, BadKey, Key, key_of
 from inboundmx.checks.dkim_signature import Signature
 from inboundmx.checks.questions import Questions
@@ -76,3 +76,14 @@ def proved(signature: Signature, key: Key, body: BodyHash, header: Header) -> tu
     if not key.verifies(signature.signature, signed_header(signature, header)):
         return "fail", "the header has been altered"
     return "pass", ""
+
+
+def uncovered(signature: Signature, body: BodyHash, header: Header, message: Message) -> str:
+    """What a reader may be shown although a signature that is right does not cover it; empty: nothing."""
+    if signature.length is not None and signature.length < body.size:
+        return "the end of the body is not signed"
+    # What stands behind a line that is no field, a From even, nobody has signed.
+    if not message.whole_header:
+        return "a line of the header section is no field"
+    second = unsigned_field(signature, header.fields)
+    return f"a second {second} is not signed" if second else ""
