@@ -68,7 +68,8 @@ class Bayes(Check):
             return Finding(
                 "untrained", f"{spam} messages of spam and {ham} of ham are known; {LEAST_TRAINED} are needed"
             )
-        parts, text = await walked(case, self._tools), await read(case, self._tools)
+        parts = await walked(case, self._tools)
+        text = await read(case, self._tools, parts)
         if len(text.plain) <= AT_ONCE:
             found = judged(learned, case.message, parts, text)
         else:

@@ -39,12 +39,11 @@ async def linked(case: Case, tools: Tools) -> Linked:
     if found is not None:
         return found
     links = (await read(case, tools)).links
-    found = _found.kept.get(message)
-    if found is None:
-        if len(links) > AT_ONCE:
-            return await _found.get(message, lambda: tools.offload.run(owners, links))
-        _found.kept[message] = found = owners(links)
-    return found
+    return await _found.get(
+        message,
+        lambda: owners(links) if len(links) <= AT_ONCE else None,
+        lambda: tools.offload.run(owners, links),
+    )
 
 
 def owners(links: Sequence[Link]) -> Linked:

@@ -25,12 +25,22 @@ class OncePerMessage(Generic[T]):
         self.kept: WeakKeyDictionary[Message, T] = WeakKeyDictionary()
         self.waiting: WeakKeyDictionary[Message, list[Deferred[T]]] = WeakKeyDictionary()
 
-    async def get(self, message: Message, work: Callable[[], Deferred[Any]], keep: bool = True) -> T:
-        """What ``work`` comes to, which begins unless it is under way. Without ``keep`` only those who ask at the same
-        time share it."""
+    async def get(
+        self, message: Message, at_once: Callable[[], T | None], work: Callable[[], Deferred[Any]], keep: bool = True
+    ) -> T:
+        """What was made before; else what ``at_once`` makes; where that is None what ``work`` comes to, which begins
+        unless it is under way. Without ``keep`` only those who ask at the same time share that."""
+        found = self.kept.get(message)
+        if found is not None:
+            return found
+        waiting = self.waiting.get(message)
+        if waiting is None:
+            found = at_once()
+            if found is not None:
+                self.kept[message] = found
+                return found
         # Each waits on a Deferred of its own: one that gives up does not take it away from the others.
         mine: Deferred[T] = Deferred()
-        waiting = self.waiting.get(message)
         if waiting is None:
             self.waiting[message] = [mine]
             work().addCallbacks(partial(self._made, message, keep), partial(self._tell, message))

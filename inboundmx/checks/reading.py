@@ -8,6 +8,7 @@ from __future__ import annotations
 from inboundmx.checks.api import Case, Tools
 from inboundmx.checks.once import OncePerMessage
 from inboundmx.checks.walking import AT_ONCE, walked
+from inboundmx.policy.mime import Walked
 from inboundmx.policy.mime_text import Bounds, Text, text
 
 # What is read at once, within a few milliseconds; what has more in it goes to a thread.
@@ -16,17 +17,22 @@ HASTE = Bounds(octets=AT_ONCE, tags=1000, links=200)
 _texts: OncePerMessage[Text] = OncePerMessage()
 
 
-async def read(case: Case, tools: Tools) -> Text:
-    """Raises Unavailable when the body cannot be read, or no thread is free."""
+async def read(case: Case, tools: Tools, parts: Walked | None = None) -> Text:
+    """``parts``: of whoever has them already. Raises Unavailable when the body cannot be read, or no thread is free."""
     message = case.message
     assert message is not None
-    parts = await walked(case, tools)
     found = _texts.kept.get(message)
     if found is not None:
+        # The parts of a large body are not kept, and need not be looked for again.
         return found
-    if message.body.size <= AT_ONCE and message not in _texts.waiting:
-        found = text(parts, HASTE)
-        if found.complete:
-            _texts.kept[message] = found
-            return found
-    return await _texts.get(message, lambda: tools.offload.run(text, parts))
+    walk = await walked(case, tools) if parts is None else parts
+    return await _texts.get(
+        message, lambda: _read_in_haste(message.body.size, walk), lambda: tools.offload.run(text, walk)
+    )
+
+
+def _read_in_haste(size: int, parts: Walked) -> Text | None:
+    if size > AT_ONCE:
+        return None
+    found = text(parts, HASTE)
+    return found if found.complete else None

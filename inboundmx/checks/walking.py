@@ -22,19 +22,21 @@ async def walked(case: Case, tools: Tools) -> Walked:
     """Raises Unavailable when the body cannot be read, or no thread is free."""
     message = case.message
     assert message is not None
-    found = _walks.kept.get(message)
-    if found is not None:
-        return found
     body = message.body
-    if body.path is None and body.size <= AT_ONCE and message not in _walks.waiting:
-        found = walk(body.head, HASTE)
-        if found.complete:
-            _walks.kept[message] = found
-            return found
     # The parts of a large body hold all of it: only those who ask at the same time share them.
     return await _walks.get(
-        message, lambda: tools.offload.run(_walk_whole, tools.contents, body), keep=body.path is None
+        message,
+        lambda: _walk_in_haste(body),
+        lambda: tools.offload.run(_walk_whole, tools.contents, body),
+        keep=body.path is None,
     )
+
+
+def _walk_in_haste(body: Body) -> Walked | None:
+    if body.path is not None or body.size > AT_ONCE:
+        return None
+    found = walk(body.head, HASTE)
+    return found if found.complete else None
 
 
 def _walk_whole(contents: Contents, body: Body) -> Walked:

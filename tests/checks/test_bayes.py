@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes.checks import FakeOffload, examined, tools
+from fakes.checks import FakeContents, FakeOffload, examined, tools
 
 from inboundmx.checks.api import Case
 from inboundmx.checks.bayes import AT_ONCE, Bayes
 from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import Finding
-from inboundmx.model.message import Body, Message
+from inboundmx.model.message import SMALL_BODY, Body, Message
 from inboundmx.model.session import Session
 from inboundmx.ports import Unavailable
 
@@ -90,3 +90,19 @@ def test_thresholds() -> None:
 def test_words_that_cannot_be_read() -> None:
     with pytest.raises(Unavailable, match="damaged"):
         examine(BAD, Broken())
+
+
+def test_a_large_message_is_walked_once() -> None:
+    octets = (
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n" + BAD.encode()
+        + b"\r\n--b\r\nContent-Type: image/png\r\n\r\n" + b"x" * SMALL_BODY + b"\r\n--b--\r\n"
+    )  # fmt: skip
+    given = replace(tools(), vocabulary=Words())
+    contents, offload = given.contents, given.offload
+    assert isinstance(contents, FakeContents) and isinstance(offload, FakeOffload)
+    contents.files["large"] = octets
+    message = Message("m", Body(len(octets), octets[:SMALL_BODY], "large", b""))
+    case = Case(Session("s", "192.0.2.1", 4000, "192.0.2.25", 0.0), Envelope(None), None, message)
+    assert examined(Bayes(DEFAULTS, given), case).outcome == "spam"
+    # The walk, and the text of what it found.
+    assert offload.runs == 2

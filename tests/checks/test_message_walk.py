@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from inboundmx.checks import walking
 from inboundmx.checks.api import Case, Tools
+from inboundmx.checks.reading import read
 from inboundmx.checks.walking import AT_ONCE, walked
 from inboundmx.model.envelope import Envelope
 from inboundmx.model.message import SMALL_BODY, Body, Message
@@ -59,9 +60,9 @@ def case(octets: bytes) -> Case:
     return Case(Session("s", "192.0.2.1", 4000, "192.0.2.25", 0.0), Envelope(None), None, message)
 
 
-def asked(case: Case, tools: Tools) -> tuple[list[Any], Deferred[Any] | None]:
+def asked(case: Case, tools: Tools, make: Any = walked) -> tuple[list[Any], Deferred[Any] | None]:
     came: list[Any] = []
-    return came, promptly(walked(case, tools), came.append, lambda failure: came.append(failure.value))
+    return came, promptly(make(case, tools), came.append, lambda failure: came.append(failure.value))
 
 
 def test_a_small_message_is_walked_at_once_and_only_once() -> None:
@@ -128,3 +129,14 @@ def test_work_that_is_done_at_once_is_told_at_once() -> None:
 
     came, _ = asked(case(PARTS), tools(Prompt()))
     assert came[0].complete
+
+
+def test_a_large_body_whose_text_is_known_is_not_walked_again() -> None:
+    octets = b"\r\nhello " + b"x" * SMALL_BODY
+    asking, threads = case(octets), Threads()
+    given = tools(threads, Files(octets))
+    (first, _), (second, _) = (asked(asking, given, read) for _ in range(2))
+    while threads.jobs:
+        threads.finish()
+    assert first[0] is second[0] and first[0].plain.startswith("hello")
+    assert asked(asking, given, read)[0] == first and not threads.jobs
