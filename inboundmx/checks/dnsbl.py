@@ -1,6 +1,6 @@
 """Whether a list in DNS names the client's address (RFC 5782): block lists, and with negative weights allow lists.
 
-Knows how lists of addresses are asked and what their codes mean to the operator. Does not know when a list is to be
+Knows how lists of addresses are asked. Does not know what their codes mean (``list_codes``), nor when a list is to be
 believed: ``zones`` does, and one that is not never scores.
 """
 
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, ip_address
+from ipaddress import IPv4Network, ip_address
 from typing import Any, ClassVar, Literal
 
 from inboundmx.checks.api import Case, Check, Option, Tools
+from inboundmx.checks.list_codes import Meaning, codes_option, gravest, words_of
 from inboundmx.checks.reverse import reversed_labels
 from inboundmx.checks.zones import ADDRESSES, Probe, point, public
 from inboundmx.model.finding import Finding, Stage
@@ -35,11 +36,7 @@ class DnsList(Check):
     weights: ClassVar[Mapping[str, Weight]] = {}
     options: ClassVar[tuple[Option, ...]] = (
         Option("zone", "hostname", "", "the list, such as zen.spamhaus.org", required=True),
-        Option(
-            "codes", "codes", (),
-            "what its return codes mean: 127.0.0.2-127.0.0.3=listed 127.0.0.10=policy, the gravest first; each word is"
-            " an outcome of its own; codes not named count as absent; empty: every code is listed",
-        ),
+        codes_option("127.0.0.2-127.0.0.3=listed 127.0.0.10=policy"),
         Option(
             "ignore", "networks", (IPv4Network("127.255.255.0/24"),),
             "return codes by which the list says that it does not answer us: the outcome is error",
@@ -53,7 +50,7 @@ class DnsList(Check):
 
     @classmethod
     def words(cls, options: Mapping[str, Any]) -> frozenset[str]:
-        return cls.outcomes | {word for _first, _last, word in options["codes"]}
+        return cls.outcomes | words_of(options)
 
     @classmethod
     def probes(cls, options: Mapping[str, Any]) -> tuple[Probe, ...]:
@@ -62,7 +59,7 @@ class DnsList(Check):
         return (Probe(options["zone"], tests, clean, tuple(options["ignore"]), own=True),)
 
     def __init__(self, options: Mapping[str, Any], tools: Tools | None = None) -> None:
-        self._codes: Sequence[tuple[IPv4Address, IPv4Address, str]] = options["codes"]
+        self._meanings: Sequence[Meaning] = options["codes"]
         if len(options["clean"]) > CLEAN:
             raise ValueError(f"clean names more than {CLEAN} addresses")
         if tools is not None:
@@ -79,12 +76,8 @@ class DnsList(Check):
         if not codes:
             return Finding("absent")
         detail = " ".join(map(str, codes[:CODES_SHOWN]))
-        if not self._codes:
-            return Finding("listed", detail)
-        for first, last, word in self._codes:
-            if any(first <= code <= last for code in codes):
-                return Finding(word, detail)
-        return Finding("absent", f"{detail} is not among the codes")
+        found = gravest(self._meanings, {labels: codes})
+        return Finding(found[0], detail) if found else Finding("absent", f"{detail} is not among the codes")
 
 
 @lru_cache(maxsize=1024)

@@ -1,12 +1,12 @@
 """Whether a list in DNS names a domain that the links of a message lead to (SURBL, URIBL, Spamhaus DBL).
 
-Knows how lists of domains are asked and what their codes mean to the operator. Does not know how links are found, nor
-when a list is to be believed: ``linked`` and ``zones`` do.
+Knows how lists of domains are asked. Does not know how links are found (``linked``), what codes mean (``list_codes``),
+nor when a list is to be believed (``zones``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, ClassVar, Literal
@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from inboundmx.checks.api import Case, Check, Option, Tools
 from inboundmx.checks.link_hosts import Host
 from inboundmx.checks.linked import linked
+from inboundmx.checks.list_codes import Meaning, codes_option, gravest, words_of
 from inboundmx.checks.organization import load
 from inboundmx.checks.reverse import reversed_labels
 from inboundmx.checks.zones import ADDRESSES, NAMES, Probe, public
@@ -43,11 +44,7 @@ class UriList(Check):
     weights: ClassVar[Mapping[str, Weight]] = {}
     options: ClassVar[tuple[Option, ...]] = (
         Option("zone", "hostname", "", "the list, such as dbl.spamhaus.org", required=True),
-        Option(
-            "codes", "codes", (),
-            "what its return codes mean: 127.0.1.2=spam 127.0.1.4=phish, the gravest first; each word is an outcome of"
-            " its own; codes not named count as absent; empty: every code is listed",
-        ),
+        codes_option("127.0.1.2=spam 127.0.1.4=phish"),
         Option(
             "ignore", "networks",
             (IPv4Network("127.0.0.1/32"), IPv4Network("127.0.1.255/32"), IPv4Network("127.255.255.0/24")),
@@ -61,7 +58,7 @@ class UriList(Check):
 
     @classmethod
     def words(cls, options: Mapping[str, Any]) -> frozenset[str]:
-        return cls.outcomes | {word for _first, _last, word in options["codes"]}
+        return cls.outcomes | words_of(options)
 
     @classmethod
     def probes(cls, options: Mapping[str, Any]) -> tuple[Probe, ...]:
@@ -69,7 +66,7 @@ class UriList(Check):
         return (Probe(options["zone"], tests, (), tuple(options["ignore"])),)
 
     def __init__(self, options: Mapping[str, Any], tools: Tools | None = None) -> None:
-        self._codes: Sequence[tuple[IPv4Address, IPv4Address, str]] = options["codes"]
+        self._meanings: Sequence[Meaning] = options["codes"]
         self._addresses: bool = options["addresses"]
         self._most: int = options["most"]
         if tools is not None:
@@ -89,7 +86,8 @@ class UriList(Check):
             else [*wanted[: self._most // 2], *wanted[self._most // 2 - self._most :]]
         )
         named = await self._named(few) if few else {}
-        for word, host in self._said(named):
+        if worst := gravest(self._meanings, named):
+            word, host = worst
             return Finding(word, f"{host} {' '.join(map(str, named[host][:SHOWN]))}")
         left = "" if len(few) == len(wanted) else f"; {len(few)} of {len(wanted)} domains were asked about"
         if found.mismatch:
@@ -100,17 +98,6 @@ class UriList(Check):
         if isinstance(host, str):
             return host not in self._exempt and not any(host.endswith(f".{each}") for each in self._exempt)
         return self._addresses and public(str(host)) is not None
-
-    def _said(self, named: Mapping[Host, Sequence[IPv4Address]]) -> Iterable[tuple[str, Host]]:
-        """Words, each with whom it is said of, the gravest first."""
-        if not self._codes:
-            return (("listed", host) for host in named)
-        return (
-            (word, host)
-            for first, last, word in self._codes
-            for host, codes in named.items()
-            if any(first <= code <= last for code in codes)
-        )
 
     async def _named(self, hosts: Sequence[Host]) -> dict[Host, list[IPv4Address]]:
         """Those that the list names, asked about side by side. Raises Unavailable when it names none and of some it is
