@@ -6,7 +6,7 @@ nor when a list is to be believed (``zones``).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, ClassVar, Literal
@@ -73,7 +73,7 @@ class UriList(Check):
             assert tools.zones is not None
             self._tools = tools
             load()
-            self._exempt: Collection[str] = frozenset((*options["exempt"], *tools.settings.domains))
+            self._exempt: frozenset[str] = frozenset((*options["exempt"], *tools.settings.domains))
             (probe,) = self.probes(options)
             self._zone = tools.zones.zone(probe)
 
@@ -95,9 +95,12 @@ class UriList(Check):
         return Finding("absent", (f"{len(few)} domains" if few else "no links") + left)
 
     def _is_asked(self, host: Host) -> bool:
-        if isinstance(host, str):
-            return host not in self._exempt and not any(host.endswith(f".{each}") for each in self._exempt)
-        return self._addresses and public(str(host)) is not None
+        if not isinstance(host, str):
+            return self._addresses and public(str(host)) is not None
+        above = host
+        while above and above not in self._exempt:
+            above = above.partition(".")[2]
+        return not above
 
     async def _named(self, hosts: Sequence[Host]) -> dict[Host, list[IPv4Address]]:
         """Those that the list names, asked about side by side. Raises Unavailable when it names none and of some it is

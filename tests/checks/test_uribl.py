@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fakes.checks import begun, examined, tools
 from fakes.resolver import FakeResolver, Zone
+from fakes.steps import steps
 from twisted.internet.defer import CancelledError
 
 from inboundmx.checks.api import Case
@@ -110,6 +111,11 @@ def test_who_is_not_asked_about() -> None:
     private = List()
     assert private.ask("http://10.0.0.1/", "http://127.0.0.2/", "http://[::1]/").outcome == "absent"
     assert private.asked == []
+
+
+def test_what_a_link_costs_does_not_grow_with_our_domains() -> None:
+    few, many = (List(exempt=tuple(f"d{number}.example" for number in range(count))) for count in (1, 1000))
+    assert steps(lambda: few.ask("http://www.else.example/")) == steps(lambda: many.ask("http://www.else.example/"))
 
 
 def test_of_many_domains_the_first_and_the_last_are_asked_about() -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections.abc import Callable
 from ipaddress import IPv4Address
-from types import FrameType
-from typing import Any
 
 import pytest
+from fakes.steps import steps
 
 from inboundmx.model.address import Address
 from inboundmx.model.listing import Listed
@@ -17,29 +14,6 @@ from inboundmx.policy.listing import MOST_LOOSE, Listing
 
 MANY = 100_000
 SOMEBODY = Address("somebody", "mail.elsewhere.example")
-
-
-def steps(work: Callable[[], object]) -> int:
-    """Instructions of the interpreter: the same however busy the machine is."""
-    work()  # what is remembered of the first time is not counted
-    # Nor what other tests left, and is told that it goes.
-    gc.disable()
-    count = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal count
-        frame.f_trace_opcodes = True
-        count += event == "opcode"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        work()
-    finally:
-        sys.settrace(before)
-        gc.enable()
-    return count
 
 
 def filled(entries: int) -> Listing:
