@@ -16,8 +16,9 @@ from inboundmx.checks.reading import read
 from inboundmx.model.ip import IP
 from inboundmx.policy.html_text import Link
 
-# Links that are looked at on the reactor, within a few milliseconds; more of them in a thread.
-AT_ONCE = 100
+# Links that are looked at on the reactor, within a few milliseconds, letters of them all, and of those that hold more
+# than ASCII or octets in percent: these cost up to twenty times as much. More of them are looked at in a thread.
+AT_ONCE, LETTERS, ODD_LETTERS = 100, 32 * 1024, 2 * 1024
 
 
 class Linked(NamedTuple):
@@ -41,9 +42,17 @@ async def linked(case: Case, tools: Tools) -> Linked:
     links = (await read(case, tools)).links
     return await _found.get(
         message,
-        lambda: owners(links) if len(links) <= AT_ONCE else None,
+        lambda: owners(links) if _few(links) else None,
         lambda: tools.offload.run(owners, links),
     )
+
+
+def _few(links: Sequence[Link]) -> bool:
+    if len(links) > AT_ONCE:
+        return False
+    texts = [text for link in links for text in link]
+    odd = (len(text) for text in texts if "%" in text or not text.isascii())
+    return sum(map(len, texts)) <= LETTERS and sum(odd) <= ODD_LETTERS
 
 
 def owners(links: Sequence[Link]) -> Linked:
