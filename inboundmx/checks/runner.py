@@ -91,7 +91,6 @@ class Runner:
         self._tiers = tuple(
             tuple(tuple(planned[name] for name in tier) for tier in tiers(stage, positions)) for stage in Stage
         )
-        # Of each stage: how many tiers are asked whatever happens, and the checks of those after them, all dear.
         # After the final dot it depends on the recipients which check counts.
         self._incoming, self._outgoing = (
             tuple(
@@ -101,6 +100,7 @@ class Runner:
             for way in ("incoming", "outgoing")
         )
         self._concerned = [[any(tiers) for tiers in way] for way in (self._incoming, self._outgoing)]
+        # Of each stage: how many tiers are asked whatever happens, and the checks of those after them, all dear.
         self._always = tuple(map(_without_dear_ones, self._tiers))
         self._dear = tuple(
             tuple(
@@ -143,21 +143,14 @@ class Runner:
                     CheckResult(plan.name, plan.kind, stage, SKIPPED, case.recipient, 0.0, "all")
                     for tier in asked_now[number:]
                     for plan in tier
-                    if not within(case.session.peer_ip, plan.skip_for)
-                    and not (spared and plan.check.about == "spam")
-                    and plan.check.client in looking_at
-                    and plan.name not in skipped
+                    if not _left_out(plan, case, spared, looking_at, skipped)
                 ]
                 break
             waiting: _Waiting | None = None
             asked: list[CheckResult | None] = []
             started = monotonic()
             for plan in planned:
-                if plan.skip_for and within(case.session.peer_ip, plan.skip_for):
-                    continue
-                if spared and plan.check.about == "spam":
-                    continue
-                if plan.check.client not in looking_at or plan.name in skipped:
+                if _left_out(plan, case, spared, looking_at, skipped):
                     continue
                 seen = _informed(case, known, plan.after) if plan.after else case
                 try:
@@ -280,6 +273,16 @@ class _Waiting:
         pending, self._pending = self._pending, {}
         for _plan, _started, rest in pending.values():
             rest.cancel()
+
+
+def _left_out(plan: _Planned, case: Case, spared: bool, looking_at: Collection[str], skipped: Collection[str]) -> bool:
+    """Whether a check is not asked of this client, nor said to be skipped."""
+    return (
+        (spared and plan.check.about == "spam")
+        or plan.check.client not in looking_at
+        or plan.name in skipped
+        or (bool(plan.skip_for) and within(case.session.peer_ip, plan.skip_for))
+    )
 
 
 def _without_dear_ones(tiers: Sequence[Sequence[_Planned]]) -> int:
