@@ -40,7 +40,6 @@ async def probe_lists(
     """Each list of each check, side by side, for at most ``seconds``."""
     zones = Zones(resolver, clock, Unheard())
     asked = asked_about(settings)
-    zones.keep(probe for _, probe in asked)
     calls: list[Deferred[ListCall]] = [
         Deferred.fromCoroutine(_probed(name, zones.zone(probe), clock, seconds)) for name, probe in asked
     ]

@@ -250,6 +250,9 @@ class Zone:
         self._health.noted(self.name, not trouble, f"suspended: {trouble}" if trouble else self.detail)
         self._forget_timer()
         self._timer = self._clock.call_later(seconds, self.probe)
+        self._tell()
+
+    def _tell(self) -> None:
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(None)
@@ -266,9 +269,7 @@ class Zone:
         if self._probing is not None:
             self._probing.cancel()
             self._probing = None
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(None)
+        self._tell()
 
 
 def _stopped(failure: Failure) -> None:
