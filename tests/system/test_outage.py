@@ -39,7 +39,8 @@ def test_every_message_of_a_day_arrives_within_a_minute_of_the_primarys_return(g
     for number in range(BURST):
         send(gateway, f"burst{number:03}")
     for slot in (1, 2, 3, 4):
-        assert attempts(gateway) == [slot] * BURST
+        # Time passes from timer to timer: what the last of them set off may still be on its way to the disk.
+        until(f"attempt {slot} of every message", lambda slot=slot: attempts(gateway) == [slot] * BURST)
         gateway.pass_time(10 * MINUTE + 10)
     # The list says 10/10/10/1440: after the fourth attempt a day goes by, and only a probe knocks.
     late = []
@@ -66,10 +67,11 @@ def test_after_the_last_attempt_mail_is_held_and_can_be_released(gateway: Gatewa
     sink.stop()
     send(gateway, "patient")
     gateway.pass_time(30 * MINUTE + 30)
-    assert attempts(gateway) == [4]
+    until("the fourth attempt", lambda: attempts(gateway) == [4])
     gateway.pass_time(1440 * MINUTE * 1.02)
+    until("the fifth attempt", lambda: attempts(gateway) == [5])
     [entry] = gateway.listed("spool", "list")
-    assert (entry["state"], entry["attempts"]) == ("held", 5)
+    assert entry["state"] == "held"
     assert entry["recipients"][0]["address"] == f"user@{DOMAIN}"
     sink.start()
     gateway.pass_time(60)
