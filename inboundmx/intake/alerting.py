@@ -29,7 +29,6 @@ MOST_AN_HOUR = 20
 MOST_TO_ONE = 10
 MOST_TO_ALL = 500
 
-
 # An address that can stand in a header as it is.
 _MAILBOX = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,253}")
 
@@ -46,13 +45,8 @@ class Alerts:
         self._chance = chance
 
     def write(self, rule: AbuseSettings, who: str, reason: str, settings: Settings) -> None:
-        """One for each who exceeds a rule in an hour; none while it is not known which were written."""
-        try:
-            if self._state.add(SPACE, f"{rule.name} {who}", 1, HOUR) > 1:
-                return
-            if self._state.add(SPACE, rule.name, 1, HOUR) > MOST_AN_HOUR:
-                return
-        except Unavailable:
+        """One for each who exceeds a rule in an hour."""
+        if not self._may((f"{rule.name} {who}", 1), (rule.name, MOST_AN_HOUR)):
             return
         now, id = self._begun()
         octets = alarm(rule, who, reason, settings.gateway, now, id)
@@ -67,14 +61,8 @@ class Alerts:
         ours = settings.section(domain.lower()) if user.isascii() and _MAILBOX.fullmatch(user) else None
         if not settings.blocking.outgoing_notice or ours is None or not ours.enabled:
             return
-        try:
-            if self._state.add(SPACE, f"stopped {mail} {kept}", 1, HOUR) > 1:
-                return
-            if self._state.add(SPACE, f"stopped {user.lower()}", 1, HOUR) > MOST_TO_ONE:
-                return
-            if self._state.add(SPACE, "stopped", 1, HOUR) > MOST_TO_ALL:
-                return
-        except Unavailable:
+        limits = ((f"stopped {mail} {kept}", 1), (f"stopped {user.lower()}", MOST_TO_ONE), ("stopped", MOST_TO_ALL))
+        if not self._may(*limits):
             return
         now, id = self._begun()
         octets = stopped(user, recipients, kept, why, mail, settings.gateway, now, id)
@@ -85,16 +73,19 @@ class Alerts:
         to = settings.causes.notify
         if not to and settings.section(settings.gateway.postmaster.rpartition("@")[2].lower()) is not None:
             to = settings.gateway.postmaster
-        try:
-            if not to or self._state.add(SPACE, f"cause {cause}", 1, HOUR) > 1:
-                return
-            if self._state.add(SPACE, "causes", 1, HOUR) > MOST_AN_HOUR:
-                return
-        except Unavailable:
+        if not to or not self._may((f"cause {cause}", 1), ("causes", MOST_AN_HOUR)):
             return
         now, id = self._begun()
         octets = doubted(to, cause, name, says, settings.gateway, now, id)
         self._post(id, now, to, octets, settings, "alert", {"rule": f"cause {cause}"})
+
+    def _may(self, *limits: tuple[str, int]) -> bool:
+        """Whether one more letter is within every limit, counted by its name for an hour; what is beyond the first does
+        not count for the next. None is written while it is not known which were."""
+        try:
+            return all(self._state.add(SPACE, name, 1, HOUR) <= most for name, most in limits)
+        except Unavailable:
+            return False
 
     def _begun(self) -> tuple[float, str]:
         now = self._clock.now()
