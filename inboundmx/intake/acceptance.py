@@ -86,23 +86,16 @@ class Acceptance:
 
     async def _each_accepted(self, arrival: Arrival, lots: Sequence[Lot]) -> tuple[Reply | Replies, bool]:
         """Each recipient hears what becomes of the message for him. Those of whom it is taken share one answer, which
-        is given by the same rules as to a message for them alone."""
-        id, sender = arrival.message.id, arrival.envelope.sender
+        is given by the same rules as to a message for them alone, as is each refusal."""
+        taken = [lot for lot in lots if lot.verdict.reply is None]
+        refused = [[lot] for lot in lots if lot.verdict.reply is not None]
         answers: dict[Address, Reply] = {}
         keeps_body = False
-        taken = [lot for lot in lots if lot.verdict.reply is None]
-        if taken:
-            part = for_lots(arrival, taken)
-            answer, keeps_body = await self._accepted(part, taken)
-            answers = dict.fromkeys(part.accepted, answer)
-        for lot in lots:
-            reply = lot.verdict.reply
-            if reply is None:
-                continue
-            if reply.permanent:
-                self.goodwill.refused(arrival.settings, arrival.session, sender, lot.results, lot.verdict.score)
-            said = self._refused(id, reply, facts_of(for_lots(arrival, [lot]), [lot]))
-            answers |= dict.fromkeys(lot.recipients, said)
+        for some in [taken, *refused] if taken else refused:
+            part = for_lots(arrival, some)
+            answer, kept = await self._accepted(part, some)
+            keeps_body = keeps_body or kept
+            answers |= dict.fromkeys(part.accepted, answer)
         return in_one(tuple([answers[recipient] for recipient in arrival.order])), keeps_body
 
     async def _accepted(self, arrival: Arrival, lots: Sequence[Lot]) -> tuple[Reply, bool]:
