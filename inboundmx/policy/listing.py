@@ -51,6 +51,16 @@ def is_loose(pattern: str) -> bool:
     return "*" in local or ("*" in domain and domain != "*")
 
 
+def of_domain(domain: str) -> Iterator[str]:
+    """The patterns for everybody at a domain, those that say more of it first: for all of it, for all domains below its
+    parent, and so on."""
+    yield f"*@{domain}"
+    _, dot, above = domain.partition(".")
+    while dot:
+        yield f"*@*.{above}"
+        _, dot, above = above.partition(".")
+
+
 @lru_cache(maxsize=4 * MOST_LOOSE)
 def _pieces(pattern: str) -> tuple[str, ...]:
     return tuple(pattern.split("*"))
@@ -169,13 +179,10 @@ class _Senders:
 
     def all_of_domain(self, domain: str, now: float) -> Iterator[Listed]:
         """Every entry for all senders at ``domain``."""
-        pattern, above, dot = f"*@{domain}", domain, "."
-        while dot:
+        for pattern in of_domain(domain):
             entry = self._patterns.get(pattern)
             if entry is not None and not entry.over(now):
                 yield entry
-            _, dot, above = above.partition(".")
-            pattern = f"*@*.{above}"
 
 
 class Listing:

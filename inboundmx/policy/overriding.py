@@ -14,7 +14,7 @@ from inboundmx.model.address import Address
 from inboundmx.model.finding import CheckResult
 from inboundmx.model.settings import BlockingSettings, DomainSettings, RecipientsSettings, Settings
 from inboundmx.model.verdict import Action
-from inboundmx.policy.listing import fits, is_loose
+from inboundmx.policy.listing import fits, is_loose, of_domain
 
 # Whom people write to when our checks are wrong (RFC 5321 4.5.1, RFC 2142 4): no sum refuses what is for them.
 ROLES = frozenset({"abuse", "postmaster"})
@@ -66,13 +66,8 @@ class Overrides:
 
     def _section(self, local: str, domain: str) -> RecipientsSettings | None:
         whole = f"{local}@{domain}"
-        patterns = [whole, f"{local}@*", f"*@{domain}"]
-        above, dot = domain, "."
-        while dot:
-            _, dot, above = above.partition(".")
-            patterns.append(f"*@*.{above}")
         none = len(self._sections)
-        first = min(self._places.get(pattern, none) for pattern in patterns)
+        first = min(self._places.get(pattern, none) for pattern in (whole, f"{local}@*", *of_domain(domain)))
         for pattern, place in self._loose:
             if place >= first:
                 break
