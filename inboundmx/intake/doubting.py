@@ -5,7 +5,7 @@ much is usual (``policy.banding``).
 
 A cause is an outcome of a check that weighed against mail or refused it, or a level. All processes count together, in
 windows of the clock; the past of each cause is kept with them. Nothing here may cost a message anything: while nothing
-can be counted every cause is believed.
+can be counted no cause is doubted anew, and those that are doubted are for no longer than a window.
 """
 
 from __future__ import annotations
@@ -225,6 +225,9 @@ class Doubts:
         return lot
 
     def _failed(self, failure: Failure) -> None:
+        now = self._clock.now()
+        for cause in [each for each, until in self._doubted.items() if now >= until]:
+            self._believe(cause, "nothing can be counted")
         if not isinstance(failure.value, Unavailable):
             fields = {"about": "causes", "trouble": failure.getErrorMessage()}
             self._journal.record("fault", "", fields, level="error")

@@ -188,6 +188,17 @@ def test_while_nothing_can_be_counted_every_cause_is_believed():
     assert "fault" not in gate.journal.names()
 
 
+def test_what_is_doubted_is_believed_a_window_after_the_last_time_that_anything_could_be_counted():
+    gate = made(WORDS)
+    assert send(gate, times=6)[-1] == 250
+    gate.counts.failure = Unavailable("the disk")
+    pass_time(gate, HOUR - 60.0)
+    assert send(gate) == [250]
+    pass_time(gate, 60.0)
+    assert send(gate, times=2) == [554] * 2
+    assert gate.health.rows()[0]["state"] == "up"
+
+
 def test_recipients_are_no_messages():
     gate = made(WORDS)
     assert send(gate, SPAM, 4, ANN, BOB) == [554] * 4
