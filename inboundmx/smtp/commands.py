@@ -338,10 +338,10 @@ def _mail_parameters(text: str) -> tuple[int | None, bool, bool, str, str, bool]
             size = int(value)
         elif name == "BODY":
             eight_bit = _word(value, "7BIT", "8BITMIME") == "8BITMIME"
-        elif name in ("SMTPUTF8", "PRDR"):
-            if value is not None:
-                raise _Unfit(_BAD_PARAMETER)
-            utf8, prdr = utf8 or name == "SMTPUTF8", prdr or name == "PRDR"
+        elif name == "SMTPUTF8":
+            utf8 = _bare(value)
+        elif name == "PRDR":
+            prdr = _bare(value)
         elif name == "RET":
             ret = _word(value, "FULL", "HDRS")
         elif name == "ENVID":
@@ -355,6 +355,12 @@ def _mail_parameters(text: str) -> tuple[int | None, bool, bool, str, str, bool]
         else:
             raise _Unfit(_UNKNOWN_PARAMETER)
     return size, eight_bit, utf8, ret, envid, prdr
+
+
+def _bare(value: str | None) -> bool:
+    if value is not None:
+        raise _Unfit(_BAD_PARAMETER)
+    return True
 
 
 def _word(value: str | None, *known: str) -> str:
