@@ -63,9 +63,10 @@ class Doubts:
         self._clock = clock
         # What came since the last look, by check and by cause; levels are those of a check without a name. Outcomes
         # that weigh nothing are counted too: a weight may be given to one tomorrow, and that makes it no more common.
+        # Causes are made of these pairs when they are looked at, for that takes longer than to count them.
         self._asked: dict[str, int] = {}
-        self._fired: dict[Cause, int] = {}
-        self._weighty: set[Cause] = set()
+        self._fired: dict[tuple[str, str], int] = {}
+        self._weighty: set[tuple[str, str]] = set()
         self._messages = 0
         self._looked_at = float("-inf")
         # Until when each is doubted, in seconds since the epoch.
@@ -96,12 +97,12 @@ class Doubts:
                 if line.outcome == "skipped":
                     continue
                 asked.add(line.check)
-                fired.add(cause := Cause(line.check, line.outcome))
+                fired.add(cause := (line.check, line.outcome))
                 weight = line.weight
-                if weight == "reject" or (not isinstance(weight, str) and weight > 0):
+                if weight and (weight == "reject" or (not isinstance(weight, str) and weight > 0)):
                     self._weighty.add(cause)
             if lot.verdict.level is not Level.NONE:
-                fired.add(cause := Cause("", lot.verdict.level.word))
+                fired.add(cause := ("", lot.verdict.level.word))
                 self._weighty.add(cause)
         for check in asked:
             self._asked[check] = self._asked.get(check, 0) + 1
@@ -118,7 +119,7 @@ class Doubts:
         window = int(now // causes.window)
         totals = {check: self._add(window, check, count, causes) for check, count in asked.items()}
         pasts = {check: await self._past_of_check(check, window, causes) for check in asked}
-        for cause in {*fired, *self._doubted}:
+        for cause in {*map(Cause._make, fired), *self._doubted}:
             if cause.check not in totals:
                 # Nobody asked the check: nothing is new but the time.
                 self._settle(cause, None, Counted(), settings)
