@@ -40,7 +40,8 @@ class Overrides:
                     self._loose.append((pattern, place))
                 else:
                     self._places.setdefault(pattern, place)
-        contested = {check.name for check in settings.checks if check.for_ == "outgoing"}
+        self._for_outgoing = frozenset(check.name for check in settings.checks if check.for_ == "outgoing")
+        contested = set(self._for_outgoing)
         sections: tuple[DomainSettings | RecipientsSettings, ...] = (*settings.sections, *settings.recipients)
         for section in sections:
             contested |= {check for check, _ in section.weights}
@@ -56,7 +57,7 @@ class Overrides:
             return domain
         section = self._section(local, recipient.domain) if self._sections else None
         if section is not None:
-            domain = _overridden(domain, section)
+            domain = self._overridden(domain, section)
         return _reachable(domain) if role else domain
 
     def uncontested(self, results: Sequence[CheckResult]) -> Sequence[CheckResult]:
@@ -76,23 +77,23 @@ class Overrides:
                 break
         return self._sections[first] if first < none else None
 
+    def _overridden(self, domain: DomainSettings, section: RecipientsSettings) -> DomainSettings:
+        skips = domain.skips
+        if section.skip_checks is not None:
+            # What his domain skips and is for outgoing mail alone is not taken up again.
+            skips = skips - frozenset(domain.skip_checks) | frozenset(section.skip_checks) | self._for_outgoing
+        return replace(
+            domain,
+            levels=tuple([replace(level, **section.levels.get(level.level, {})) for level in domain.levels]),
+            blocking=replace(domain.blocking, **section.blocking) if section.blocking else domain.blocking,
+            weights={**domain.weights, **section.weights},
+            greylisting=domain.greylisting if section.greylisting is None else section.greylisting,
+            skips=skips,
+            apart=section.name,
+        )
+
 
 NO_OVERRIDES = Overrides(Settings())
-
-
-def _overridden(domain: DomainSettings, section: RecipientsSettings) -> DomainSettings:
-    skips = domain.skips
-    if section.skip_checks is not None:
-        skips = skips - frozenset(domain.skip_checks) | frozenset(section.skip_checks)
-    return replace(
-        domain,
-        levels=tuple([replace(level, **section.levels.get(level.level, {})) for level in domain.levels]),
-        blocking=replace(domain.blocking, **section.blocking) if section.blocking else domain.blocking,
-        weights={**domain.weights, **section.weights},
-        greylisting=domain.greylisting if section.greylisting is None else section.greylisting,
-        skips=skips,
-        apart=section.name,
-    )
 
 
 def _reachable(domain: DomainSettings) -> DomainSettings:

@@ -83,6 +83,14 @@ def test_a_domain_may_skip_one_and_a_recipient_take_it_up_again(tmp_path: Path) 
     assert states(made) == {str(ANN): State.ACTIVE, str(BOB): State.QUARANTINED}
 
 
+def test_what_is_for_outgoing_mail_alone_is_not_taken_up_again_with_the_rest(tmp_path: Path) -> None:
+    outgoing = PILLS + "for = outgoing\n"
+    made = gate(tmp_path, DOMAINS, "skip_checks = pills\n", outgoing, BOSSES, "skip_checks =\n")
+    assert made.send(SPAM, BOB).code == 250
+    (parcel,) = made.courier.parcels
+    assert b"X-Spam-Checks: none\r\n" in parcel.content.prefix
+
+
 def test_what_somebody_weighs_otherwise_refuses_nobody_before_he_is_named(tmp_path: Path) -> None:
     """The blocked sender is refused at MAIL, but where one recipient may want him."""
     blocked = "[lists]\nblocked_senders = s@b.example\n[check senders]\nuse = blocked\n"
