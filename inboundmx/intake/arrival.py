@@ -18,7 +18,7 @@ from inboundmx.model.message import Message
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import CheckSettings, DomainSettings, Settings
-from inboundmx.model.verdict import Verdict
+from inboundmx.model.verdict import Score, Verdict
 from inboundmx.policy.grouping import groups
 from inboundmx.policy.judging import blocking_threshold, disposition, judge
 from inboundmx.policy.scoring import score
@@ -146,15 +146,21 @@ def facts_of(arrival: Arrival, lots: Sequence[Lot]) -> dict[str, Any]:
 
 def judged(lot: Lot) -> dict[str, Any]:
     """What the checks said of a lot, and what follows for it."""
-    total = lot.verdict.score
+    told = summed(lot.verdict.score, lot.results)
+    told["spam_level"] = lot.verdict.level.word
+    told["actions"] = [str(action) for action in lot.verdict.actions]
+    if lot.domain.apart:
+        told["settings_of"] = lot.domain.apart
+    return told
+
+
+def summed(total: Score, results: Sequence[CheckResult]) -> dict[str, Any]:
+    """What the checks said, and what it comes to; ``total`` is that of ``results``."""
     return {
         "checks": [
             [line.check, line.outcome, line.weight, result.finding.detail]
-            for line, result in zip(total.lines, lot.results, strict=True)
+            for line, result in zip(total.lines, results, strict=True)
         ],
         "score": total.filtering,
         "blocking": total.blocking,
-        "spam_level": lot.verdict.level.word,
-        "actions": [str(action) for action in lot.verdict.actions],
-        **({"settings_of": lot.domain.apart} if lot.domain.apart else {}),
     }

@@ -18,7 +18,7 @@ from inboundmx.checks.registry import ABOUT_SPAM
 from inboundmx.checks.runner import ANYTHING, Runner
 from inboundmx.intake.acceptance import Acceptance
 from inboundmx.intake.admission import Admission, Way
-from inboundmx.intake.arrival import Arrival
+from inboundmx.intake.arrival import Arrival, summed
 from inboundmx.intake.authentication import Authentication, Gatekeeper, mechanisms
 from inboundmx.intake.conduct import Conduct
 from inboundmx.intake.doorkeeping import Doorkeeper
@@ -523,17 +523,13 @@ class GatewayConversation:
             return None
         if envelope is not None and verdict.reply.permanent:
             self._gate.acceptance.goodwill.refused(settings, self._session, envelope.sender, results, total)
-        told = [
-            [line.check, line.outcome, line.weight, result.finding.detail]
-            for line, result in zip(total.lines, results, strict=True)
-        ]
-        more = {"checks": told, "score": total.filtering, "blocking": total.blocking}
+        told = summed(total, results)
         if domain is not None and domain.apart:
-            more["settings_of"] = domain.apart
+            told["settings_of"] = domain.apart
         if domain is not None and domain.via == "outbound" and recipient is not None and verdict.reply.permanent:
             user, why = self._session.authenticated_as, str(verdict.reply)
             self._gate.door.alerts.stopped(user, (recipient,), False, why, self._id, settings)
-        return self._refuse(verb, verdict.reply, envelope, recipient, more)
+        return self._refuse(verb, verdict.reply, envelope, recipient, told)
 
     def _turned_away(self, reply: Reply, because: str, entry: str | Listed) -> Reply:
         ip = self._session.peer_ip
