@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,7 +63,6 @@ _AUTHENTICATE = Reply(530, "5.7.0", "Authentication is required here")
 _STRANGER = Welcome(None)
 _AT_HOME = Welcome(None, strange=False)
 _BLOCKED = Reply(421, "4.7.0", "your address is blocked for a while", then_close=True)
-NONE_SKIPPED: frozenset[str] = frozenset()
 # What checks may look at of a bypass gateway, and then of the client behind it; none judges how that one behaves.
 _OF_GATEWAY = frozenset({""})
 _OF_ORIGIN = frozenset({"address"})
@@ -466,7 +465,7 @@ class GatewayConversation:
         if self._bypassed and not self._relays:
             looking_at = _OF_MESSAGE if message is not None else _OF_GATEWAY if origin is None else _OF_ORIGIN
         settled = None
-        skipped = domain.skips if domain is not None else NONE_SKIPPED
+        skipped: Collection[str] = () if domain is None else domain.skips
         if stage is Stage.MESSAGE:
             settled, skipped = self._settled, skipped_by_all(self._accepted)
         results = await runner.run(stage, case, settled, self._spared, looking_at, outgoing, skipped)
