@@ -37,12 +37,13 @@ _FILTERS = {b"\x03\x03\x01\x03": lzma.FILTER_X86, b"\x04": lzma.FILTER_X86}
 
 class _Folder(NamedTuple):
     """Coders with their properties; the sizes of what comes of each, of which ``main`` is the content's; the number of
-    packed streams."""
+    packed streams; whether there is a digest of the content."""
 
     coders: list[tuple[bytes, bytes]]
     sizes: list[int]
     main: int
     packs: int
+    checked: bool
 
     @property
     def size(self) -> int:
@@ -200,9 +201,16 @@ class _Reader:
         octets = self.take((count + 7) // 8)
         return [bool(octets[place // 8] & 0x80 >> place % 8) for place in range(count)]
 
-    def digests(self, count: int) -> None:
-        known = count if self.byte() else sum(self.bits(count))
-        self.take(4 * known)
+    def end(self, kind: int, count: int) -> list[bool]:
+        """The end, or digests first; which of ``count`` there are digests of."""
+        known = [False] * count
+        if kind == 10:
+            known = [True] * count if self.byte() else self.bits(count)
+            self.take(4 * sum(known))
+            kind = self.byte()
+        if kind != 0:
+            raise ValueError("no end")
+        return known
 
     def header(self) -> tuple[_Streams, list[str], list[bool]]:
         streams = _Streams(0, [], [], [])
@@ -233,11 +241,7 @@ class _Reader:
             if kind == 9:
                 packed = [self.number() for _ in range(count)]
                 kind = self.byte()
-            if kind == 10:
-                self.digests(count)
-                kind = self.byte()
-            if kind != 0:
-                raise ValueError("no end")
+            self.end(kind, count)
             kind = self.byte()
         if kind == 7:
             folders = self.folders()
@@ -261,17 +265,15 @@ class _Reader:
             raise ValueError("no sizes")
         for folder in found:
             folder.sizes[:] = [self.number() for _ in folder.sizes]
-        kind = self.byte()
-        if kind == 10:
-            self.digests(count)
-            kind = self.byte()
-        if kind != 0:
-            raise ValueError("no end")
-        return found
+        known = self.end(self.byte(), count)
+        return [folder._replace(checked=checked) for folder, checked in zip(found, known, strict=True)]
 
     def folder(self) -> _Folder:
         coders, inputs, outputs = [], 0, 0
-        for _ in range(min(self.count(), _MOST_CODERS)):
+        count = self.count()
+        if count > _MOST_CODERS:
+            raise ValueError("too many")
+        for _ in range(count):
             flags = self.byte()
             name = self.take(flags & 15)
             taken, given = (self.count(), self.count()) if flags & 16 else (1, 1)
@@ -289,7 +291,7 @@ class _Reader:
             for _ in range(packs):
                 self.number()
         [main] = set(range(outputs)) - bound
-        return _Folder(coders, [0] * outputs, main, packs)
+        return _Folder(coders, [0] * outputs, main, packs, False)
 
     def substreams(self, folders: list[_Folder]) -> list[list[int]]:
         counts = [1] * len(folders)
@@ -307,26 +309,10 @@ class _Reader:
             found.append([*sizes, last] if count else [])
         if sized:
             kind = self.byte()
-        if kind == 10:
-            # Digests of those that the folders do not have: nothing after them is of interest here but the end.
-            self._at = self._end_of_digests(counts)
-            kind = self.byte()
-        if kind != 0:
-            raise ValueError("no end")
+        # The digest of a folder is that of its only file.
+        checked = sum(folder.checked and count == 1 for folder, count in zip(folders, counts, strict=True))
+        self.end(kind, sum(counts) - checked)
         return found
-
-    def _end_of_digests(self, counts: list[int]) -> int:
-        count = sum(counts)
-        for fewer in (count, count - sum(each == 1 for each in counts)):
-            begun = self._at
-            try:
-                self.digests(fewer)
-                if self._octets[self._at] == 0:
-                    return self._at
-            except IndexError:
-                pass
-            self._at = begun
-        raise ValueError("no end")
 
     def files(self) -> tuple[list[str], list[bool]]:
         count = self.count()

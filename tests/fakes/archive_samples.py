@@ -43,6 +43,17 @@ def seven(name: str) -> bytes:
     return base64.b64decode(SEVEN[name])
 
 
+def seven_of(header: bytes, packed: bytes) -> bytes:
+    start = struct.pack("<QQI", len(packed), len(header), zlib.crc32(header))
+    return b"7z\xbc\xaf\x27\x1c\0\4" + struct.pack("<I", zlib.crc32(start)) + start + packed + header
+
+
+def named(*names: str) -> bytes:
+    """What a header of 7z has of its files but for their number."""
+    octets = b"".join(name.encode("utf-16-le") + b"\0\0" for name in names)
+    return b"\x11" + bytes([len(octets) + 1]) + b"\0" + octets + b"\0"
+
+
 def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", method) as archive:

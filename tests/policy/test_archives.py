@@ -20,10 +20,12 @@ from fakes.archive_samples import (
     PAIR,
     PE,
     flagged,
+    named,
     overlapping,
     rar4,
     rar5,
     seven,
+    seven_of,
     tarred,
     tnef,
     zipped,
@@ -168,6 +170,28 @@ def test_a_hidden_file_is_found() -> None:
 def test_a_file_with_two_names_has_both() -> None:
     [entry] = opened(LIES["a name that differs"])
     assert set(entry.names) == {"a.txt", "b.txt"} and content(entry) == PE
+
+
+def test_digests_of_7z_are_those_that_its_folders_lack() -> None:
+    # Read as if there were some in the second place as well, the names are those that a property hides.
+    hidden = b"\0" * 4 + b"\5\2" + named("a.txt", "b.txt")
+    header = b"\1\4\6\0\2\x09\5\5\0\7\x0b\2\0\1\1\0\1\1\0\x0c\5\5\x0a\1" + b"crc1crc2" + b"\0\x08\x0a\1\0\0"
+    header += b"\5\2\x19" + bytes([len(hidden)]) + hidden + named("c.js", "d.vbs") + b"\0"
+    assert [(entry.names, content(entry)) for entry in opened(seven_of(header, b"helloworld"))] == [
+        (("c.js",), b"hello"),
+        (("d.vbs",), b"world"),
+    ]
+
+
+def test_more_coders_than_are_read_are_no_other_archive() -> None:
+    # The last of 33 has properties that go on as if there were 32.
+    hidden = b"\1" + b"".join(bytes([0, number]) for number in range(2, 31))
+    hidden += b"\x0c" + b"\5" * 32 + b"\0\0\5\1" + named("a.txt") + b"\0"
+    header = b"\1\4\6\0\1\x09\5\0\7\x0b\1\0\x21" + b"\1\0" * 32 + b"\x21\0" + bytes([len(hidden)]) + hidden
+    header += b"".join(bytes([number + 1, number]) for number in range(32)) + b"\x0c" + b"\5" * 33 + b"\0\0"
+    header += b"\5\1" + named("c.js") + b"\0"
+    with pytest.raises(Broken):
+        list(opened(seven_of(header, b"hello")))
 
 
 @pytest.mark.parametrize(("place", "form"), [(24, "<I"), (22, "<I")])
