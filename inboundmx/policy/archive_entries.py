@@ -5,6 +5,7 @@ Knows these formats as far as finding files asks for. Does not know what is allo
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,8 +24,14 @@ from inboundmx.policy.unpacking import (
 )
 
 _BLOCK = 512
-# Of a tar entry that only holds the name of the next one.
+# Entries of a tar archive that only tell of the next one, by what they are, and octets of such.
+_ABOUT_NEXT = (b"L", b"K", b"x", b"X", b"g")
 _LONGEST_NAME = 64 * 1024
+# Links, devices and folders. Whatever else there may be is a file to most readers.
+_NO_CONTENT = (b"1", b"2", b"3", b"4", b"5", b"6")
+_NAMES = (b"path", b"GNU.sparse.name", b"")
+_TOLD = (*_NAMES, b"size", b"GNU.sparse.major")
+_RECORD = re.compile(rb"([0-9]{1,9}) ([^=\n]{1,100})=")
 # Attributes of a TNEF stream: the title of an attachment, its content, and its properties.
 _TITLE, _DATA = 0x00018010, 0x0006800F
 # Levels of a RAR header that are read.
@@ -56,7 +63,10 @@ def _gzip_name(octets: bytes) -> str:
 
 
 def tar(octets: bytes, budget: Budget) -> Iterator[Entry]:
-    at, long_name, seen = 0, "", False
+    at, seen = 0, False
+    # What pax headers say of all files that follow, and of the next one; its long name stands under no keyword.
+    of_all: dict[bytes, bytes] = {}
+    of_next: dict[bytes, bytes] = {}
     view = memoryview(octets)
     while at + _BLOCK <= len(octets):
         block = octets[at : at + _BLOCK]
@@ -72,21 +82,43 @@ def tar(octets: bytes, budget: Budget) -> Iterator[Entry]:
             raise Broken("a tar archive with a bad header")
         seen = True
         begin, kind = at + _BLOCK, block[156:157]
-        at = begin + (size + _BLOCK - 1) // _BLOCK * _BLOCK
-        if kind in (b"L", b"x", b"g"):
-            budget.file()
-            text = octets[begin : begin + min(size, _LONGEST_NAME)]
-            long_name = text.rstrip(b"\0").decode("utf-8", "replace") if kind == b"L" else _pax(text) or long_name
+        budget.file()
+        if kind in _ABOUT_NEXT:
+            if size > _LONGEST_NAME:
+                raise Broken("a tar archive that says more of a file than is read")
+            text = octets[begin : begin + size]
+            if kind == b"L":
+                of_next[b""] = text.rstrip(b"\0")
+            elif kind != b"K":
+                (of_all if kind == b"g" else of_next).update(_pax(text))
+            at = _after(begin, size)
             continue
+        more = kind == b"S" and block[482]
+        while more and begin + _BLOCK <= len(octets):
+            # Where the pieces of a sparse file belong.
+            more = octets[begin + 504]
+            begin += _BLOCK
+        described, of_next = of_all | of_next, {}
         name = block[:100].partition(b"\0")[0]
         prefix = block[345:500].partition(b"\0")[0] if block[257:263] == b"ustar\0" else b""
-        short = (prefix + b"/" + name if prefix else name).decode("utf-8", "replace")
-        names = tuple(filter(None, (long_name, short)))
-        long_name = ""
-        budget.file()
-        if kind in (b"0", b"\0", b"7", b"S"):
-            wrong = "a file that ends too early" if begin + size > len(octets) else ""
-            yield Entry(names, partial(stored, view[begin : begin + size]), False, wrong)
+        short = prefix + b"/" + name if prefix else name
+        names = [*(described.get(keyword, b"") for keyword in _NAMES), short]
+        empty = kind in _NO_CONTENT or name.endswith(b"/")
+        number = described.get(b"size", b"")
+        stated = int(number) if number.isdigit() else size
+        # Not all who read it take the same octets for the file.
+        twofold = stated != size or (empty and size) or b"GNU.sparse.major" in described
+        wrong = "a file that is described in two ways" if twofold else ""
+        at = _after(begin, stated)
+        if begin + stated > len(octets):
+            wrong = "a file that ends too early"
+        if wrong or not empty:
+            found = dict.fromkeys(name.decode("utf-8", "replace") for name in names if name)
+            yield Entry(tuple(found), partial(stored, view[begin : begin + stated]), False, wrong)
+
+
+def _after(begin: int, size: int) -> int:
+    return begin + (size + _BLOCK - 1) // _BLOCK * _BLOCK
 
 
 def _tar_number(field: bytes) -> int:
@@ -100,12 +132,17 @@ def _tar_number(field: bytes) -> int:
         return -1
 
 
-def _pax(text: bytes) -> str:
-    for line in text.split(b"\n")[:200]:
-        _, found, path = line.partition(b" path=")
-        if found:
-            return path.decode("utf-8", "replace")
-    return ""
+def _pax(text: bytes) -> dict[bytes, bytes]:
+    """Keywords that matter and what they say: records with their length in front. What is none of them ends it."""
+    said: dict[bytes, bytes] = {}
+    at = 0
+    while found := _RECORD.match(text, at):
+        at += int(found[1])
+        if at < found.end():
+            break
+        if found[2] in _TOLD:
+            said[found[2]] = text[found.end() : at - 1]
+    return said
 
 
 def tnef(octets: bytes, budget: Budget) -> Iterator[Entry]:

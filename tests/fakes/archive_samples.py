@@ -72,6 +72,27 @@ def tarred(files: dict[str, bytes], style: int = tarfile.GNU_FORMAT) -> bytes:
     return made.getvalue()
 
 
+def tar_entry(name: bytes, octets: bytes, kind: bytes = b"0", flag: bytes = b"\0") -> bytes:
+    """One entry of a tar archive, as such that libraries would not write; ``flag``: of a sparse file, at 482."""
+    size, blank = b"%011o" % len(octets), b" " * 8
+    fields = [(0, name), (124, size), (148, blank), (156, kind), (257, b"ustar\x0000"), (482, flag)]
+    block = bytearray(512)
+    for at, field in fields:
+        block[at : at + len(field)] = field
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + octets + bytes(-len(octets) % 512)
+
+
+def pax(kind: bytes = b"x", **said: str) -> bytes:
+    """What a tar archive may say of the next entry, or of all (g); dots of keywords as underscores."""
+    records = b""
+    for keyword, value in said.items():
+        record = f" {keyword.replace('_', '.')}={value}\n".encode()
+        length = len(record) + 2 if len(record) < 98 else len(record) + 3
+        records += b"%d" % length + record
+    return tar_entry(b"pax", records, kind)
+
+
 def flagged(archive: bytes, bits: int) -> bytes:
     """Every file of a zip archive with these bits set, in both of its tables."""
     made = bytearray(archive)

@@ -22,10 +22,12 @@ from fakes.archive_samples import (
     flagged,
     named,
     overlapping,
+    pax,
     rar4,
     rar5,
     seven,
     seven_of,
+    tar_entry,
     tarred,
     tnef,
     zipped,
@@ -170,6 +172,36 @@ def test_a_hidden_file_is_found() -> None:
 def test_a_file_with_two_names_has_both() -> None:
     [entry] = opened(LIES["a name that differs"])
     assert set(entry.names) == {"a.txt", "b.txt"} and content(entry) == PE
+
+
+JS = tar_entry(b"evil.js", b"hello")
+TARS = {
+    "a kind that nobody knows": (tar_entry(b"evil.js", b"hello", b"Z"), False),
+    "a name behind what looks like one":
+        (pax(comment="x path=a.txt", path="evil.js") + tar_entry(b"b.txt", b""), False),
+    "a name for all": (pax(b"g", path="evil.js") + tar_entry(b"a", b"") * 2, False),
+    "the name of a sparse file": (pax(GNU_sparse_name="evil.js") + tar_entry(b"a.txt", b""), False),
+    "a sparse file": (pax(GNU_sparse_major="1", GNU_sparse_name="evil.js") + tar_entry(b"a.txt", b"1"), True),
+    "a smaller size": (pax(size="0") + tar_entry(b"a.txt", JS), True),
+    "a size that is none": (pax(size="-512") + tar_entry(b"a.txt", b"hello") + JS, False),
+    "a link that is large": (tar_entry(b"a.txt", JS, b"2"), True),
+    "a folder that is large": (tar_entry(b"a/", JS, b"\0"), True),
+    "more of a sparse file": (tar_entry(b"a.txt", b"", b"S", b"\1") + bytes(512) + JS, False),
+    "a long name and that of a link":
+        (tar_entry(b"l", b"evil.js\0", b"L") + tar_entry(b"k", b"b.txt\0", b"K") + tar_entry(b"a", b""), False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("octets", "wrong"), TARS.values(), ids=list(TARS))
+def test_names_in_tar_are_all_that_readers_see(octets: bytes, wrong: bool) -> None:
+    found = list(opened(octets + bytes(1024)))
+    assert any(entry.wrong for entry in found) or "evil.js" in found[-1].names
+    assert any(entry.wrong for entry in found) == wrong
+
+
+def test_more_than_is_read_about_a_file_of_tar_is_damage() -> None:
+    with pytest.raises(Broken):
+        list(opened(pax(comment="x" * 70_000, path="evil.js") + tar_entry(b"a.txt", b"")))
 
 
 def test_digests_of_7z_are_those_that_its_folders_lack() -> None:
