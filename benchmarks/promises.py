@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from benchmarks.peers import OURS, POSTFIX, PROXY, SPOOL, TUNED
 
 CHECKED = "inboundmx, checks"
+# All own checks, without sockets.
+CONTENT = "+ headers, attachments"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ PROMISES = (
     Promise("slow primary", "rate", 1),
     limit("slow primary", "dot_p50_ms", 200),
     Promise("checks cached", "cpu_ms", 1.5, 2, ours=CHECKED),
+    Promise("checks in process", "cpu_ms", 1.2, ours=CONTENT, theirs="", at_least=False),
     Promise("checks cold", "cpu_ms", 1 / 1.5, 1, ours=CHECKED),
     Promise("checks cold", "cpu_ms", 2, 3, ours=CHECKED, theirs="postfix, rspamd"),
     Promise("refused", "rate", 1.4, 1.9),

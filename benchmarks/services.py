@@ -212,6 +212,17 @@ use = dmarc
 weight.fail_reject = 20
 """
 )  # fmt: skip
+CONTENT_CHECKS = """
+[check lottery]
+use = headers
+header = Subject
+value = lottery
+weight.match = 15
+[check attachments]
+use = attachments
+weight.forbidden = reject
+weight.too_deep = 20
+"""
 NAME_CHECKS = """
 [check rdns]
 use = rdns
