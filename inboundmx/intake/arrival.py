@@ -49,13 +49,14 @@ class Arrival(NamedTuple):
 
 class Lot(NamedTuple):
     """Recipients of one domain of whom the same was seen: they share a route, a verdict, the stamps and the fate: what
-    is done if the message is not refused as a whole."""
+    is done if the message is not refused as a whole. ``doubted``: it is kept only because a cause is not believed."""
 
     domain: DomainSettings
     recipients: tuple[Address, ...]
     results: Sequence[CheckResult]
     verdict: Verdict
     fate: str
+    doubted: bool = False
 
 
 class Judged(NamedTuple):

@@ -255,4 +255,4 @@ def _kept(lot: Lot, cause: Cause) -> Lot:
     quarantined = infected or lot.verdict.score.quarantined_by
     verb: Literal["quarantine", "hold"] = "quarantine" if quarantined else "hold"
     verdict = replace(lot.verdict, actions=(Action(verb),), reply=None, reason=f"suspect {cause.check or cause}")
-    return lot._replace(verdict=verdict, fate=verb)
+    return lot._replace(verdict=verdict, fate=verb, doubted=True)

@@ -19,7 +19,7 @@ from inboundmx.model.address import Address
 from inboundmx.model.finding import CheckResult
 from inboundmx.model.session import Session
 from inboundmx.model.settings import DAY, GreylistingSettings, Settings
-from inboundmx.model.verdict import Level, Score, Verdict
+from inboundmx.model.verdict import Level, Score
 from inboundmx.policy.greylisting import after_writing, allowed, correspondence, credited, enough, over, still_good
 from inboundmx.ports import Clock, Journal, StateStore, Unavailable
 from inboundmx.prompt import promptly
@@ -46,7 +46,7 @@ class Goodwill:
             if settings.domain(sender.domain) is not None:
                 strangers = [each for lot in lots if lot.domain.via == "outbound" for each in lot.recipients]
                 self._do(self._written(settings, sender, strangers[:MOST_AT_ONCE]))
-        elif any(_bad(lot.verdict) for lot in lots):
+        elif any(_bad(lot) for lot in lots):
             self._judged(settings, arrival.session, sender, arrival.results, good=False)
         elif all(lot.verdict.level <= Level.LOW and lot.fate == "deliver" for lot in lots):
             self._judged(settings, arrival.session, sender, arrival.results, good=True)
@@ -121,8 +121,12 @@ class Goodwill:
             self._journal.record("fault", "", fields, level="error")
 
 
-def _bad(verdict: Verdict) -> bool:
-    """Whether it speaks against its client though it was taken."""
+def _bad(lot: Lot) -> bool:
+    """Whether it speaks against its client though it was taken. What is kept because we doubt what we saw of it does
+    not, nor for it: whether it is bad nobody knows."""
+    verdict = lot.verdict
+    if lot.doubted:
+        return False
     return verdict.level is Level.HIGH or verdict.reply is not None or bool(verdict.score.quarantined_by)
 
 

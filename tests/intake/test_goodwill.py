@@ -14,10 +14,17 @@ from twisted.internet.defer import Deferred
 from inboundmx.checks.greylist import COUNTED, GOOD, WRITTEN
 from inboundmx.intake import goodwill as module
 from inboundmx.model.address import Address
-from inboundmx.model.custody import Handover
+from inboundmx.model.custody import Handover, State
 from inboundmx.model.finding import CheckResult, Finding, Stage
 from inboundmx.model.reply import Reply
-from inboundmx.model.settings import CheckSettings, GreylistingSettings, LevelSettings, RelaySettings, Settings
+from inboundmx.model.settings import (
+    CausesSettings,
+    CheckSettings,
+    GreylistingSettings,
+    LevelSettings,
+    RelaySettings,
+    Settings,
+)
 from inboundmx.model.verdict import Action, Level, Score
 from inboundmx.ports import StorageFull, Unavailable
 
@@ -123,6 +130,29 @@ def test_what_a_check_refuses_for_good_speaks_against_it(weight: Any, after: int
     made.conversation.reset()
     made.send(MAIL, ANN)
     assert count(made) == after + 1
+
+
+@pytest.mark.parametrize(
+    ("weight", "action"),
+    [("reject", Action("deliver")), (10.0, Action("reject")), (10.0, Action("discard"))],
+)
+def test_what_is_held_because_its_cause_is_doubted_speaks_neither_for_nor_against_it(
+    weight: Any, action: Action
+) -> None:
+    checks = (GREYLIST, check("pills", "pills", weight), check("now", "now", "reject"))
+    served = (domain("a.example", levels=levels(Level.HIGH, action)),)
+    made = Gate(settings(*checks, domains=served, causes=CausesSettings(at_least=5, learning=0.0)))
+    for _ in range(6):
+        made.send(SPAM, ANN)
+        made.conversation.reset()
+        made.clock.at += 1.0
+    seed(made)
+    assert made.send(SPAM, ANN).code == 250
+    assert made.spool.entries()[-1].state is State.HELD
+    assert count(made) == 3
+    made.conversation.reset()
+    assert made.send(SPAM.replace(b"pills", b"pills now"), ANN).code == 554
+    assert count(made) == 0, "of another cause it was certain"
 
 
 def test_of_several_domains_one_that_minds_is_enough() -> None:
