@@ -9,11 +9,12 @@ import re
 import socket
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from inboundmx.app.calling import side_by_side
+from inboundmx.checks.clamav import ClamAV
 from inboundmx.checks.command import Command, arguments
 from inboundmx.model.settings import CheckSettings
 
@@ -60,7 +61,17 @@ def _program(check: CheckSettings) -> ScannerCall:
 
 
 def _called(check: CheckSettings, server: str, deadline: float) -> ScannerCall:
-    question, proper = _QUESTIONS[check.kind]
+    call = _asked(check, server, deadline, *_QUESTIONS[check.kind])
+    if call.answered or check.kind != ClamAV.kind:
+        return call
+    # It may keep its version to itself.
+    ping = _asked(check, server, deadline, b"zPING\0", b"PONG\0")
+    if not ping.answered:
+        return call
+    return replace(ping, detail=f"{ping.detail}; definitions unknown: {call.detail} to VERSION")
+
+
+def _asked(check: CheckSettings, server: str, deadline: float, question: bytes, proper: bytes) -> ScannerCall:
     heard = b""
     try:
         with _connected(server, deadline) as line:

@@ -1,7 +1,7 @@
 """How old the virus definitions are that each clamd scans with: asked at the start and every six hours.
 
-Knows clamd's VERSION and what age is worth a warning. Does not know how anything is scanned, nor fetch definitions:
-ClamAV's own freshclam does.
+Knows clamd's VERSION and PING, and what age is worth a warning. Does not know how anything is scanned, nor fetch
+definitions: ClamAV's own freshclam does.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ OLD_SECONDS = 7 * DAY
 ANSWER_LIMIT = 500
 
 _ANSWER = re.compile(rb"ClamAV ([ -.0-~]{1,60})(?:/([0-9]{1,9})/([ -~]{1,40}))?")
+
+
+# How a clamd that answers says so, and what is said of one that does not tell its version.
+_PONG = b"PONG"
+UNKNOWN = "definitions unknown: it does not tell its version"
 
 
 class Told(NamedTuple):
@@ -79,13 +84,17 @@ class Definitions:
         return result
 
     async def _ask(self, server: Server) -> None:
-        told = Deferred.fromCoroutine(_version(server))
         try:
-            answer = await within(self._clock, told, ANSWER_SECONDS, f"{server.name} does not answer")
+            answer = told(await self._said(server, b"VERSION"))
+            if answer is None and await self._said(server, b"PING") != _PONG:
+                return
         except Unavailable:
             # Whether it is well is for the messages to find out: it is asked again in the next round.
             return
         self._ask_at[server] = self._clock.monotonic() + EVERY_SECONDS
+        if answer is None:
+            server.describe(UNKNOWN)
+            return
         if answer.made_at is None:
             server.describe(f"ClamAV {answer.version}, definitions without a date")
             return
@@ -100,38 +109,44 @@ class Definitions:
             fields = {"service": server.name, "definitions": answer.number, "of": made, "days": days}
             self._journal.record("definitions_old", "", fields, level="warning")
 
+    async def _said(self, server: Server, command: bytes) -> bytes:
+        """Raises Unavailable."""
+        said = Deferred.fromCoroutine(_asked(server, command))
+        return await within(self._clock, said, ANSWER_SECONDS, f"{server.name} does not answer")
 
-async def _version(server: Server) -> Told:
-    asked = Version()
-    await server.connect(asked)
-    return await asked.answer
+
+async def _asked(server: Server, command: bytes) -> bytes:
+    question = Question(command)
+    await server.connect(question)
+    return await question.answer
 
 
-class Version(Protocol):
-    """``answer`` fires with what clamd tells of itself, or fails with Fault."""
+class Question(Protocol):
+    """``answer`` fires with the line that clamd says to a command, or fails with Fault."""
 
     transport: Any
 
-    def __init__(self) -> None:
-        self.answer: Deferred[Told] = Deferred(lambda _: self.transport.abortConnection())
+    def __init__(self, command: bytes) -> None:
+        self.answer: Deferred[bytes] = Deferred(lambda _: self.transport.abortConnection())
+        self._command = command
         self._heard = b""
 
     def connectionMade(self) -> None:
-        self.transport.write(b"zVERSION\0")
+        self.transport.write(b"z%s\0" % self._command)
 
     def dataReceived(self, data: bytes) -> None:
         self._heard += data[: ANSWER_LIMIT + 1]
         line, end, _ = self._heard.partition(b"\0")
         if end or len(line) > ANSWER_LIMIT:
-            self._finish(told(line))
+            self._finish(line if end else None)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._finish(None)
 
-    def _finish(self, answer: Told | None) -> None:
+    def _finish(self, line: bytes | None) -> None:
         if not self.answer.called:
             self.transport.abortConnection()
-            self.answer.callback(answer) if answer else self.answer.errback(Fault("does not say who it is"))
+            self.answer.errback(Fault("gives no answer")) if line is None else self.answer.callback(line)
 
 
 def told(line: bytes) -> Told | None:

@@ -16,15 +16,16 @@ def check(kind: str, *servers: str) -> CheckSettings:
     return CheckSettings(f"my-{kind}", kind, options={"servers": servers})
 
 
-def serve(listening: socket.socket, answer: bytes) -> list[bytes]:
-    """Answers one question, and keeps it."""
+def serve(listening: socket.socket, *answers: bytes) -> list[bytes]:
+    """Answers so many questions, and keeps them."""
     asked: list[bytes] = []
 
     def run() -> None:
-        line, _ = listening.accept()
-        with line:
-            asked.append(line.recv(100))
-            line.sendall(answer)
+        for answer in answers:
+            line, _ = listening.accept()
+            with line:
+                asked.append(line.recv(100))
+                line.sendall(answer)
 
     threading.Thread(target=run, daemon=True).start()
     return asked
@@ -37,9 +38,8 @@ def serve(listening: socket.socket, answer: bytes) -> list[bytes]:
         ("spamassassin", b"PING SPAMC/1.5\r\n\r\n", b"SPAMD/1.5 0 PONG\r\n", True, "SPAMD/1.5 0 PONG"),
         ("rspamd", b"GET /ping HTTP/1.0\r\n\r\n", b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n", True, "HTTP/1.1 200 OK"),
         ("rspamd", b"GET /ping HTTP/1.0\r\n\r\n", b"HTTP/1.1 404 Not\r\n", False, "answers 'HTTP/1.1 404 Not'"),
-        ("clamav", b"zVERSION\0", b"SPAMD/1.0 76 Bad\r\n", False, "answers 'SPAMD/1.0 76 Bad'"),
         ("spamassassin", b"PING SPAMC/1.5\r\n\r\n", b"\x1b[2J\xff\n", False, "answers '?[2J?'"),
-        ("clamav", b"zVERSION\0", b"", False, "closes without an answer"),
+        ("spamassassin", b"PING SPAMC/1.5\r\n\r\n", b"", False, "closes without an answer"),
     ],
 )
 def test_what_is_heard(kind: str, question: bytes, answer: bytes, answered: bool, detail: str) -> None:
@@ -49,6 +49,23 @@ def test_what_is_heard(kind: str, question: bytes, answer: bytes, answered: bool
         [call] = call_scanners([check(kind, server), check("headers")])
     assert asked == [question]
     assert (call.check, call.server, call.answered, call.detail) == (f"my-{kind}", server, answered, detail)
+
+
+@pytest.mark.parametrize(
+    ("version", "ping", "detail"),
+    [
+        (b"COMMAND UNAVAILABLE\0", b"PONG\0", "PONG; definitions unknown: answers 'COMMAND UNAVAILABLE' to VERSION"),
+        (b"", b"PONG\0", "PONG; definitions unknown: closes without an answer to VERSION"),
+        (b"SPAMD/1.0 76 Bad\r\n", b"SPAMD/1.0 76 Bad\r\n", "answers 'SPAMD/1.0 76 Bad'"),
+        (b"", b"", "closes without an answer"),
+    ],
+)
+def test_a_clamd_that_does_not_tell_its_version_answers_all_the_same(version: bytes, ping: bytes, detail: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        asked = serve(listening, version, ping)
+        [call] = call_scanners([check("clamav", f"tcp:127.0.0.1:{listening.getsockname()[1]}")])
+    assert asked == [b"zVERSION\0", b"zPING\0"]
+    assert (call.answered, call.detail) == (ping == b"PONG\0", detail)
 
 
 @pytest.mark.parametrize("words", ["unix:{}", "unix:path={}"])

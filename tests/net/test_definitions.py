@@ -30,10 +30,18 @@ class Clamds(Services):
         assert level == "warning"
         self.events.append((event, fields))
 
-    def answers(self, said: bytes = b"ClamAV 1.4.6/27825/Sat Nov 21 08:30:00 2026\0", piece: int = 65536) -> None:
+    def answers(
+        self,
+        said: bytes = b"ClamAV 1.4.6/27825/Sat Nov 21 08:30:00 2026\0",
+        piece: int = 65536,
+        asked: bytes = b"zVERSION\0",
+        closes: bool = False,
+    ) -> None:
         line = self.accept()
-        assert line.heard() == b"zVERSION\0"
+        assert line.heard() == asked
         line.says(said, piece)
+        if closes:
+            line.closes()
         assert line.wire.aborted
 
 
@@ -73,7 +81,7 @@ def test_new_settings_ask_only_who_is_new() -> None:
     assert clamds.asked() == ["one.test", "two.test"]
 
 
-@pytest.mark.parametrize("trouble", ["refuses", "hangs", "garbage", "closes", "endless"])
+@pytest.mark.parametrize("trouble", ["refuses", "hangs", "garbage", "closes", "endless", "no pong", "no ping"])
 def test_who_does_not_answer_is_asked_again_in_the_next_round(trouble: str) -> None:
     clamds = Clamds()
     if trouble == "refuses":
@@ -84,8 +92,14 @@ def test_who_does_not_answer_is_asked_again_in_the_next_round(trouble: str) -> N
         assert line.wire.aborted
     elif trouble == "closes":
         clamds.accept().closes()
+    elif trouble == "endless":
+        clamds.answers(b"x" * 10_000)
     else:
-        clamds.answers(b"\xffgarbage\0" if trouble == "garbage" else b"x" * 10_000)
+        clamds.answers(b"\xffgarbage\0")
+        if trouble == "no ping":
+            clamds.refuse()
+        else:
+            clamds.answers(b"\xffgarbage\0" if trouble == "garbage" else b"PONG", asked=b"zPING\0", closes=True)
     assert clamds.notes == []
     clamds.reactor.advance(ROUND_SECONDS)
     clamds.answers()
@@ -117,6 +131,18 @@ def test_definitions_without_a_date() -> None:
     clamds = Clamds()
     clamds.answers(b"ClamAV 1.4.6\0")
     assert clamds.notes[0][2] == "ClamAV 1.4.6, definitions without a date"
+
+
+def test_of_one_that_answers_and_does_not_tell_its_version_nobody_knows_how_old_they_are() -> None:
+    clamds = Clamds()
+    for _ in range(2):
+        clamds.answers(b"COMMAND UNAVAILABLE\0")
+        clamds.answers(b"PONG\0", asked=b"zPING\0")
+        assert clamds.notes.pop()[1:] == (True, "definitions unknown: it does not tell its version")
+        clamds.reactor.advance(ROUND_SECONDS)
+        assert clamds.waiting == 0
+        for _ in range(int(EVERY_SECONDS / ROUND_SECONDS) - 1):
+            clamds.reactor.advance(ROUND_SECONDS)
 
 
 def test_stopped_while_it_waits() -> None:
