@@ -306,7 +306,9 @@ class GatewayService(Service):
                 scanners.clamds(each.options["servers"]) for each in self.settings.checks if each.kind == ClamAV.kind
             ),
             clock,
+            self._chance,
             journal,
+            self._state,
         )
         self._lists = LiveLists(clock, journal, ListsFile(str(self._data)), self._offload.run)
         self._lists.begin()

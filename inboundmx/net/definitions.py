@@ -17,13 +17,18 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from inboundmx.net.servers import Fault, Server, within
-from inboundmx.ports import Clock, Journal, Timer, Unavailable
+from inboundmx.ports import Chance, Clock, Fact, Journal, StateStore, Timer, Unavailable
 
 EVERY_SECONDS = 6 * 3600.0
 # Whoever does not answer, and who is new, is asked in a round; each takes so long at most.
 ROUND_SECONDS, ANSWER_SECONDS = 600.0, 10.0
 DAY = 86400.0
 OLD_SECONDS = 7 * DAY
+# Where it is kept which definitions were told of as old, and for how long: then they are told of again.
+SPACE, TOLD_SECONDS = "definitions", 7 * DAY
+# All processes ask at the same time. Each writes down that it will tell, and after so long one of them reads its own
+# word: what others wrote is there within a fraction of it.
+SETTLED_SECONDS = 3.0
 ANSWER_LIMIT = 500
 
 _ANSWER = re.compile(rb"ClamAV ([ -.0-~]{1,60})(?:/([0-9]{1,9})/([ -~]{1,40}))?")
@@ -45,15 +50,19 @@ class Told(NamedTuple):
 
 class Definitions:
     """``servers`` gives those that are in use. What they tell stands beside them in ``status``; the journal is told of
-    definitions that are too old (``definitions_old``) once, until there are new ones."""
+    definitions that are too old (``definitions_old``) by one of all processes, and once a week until there are new
+    ones; by each of them while the state store does not say who did."""
 
-    def __init__(self, servers: Callable[[], Iterable[Server]], clock: Clock, journal: Journal) -> None:
+    def __init__(
+        self, servers: Callable[[], Iterable[Server]], clock: Clock, chance: Chance, journal: Journal, state: StateStore
+    ) -> None:
         self._servers = servers
         self._clock = clock
+        self._chance = chance
         self._journal = journal
+        self._state = state
         self._ask_at: dict[Server, float] = {}
         self._asking: dict[Server, Deferred[None]] = {}
-        self._old: set[Server] = set()
         self._timer: Timer | None = None
 
     def look(self) -> None:
@@ -63,7 +72,6 @@ class Definitions:
         now = self._clock.monotonic()
         servers = dict.fromkeys(self._servers())
         self._ask_at = {server: at for server, at in self._ask_at.items() if server in servers}
-        self._old &= set(servers)
         for server in servers:
             if server not in self._asking and now >= self._ask_at.get(server, now):
                 self._asking[server] = asking = Deferred.fromCoroutine(self._ask(server))
@@ -102,12 +110,29 @@ class Definitions:
         days = int(age // DAY)
         made = time.strftime("%Y-%m-%d", time.gmtime(answer.made_at))
         server.describe(f"ClamAV {answer.version}, definitions {answer.number} of {made}, {days} days old")
-        if age <= OLD_SECONDS:
-            self._old.discard(server)
-        elif server not in self._old:
-            self._old.add(server)
+        if age > OLD_SECONDS and await self._may_tell(server.name, float(answer.number or 0)):
             fields = {"service": server.name, "definitions": answer.number, "of": made, "days": days}
             self._journal.record("definitions_old", "", fields, level="warning")
+
+    async def _may_tell(self, name: str, number: float) -> bool:
+        """Whether it is us who tell of the definitions of that number."""
+        key, now, mine = f"<{name}>", self._clock.now(), self._chance.uniform(0.0, 1.0)
+        try:
+            known = await self._state.get(SPACE, key)
+            if known is not None and known.values[0] == number:
+                return False
+            self._state.put(SPACE, key, Fact((number, mine), now, now + TOLD_SECONDS))
+            await self._pass(SETTLED_SECONDS)
+            # Read from the disk: what we remember is our own.
+            written = dict(await self._state.facts(SPACE, key, 1)).get(key)
+        except Unavailable:
+            return True
+        return written is None or written.values[1] == mine
+
+    async def _pass(self, seconds: float) -> None:
+        passed: Deferred[None] = Deferred(lambda _: timer.cancel())
+        timer = self._clock.call_later(seconds, passed.callback, None)
+        await passed
 
     async def _said(self, server: Server, command: bytes) -> bytes:
         """Raises Unavailable."""

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from fakes.services import Services
+from fakes.state import FakeStateStore
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inboundmx.net.definitions import DAY, EVERY_SECONDS, ROUND_SECONDS, Definitions, told
+from inboundmx.net.definitions import DAY, EVERY_SECONDS, ROUND_SECONDS, SETTLED_SECONDS, Definitions, told
+from inboundmx.ports import Unavailable
 
 ONE, TWO = "tcp:one.test:3310", "tcp:two.test:3310"
 # When the definitions below were made.
@@ -23,8 +25,23 @@ class Clamds(Services):
         self.clock.now = lambda: MADE + days * DAY + self.reactor.seconds()  # type: ignore[method-assign]
         self.endpoints = list(endpoints or [ONE])
         self.events: list[tuple[str, Any]] = []
-        self.definitions = Definitions(lambda: self.scanners.clamds(self.endpoints), self.clock, self)
+        self.state = FakeStateStore(self.clock)
+        self.drawn = 0.0
+        self.definitions = self.made()
         self.definitions.look()
+
+    def made(self) -> Definitions:
+        return Definitions(lambda: self.scanners.clamds(self.endpoints), self.clock, self, self, self.state)
+
+    def uniform(self, low: float, high: float) -> float:
+        self.drawn += 1 / 1024
+        return self.drawn
+
+    def token(self, length: int) -> str:
+        raise NotImplementedError
+
+    def shuffled(self, items: Any) -> list[Any]:
+        raise NotImplementedError
 
     def record(self, event: str, id: str, fields: Any, *, level: str = "info") -> None:
         assert level == "warning"
@@ -106,25 +123,65 @@ def test_who_does_not_answer_is_asked_again_in_the_next_round(trouble: str) -> N
     assert [well for _, well, _ in clamds.notes] == [True]
 
 
-def test_old_definitions_are_told_of_once_until_there_are_new_ones() -> None:
+OLD, NEW = b"ClamAV 1.4.6/27825/Sat Nov 21 08:30:00 2026\0", b"ClamAV 1.4.6/27826/Sun Nov 29 08:30:00 2026\0"
+FIELDS = {"service": "clamd one.test:3310", "definitions": 27825, "of": "2026-11-21", "days": 7}
+
+
+def later(clamds: Clamds, said: bytes) -> None:
+    for _ in range(int(EVERY_SECONDS / ROUND_SECONDS)):
+        clamds.reactor.advance(ROUND_SECONDS)
+    clamds.answers(said)
+    clamds.reactor.advance(SETTLED_SECONDS)
+
+
+def test_old_definitions_are_told_of_once_a_week_until_there_are_new_ones() -> None:
     clamds = Clamds(days=6.9)
-
-    def later(said: bytes) -> None:
-        for _ in range(int(EVERY_SECONDS / ROUND_SECONDS)):
-            clamds.reactor.advance(ROUND_SECONDS)
-        clamds.answers(said)
-
-    old, new = b"ClamAV 1.4.6/27825/Sat Nov 21 08:30:00 2026\0", b"ClamAV 1.4.6/27826/Sun Nov 29 08:30:00 2026\0"
-    clamds.answers(old)
+    clamds.answers(OLD)
+    clamds.reactor.advance(SETTLED_SECONDS)
     assert clamds.events == []
-    later(old)
-    later(old)
-    fields = {"service": "clamd one.test:3310", "definitions": 27825, "of": "2026-11-21", "days": 7}
-    assert clamds.events == [("definitions_old", fields)]
-    later(new)
-    assert clamds.notes[-1][2] == "ClamAV 1.4.6, definitions 27826 of 2026-11-29, 0 days old"
-    later(old)
-    assert len(clamds.events) == 2
+    for _ in range(4 * 7):
+        later(clamds, OLD)
+    assert clamds.events == [("definitions_old", FIELDS)]
+    later(clamds, OLD)
+    assert [fields["days"] for _, fields in clamds.events] == [7, 14]
+    later(clamds, NEW)
+    assert clamds.notes[-1][2] == "ClamAV 1.4.6, definitions 27826 of 2026-11-29, 6 days old"
+    for _ in range(8):
+        later(clamds, NEW)
+    assert [fields["definitions"] for _, fields in clamds.events] == [27825, 27825, 27826]
+
+
+def test_of_several_processes_one_tells() -> None:
+    """The fake store gives everybody what was put last, as the disk does a moment later."""
+    clamds = Clamds(days=8.0)
+    for each in (clamds.made(), clamds.made()):
+        each.look()
+    assert len(clamds.asked()) == 3
+    for _ in range(3):
+        clamds.answers(OLD)
+    assert clamds.events == []
+    clamds.reactor.advance(SETTLED_SECONDS)
+    assert [fields["days"] for _, fields in clamds.events] == [8]
+    # One that begins later finds that it was told.
+    clamds.made().look()
+    clamds.answers(OLD)
+    clamds.reactor.advance(SETTLED_SECONDS)
+    assert len(clamds.events) == 1
+
+
+def test_while_nothing_can_be_remembered_it_is_told_all_the_same() -> None:
+    clamds = Clamds(days=8.0)
+    clamds.state.failure = Unavailable("the disk")
+    clamds.answers(OLD)
+    assert len(clamds.events) == 1
+
+
+def test_stopped_while_it_waits_to_tell() -> None:
+    clamds = Clamds(days=8.0)
+    clamds.answers(OLD)
+    clamds.definitions.stop()
+    assert clamds.events == []
+    assert clamds.reactor.getDelayedCalls() == []
 
 
 def test_definitions_without_a_date() -> None:
