@@ -18,7 +18,7 @@ from inboundmx.policy import macros
 from inboundmx.policy.archives import entries
 from inboundmx.policy.file_names import Names
 from inboundmx.policy.file_types import ARCHIVES, HEAD, WHOLE, WORDS, true_type
-from inboundmx.policy.mime import Part, Walked, decoded
+from inboundmx.policy.mime import LIMITS, Part, Walked, decoded, is_message_file, walk
 from inboundmx.policy.unpacking import PIECE, Broken, Budget, Decompressor, Sealed, TooDeep
 from inboundmx.ports import Unavailable
 
@@ -36,6 +36,8 @@ HIDING = frozenset(
 UNSEEN = frozenset({"too_deep", "too_many_parts", "too_large"})
 # What most readers show of a message, and nobody saves as a file.
 SHOWN = frozenset({"text/plain", "text/html"})
+# What has a name and is no file for all that.
+_NO_FILES = ("multipart/", "message/")
 # Extensions of documents that may be text with macros in it.
 _TEXT_DOCUMENTS = (".doc", ".docm", ".dot", ".xml", ".mht", ".mhtml", ".htm", ".html", ".xls", ".ppt", ".rtf")
 _TEXT = ("", "html", "rtf")
@@ -88,17 +90,20 @@ class Found:
         return Finding(outcome, "; ".join(told))
 
 
-def flawed(walked: Walked, found: Found) -> None:
-    """What the walk itself says."""
+def flawed(walked: Walked, rules: Rules, found: Found, within: str = "") -> None:
+    """What the walk itself says; ``within``: where the message is that was walked."""
     for part in walked.parts:
         for flaw in part.flaws:
             if flaw in HIDING:
-                found.note("malformed", f"{flaw} in part {part.path}")
+                found.note("malformed", f"{within}{flaw} in part {part.path}")
+        if part.container and part.names and not part.type.startswith(_NO_FILES):
+            # It opens as a message by one of its names: by another it may be a program.
+            _name(part.names, f"{within}{_place(part)}", rules, found)
     for flaw in walked.flaws:
         if flaw in UNSEEN:
-            found.note("too_deep", flaw)
+            found.note("too_deep", f"{within}{flaw}")
         elif flaw == "nul":
-            found.note("malformed", flaw)
+            found.note("malformed", f"{within}{flaw}")
 
 
 def at_once(part: Part, rules: Rules, found: Found) -> bool:
@@ -109,7 +114,7 @@ def at_once(part: Part, rules: Rules, found: Found) -> bool:
         octets = decoded(part._replace(end=min(part.end, part.start + 400)))
     else:
         octets = decoded(part)
-        if rules.kinds or _may_be_zip(octets) or _in_text(octets, part.names):
+        if rules.kinds or _may_be_zip(octets) or _in_text(octets, part.names) or is_message_file(part.names):
             return False
     kind = true_type(octets)
     if kind in rules.types:
@@ -132,10 +137,7 @@ def look(parts: Iterable[Part], rules: Rules, now: Callable[[], float], deadline
             budget.tick()
             octets = decoded(part)
             budget.begin(len(octets))
-            looking.file(octets, part.names, place, 0)
-            if _may_be_zip(octets) and true_type(octets) != "zip":
-                # Something else stands in front of it, and it opens as an archive all the same.
-                looking.archive(octets, "zip", part.name, place, 0)
+            looking.part(octets, part.names, place, 0)
     except TooDeep as limit:
         found.note("too_deep", f"{place}: {limit}")
 
@@ -149,6 +151,13 @@ class _Looking:
         self._found = found
         self._seconds_left = seconds_left
         self._read = 0
+
+    def part(self, octets: bytes, names: tuple[str, ...], place: str, depth: int) -> None:
+        """What a message brings."""
+        self.file(octets, names, place, depth)
+        if _may_be_zip(octets) and true_type(octets) != "zip":
+            # Something else stands in front of it, and it opens as an archive all the same.
+            self.archive(octets, "zip", names[0] if names else "", place, depth)
 
     def file(self, octets: bytes, names: tuple[str, ...], place: str, depth: int) -> None:
         """``octets``: all of it, or the beginning where its kind needs no more."""
@@ -169,10 +178,31 @@ class _Looking:
             self._macros(octets, place)
         if kind in ARCHIVES:
             self.archive(octets, kind, names[0] if names else "", place, depth)
+        elif is_message_file(names):
+            self._message(octets, place, depth)
 
-    def archive(self, octets: bytes, kind: str, name: str, place: str, depth: int) -> None:
+    def _message(self, octets: bytes, place: str, depth: int) -> None:
+        """A message among the files: its parts are files as those of an archive are."""
+        self._deeper(depth)
+        within = f"{place} > "
+        message = walk(octets, LIMITS._replace(parts=min(LIMITS.parts, self._budget.files)))
+        for _ in message.parts:
+            self._budget.file()
+        flawed(message, self._rules, self._found, within)
+        files = [part for part in message.parts if not part.container]
+        for part in files:
+            _name(part.names, within + _place(part), self._rules, self._found)
+        for part in files:
+            inner = decoded(part)
+            self._budget.take(len(inner))
+            self.part(inner, part.names, within + _place(part), depth + 1)
+
+    def _deeper(self, depth: int) -> None:
         if depth >= self._rules.depth:
             raise TooDeep(f"archives in archives, more than {self._rules.depth}")
+
+    def archive(self, octets: bytes, kind: str, name: str, place: str, depth: int) -> None:
+        self._deeper(depth)
         note = self._found.note
         with_macros = ""
         try:
@@ -216,9 +246,9 @@ class _Looking:
             self._found.note("macro", f"{place}: {', '.join(_shown(word) for word in words[:_WORDS])}")
 
     def _entry(self, pieces: Iterator[bytes], names: tuple[str, ...], place: str, depth: int) -> None:
-        """All of it is unpacked, so that nothing is larger than it says; only archives are kept for it."""
+        """All of it is unpacked, so that nothing is larger than it says; only what has files in it is kept for it."""
         kept = bytearray()
-        whole = False
+        whole = is_message_file(names)
         try:
             for piece in pieces:
                 self._budget.take(len(piece))

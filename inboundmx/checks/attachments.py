@@ -48,8 +48,11 @@ class Attachments(Check):
             "kinds of files that are not let in, told by their content: words of docs/checks/attachments.md, MIME "
             "types and extensions with a dot; usual stands for programs and what holds them",
         ),
-        Option("archive_depth", "count", 5, "archives in archives that are opened"),
-        Option("archive_files", "count", 1000, "files in all archives of a message that are looked at"),
+        Option("archive_depth", "count", 5, "archives in archives that are opened; a message in one is one as well"),
+        Option(
+            "archive_files", "count", 1000,
+            "files in all archives of a message that are looked at, with the parts of messages among them",
+        ),
         Option("archive_ratio", "count", 250, "how many times its size an archive may grow, from 1 MB on"),
         Option("archive_size", "size", 64 * MB, "what is unpacked of a message, all archives together"),
         Option(
@@ -99,7 +102,7 @@ class Attachments(Check):
         deadline = now() + LOOKING * self._tools.timeout
         message = await walked(case, self._tools)
         found = Found()
-        flawed(message, found)
+        flawed(message, self._rules, found)
         small = case.message.body.size <= AT_ONCE
         rest: list[Part] = []
         for part in message.parts:

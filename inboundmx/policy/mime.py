@@ -7,7 +7,7 @@ flaw is worth. Whatever the octets are, nothing is raised, and the work grows wi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from inboundmx.policy.mime_fields import Described, described
@@ -181,7 +181,7 @@ class _Walking:
     ) -> bool:
         """Walks the parts of a part, if it can have any."""
         multipart = said.type.startswith("multipart/")
-        if not multipart and said.type not in _MESSAGES and not _is_message_file(said):
+        if not multipart and said.type not in _MESSAGES and not is_message_file(said.names):
             return False
         if said.encoding:
             # Not allowed (RFC 2045 6.4, 2046 5.2.1), and undone by some.
@@ -316,8 +316,9 @@ def _part(
     )  # fmt: skip
 
 
-def _is_message_file(said: Described) -> bool:
-    return any(name.lower().endswith(_MESSAGE_NAMES) for name in said.names)
+def is_message_file(names: Iterable[str]) -> bool:
+    """Whether mail software opens a file with one of these names as a message."""
+    return any(name.rstrip(" .").lower().endswith(_MESSAGE_NAMES) for name in names)
 
 
 def _is_uuencoded(match: re.Match[bytes]) -> bool:

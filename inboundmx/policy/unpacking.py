@@ -60,6 +60,11 @@ class Budget:
         self._packed = packed
         self._unpacked = 0
 
+    @property
+    def files(self) -> int:
+        """How many more may be looked at."""
+        return self._files
+
     def file(self) -> None:
         self.tick()
         self._files -= 1

@@ -106,6 +106,14 @@ def one(name: str, octets: bytes, **options: Any) -> str:
     return said(message((name, octets)), **options)[0]
 
 
+def uuencoded(octets: bytes) -> bytes:
+    return b"".join(binascii.b2a_uu(octets[at : at + 45]) for at in range(0, len(octets), 45))
+
+
+def in_mail_in_zip(name: str, octets: bytes) -> bytes:
+    return message(("a.zip", zipped({"b.eml": message((name, octets))})))
+
+
 BOMB = gzip.compress(bytes(8 * MB))
 WORD = {"[Content_Types].xml": b"<Types/>", "word/document.xml": b"<w:document/>"}
 
@@ -123,6 +131,26 @@ CASES = {
     "listed in RAR": (message(("a.rar", rar5(("c.exe", False)))), "forbidden"),
     "RAR": (message(("a.rar", rar5(("c.pdf", False)))), "clean"),
     "behind something else": (message(("a.pdf", PDF + zipped({"b.pdf": PE}))), "forbidden"),
+    "mail with a program in an archive": (in_mail_in_zip("c.pdf", PE), "forbidden"),
+    "mail with a name in an archive": (message(("a.zip", zipped({"b.EML ": message(("evil.js", b"x"))}))), "forbidden"),
+    "mail in mail in an archive in mail": (message(("a.eml", in_mail_in_zip("c.mht", in_mail_in_zip("d.dat", PE)))),
+                                           "forbidden"),
+    "7z in mail in an archive": (in_mail_in_zip("c.7z", seven("lzma2")), "forbidden"),
+    "a message in mail in an archive": (message(("a.zip", zipped({
+        "b.eml": b"Content-Type: message/rfc822\r\n\r\n" + message(("c.pdf", PE))}))), "forbidden"),
+    "behind something else in mail in an archive": (in_mail_in_zip("c.pdf", PDF + zipped({"d.pdf": PE})), "forbidden"),
+    "compressed mail": (message(("a.eml.gz", gzip.compress(message(("c.pdf", PE))))), "forbidden"),
+    "mail in uuencode": (b"\r\nbegin 644 x.eml\r\n" + uuencoded(message(("c.pdf", PE))) + b"`\nend\r\n", "forbidden"),
+    "large mail in an archive": (
+        message(("a.zip", zipped({"b.eml": message(("c.pdf", PE), text="x" * 200_000)}))), "forbidden"),
+    "harmless mail in an archive": (in_mail_in_zip("c.pdf", PDF), "clean"),
+    "mail that hides something in an archive": (
+        message(("a.zip", zipped({"b.eml": message(("c.pdf", PDF))[:-7]}))), "malformed"),
+    "mail in mail, in archives": (
+        in_mail_in_zip("a.eml", in_mail_in_zip("b.eml", in_mail_in_zip("c.pdf", PDF))), "too_deep"),
+    "mail by one name, a program by another": (
+        b"Content-Type: application/octet-stream; name=x.eml\r\n"
+        b"Content-Disposition: attachment; filename=evil.js\r\n\r\nalert(1)", "forbidden"),
     "a harmless archive": (message(("a.zip", zipped({"b.pdf": PDF}))), "clean"),
     "uuencode": (b"\r\nbegin 644 x\r\n$34%22P  \r\n`\r\nend\r\n", "clean"),
     "a program in uuencode": (b"\r\nbegin 644 x\r\n$35H``   \r\n`\r\nend\r\n", "forbidden"),
@@ -195,8 +223,7 @@ DISGUISES = {
     "no final boundary": mixed(FILE, end=b""),
     "behind the final boundary": mixed(b"\r\ntext") + b"--b\r\n" + FILE + b"\r\n--b--\r\n",
     "before the first boundary": mixed(b"\r\ntext").replace(b"\r\n\r\n", b"\r\n\r\n--c\r\n" + FILE + b"--c--\r\n", 1),
-    "uuencode": b"\r\nbegin 644 x\r\n"
-        + b"".join(binascii.b2a_uu(PE[at : at + 45]) for at in range(0, 204, 45)) + b"`\nend\n",
+    "uuencode": b"\r\nbegin 644 x\r\n" + uuencoded(PE) + b"`\nend\n",
     "Outlook's envelope": mixed(TYPE + ENCODING + b"\r\n" + base64.encodebytes(tnef({"x": PE}))),
     "a piece of a message": b"Content-Type: message/partial; id=a; number=1; total=2\r\n\r\n" + mixed(FILE),
     "content elsewhere": b"Content-Type: message/external-body; access-type=URL; URL=http://a.example/x\r\n\r\n" + FILE,
@@ -231,6 +258,11 @@ def test_the_detail_names_the_part_and_the_way() -> None:
     assert detail == "part 1.3 x.exe has a name ending in .exe; encrypted: part 1.2 a.zip > b.pdf"
 
 
+def test_the_way_leads_through_mail() -> None:
+    octets = message(("a.zip", zipped({"b.eml": message(("c.zip", zipped({"d.js": HELLO})))})))
+    assert said(octets)[1] == "part 1.2 a.zip > b.eml > part 1.2 c.zip > d.js has a name ending in .js"
+
+
 def test_no_name_makes_the_detail_long_or_unprintable() -> None:
     octets = message(*[("a.zip", zipped({f"\u202e\x1b[31m{'x' * 500}{number}.exe": HELLO})) for number in range(50)])
     finding, _ = asked(octets)
@@ -255,6 +287,11 @@ def test_no_name_makes_the_detail_long_or_unprintable() -> None:
         (zipped({"a": bytes(2 * MB)}), {"archive_ratio": 100}, "too_deep"),
         (zipped({"a": bytes(2 * MB)}), {"archive_ratio": 1200}, "clean"),
         (zipped({"a": PDF * 100}), {"archive_size": 1000}, "too_deep"),
+        (zipped({"a.eml": message(("b", PDF))}), {"archive_depth": 1}, "too_deep"),
+        (zipped({"a.eml": message(("b", PDF))}), {"archive_depth": 2}, "clean"),
+        (zipped({"a.eml": message(*[("b", PDF)] * 10)}), {"archive_files": 12}, "too_deep"),
+        (zipped({"a.eml": message(*[("b", PDF)] * 10)}), {"archive_files": 13}, "clean"),
+        (zipped({"a.eml": message(("b", PDF), text="x" * 600)}), {"archive_size": 1000}, "too_deep"),
         (rar5(("c.pdf", False)), {"unreadable": "encrypted"}, "encrypted"),
         (seven("ppmd"), {"unreadable": "forbidden"}, "forbidden"),
     ],
@@ -383,6 +420,10 @@ BOMBS = {
     "gzip": gzip.compress(bytes(16 * MB)) * 600,
     "gzip in gzip": gzip.compress(gzip.compress(gzip.compress(bytes(16 * MB)))),
 }
+NESTED = b"".join(b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n" % (at, at) for at in range(40))
+BOMBS["multiparts in mail"] = zipped({f"{number}.eml": NESTED + b"\r\n" * 30_000 for number in range(50)})
+BOMBS["parts in mail"] = zipped({f"{number}.eml": NESTED[:50] + b"--0\r\n\r\nx\r\n" * 900 for number in range(50)})
+BOMBS["mail in mail"] = zipped({f"{number}.eml": message(("x.gz", BOMBS["gzip in gzip"])) for number in range(9)})
 for _ in range(4):
     BOMBS["zips in zips"] = zipped({str(number): BOMBS["zips in zips"] for number in range(16)})
 
