@@ -69,7 +69,7 @@ class Rules(NamedTuple):
 
 
 class Found:
-    """Reasons by outcome."""
+    """Reasons by outcome, and what was not looked at though it is clean."""
 
     __slots__ = ("_reasons",)
 
@@ -84,7 +84,7 @@ class Found:
     def finding(self) -> Finding:
         told = [f"{outcome}: {', '.join(self._reasons[outcome])}" for outcome in WORST if outcome in self._reasons]
         if not told:
-            return Finding("clean")
+            return Finding("clean", ", ".join(self._reasons.get("clean", ())))
         outcome = next(word for word in WORST if word in self._reasons)
         told[0] = told[0].removeprefix(f"{outcome}: ")
         return Finding(outcome, "; ".join(told))
@@ -215,7 +215,7 @@ class _Looking:
                     note("malformed", f"{within}: {entry.wrong}")
                 if entry.encrypted:
                     note("encrypted", within)
-                elif entry.content is None and not entry.wrong and self._rules.unreadable != "clean":
+                elif entry.content is None and not entry.wrong:
                     note(self._rules.unreadable, f"{within} cannot be read")
                 elif entry.content is not None:
                     self._entry(entry.content(), entry.names, within, depth)

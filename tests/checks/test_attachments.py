@@ -314,7 +314,21 @@ def test_names_count_whatever_limit_is_met_before(text: str) -> None:
 @pytest.mark.parametrize("seven_zip", SEVEN)
 def test_7z_of_every_kind_has_an_outcome(seven_zip: str) -> None:
     outcome = one("a.7z", seven(seven_zip))
-    assert outcome == {"encrypted": "encrypted", "sealed": "encrypted", "ppmd": "clean"}.get(seven_zip, "forbidden")
+    unread = dict.fromkeys(UNREAD, "clean")
+    assert outcome == {"encrypted": "encrypted", "sealed": "encrypted", **unread}.get(seven_zip, "forbidden")
+
+
+UNREAD = {"ppmd": seven("ppmd"), "bcj2": seven("bcj2"), "rar": rar5(("a.txt", False), ("evil.pdf", False))}
+
+
+@pytest.mark.parametrize("octets", UNREAD.values(), ids=list(UNREAD))
+def test_of_what_cannot_be_read_the_names_count_and_it_is_not_passed_over_in_silence(octets: bytes) -> None:
+    assert said(message(("a.7z", octets)), names=("*evil*",))[0] == "forbidden"
+    assert one("a.7z", octets, unreadable="too_deep") == "too_deep"
+    told = "part 1.2 a.7z > a.txt cannot be read, part 1.2 a.7z > evil.pdf cannot be read"
+    outcome, detail = said(message(("a.7z", octets)))
+    assert outcome == "clean" and detail.startswith(told)
+    assert "cannot be read" not in said(message(("a.7z", octets), ("b.exe", HELLO)))[1]
 
 
 def test_zstd_with_its_library() -> None:

@@ -25,6 +25,9 @@ SEVEN = {
     "ppmd": "N3q8ryccAAQNeP0znwAAAAAAAAAiAAAAAAAAAG7CE54AZ/uDfXAA1Ud+3+BJfjEgAAAAAACBMweuD88n8IwHyEOAg4LivCxurV5N"
     "nLoj8+o5POtvwqEzuh32JxTSTTZfpYRNL/7U9umzz78TYNvZK/DDAJoIJPDhEtz9gGpI6jO3YjChYqu34MiIiWYsaYrjIYDLs2FI"
     "BEzo6zEL/8AEowEXuX6JYMJA8aEMIu9/BdYZX8EjrNqu1hmkKJAwAAAXBhMBCYCMAAcLAQABIwMBAQVdABAAAAyArgoB+KjtawAA",
+    "bcj2": "N3q8ryccAAR5t656jAAAAAAAAAAhAAAAAAAAAJsIXbIANBlJ7o3dClaN+z2ZgooAAAAAAAAAAAAAAAAAAAAAAAAAgTMHrm2/eA/00osj"
+    "lu2iBWTzLcPTW1oYGts7ZMxTqWxq+R8GxHeeXjDaonaGo9ea5oo8j/LRbpy+YFuqQrB7COmvQdczmDyMFnw6cCoZNe8D64YnZVQNPdZ6"
+    "1CPLoPtbPLTYh70VIh0AABcGIAEJbAAHCwEAASMDAQEFXQAQAAAMgI4KAZwhhNoAAA==",
     "encrypted": "N3q8ryccAATsUHNVEAAAAAAAAABiAAAAAAAAAEhQzpYc29hDPeE39vcEWxqBrP2RAQQGAAEJEAAHCwEAAiQG8QcBElMPyd8W"
     "i1px4Po2hzBYJgVheyEhAQABAAwKBgAICgEgMDo2AAAFARkBABENAGEALgB0AHgAdAAAABQKAQA6eHIngHrdARUGAQAggKSBAAA=",
     "sealed": "N3q8ryccAAQxBWdCgAAAAAAAAAAuAAAAAAAAAFV7R7QbPISwkHA9s/Axlsjf0AEA1s+BTeIYWzVRb8C8aP7KnpsWCE1A/8W7mRUL"
@@ -161,4 +164,4 @@ ARCHIVES = {
 ONE = {"gzip": gzip.compress(PE), "bzip2": bz2.compress(PE), "xz": lzma.compress(PE),
        "lzma": lzma.compress(PE, lzma.FORMAT_ALONE)}  # fmt: skip
 LISTED = {"rar5": rar5(("a.txt", False), ("evil.pdf", False)), "rar4": rar4(("a.txt", False), ("evil.pdf", False)),
-          "7z, ppmd": seven("ppmd")}  # fmt: skip
+          "7z, ppmd": seven("ppmd"), "7z, bcj2": seven("bcj2")}  # fmt: skip
