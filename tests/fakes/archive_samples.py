@@ -165,3 +165,16 @@ ONE = {"gzip": gzip.compress(PE), "bzip2": bz2.compress(PE), "xz": lzma.compress
        "lzma": lzma.compress(PE, lzma.FORMAT_ALONE)}  # fmt: skip
 LISTED = {"rar5": rar5(("a.txt", False), ("evil.pdf", False)), "rar4": rar4(("a.txt", False), ("evil.pdf", False)),
           "7z, ppmd": seven("ppmd"), "7z, bcj2": seven("bcj2")}  # fmt: skip
+
+
+def zips_in_zips(depth: int = 5, each: int = 16, size: int = 8 * 2**20) -> bytes:
+    """Some KB, of which ``each`` to the power of ``depth - 1`` times ``size`` octets can be unpacked."""
+    made = zipped({"x": bytes(size)})
+    for _ in range(depth - 1):
+        made = zipped({str(number): made for number in range(each)})
+    return made
+
+
+def without_end(packed: bytes, octets: int, size: int) -> bytes:
+    """``packed``, which is ``size`` octets when unpacked, so often one behind the other that it is ``octets``."""
+    return packed * (octets // size)

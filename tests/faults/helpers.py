@@ -1,4 +1,4 @@
-"""What the gateway asks fails: scanners and name servers, each in all its ways.
+"""What the gateway asks fails: scanners, programs and name servers, each in all its ways.
 
 Knows what is promised then: an answer in time, the operator's policy, a helper that is left alone, everybody else
 undisturbed, and service again soon after.
@@ -6,14 +6,18 @@ undisturbed, and service again soon after.
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from figures import Figure, exactly
 from lab import DOMAIN, UNHURRIED, Lab, crowd, domain, letter, noops, progress, sent, stranger, until
 from name_servers import PlayedServer
+from programs import Gateway
 from scanners import Liar, read_request, read_stream
 from test_checks_scanners import CLAMD_LIARS, SPAMD_LIARS, av, sa
 
@@ -38,23 +42,72 @@ def spamd_well(line: socket.socket) -> None:
     line.sendall(b"SPAMD/1.1 0 EX_OK\r\nContent-length: 1\r\nSpam: False ; 1.0 / 5.0\r\n\r\nA")
 
 
-CLAMD: dict[str, Callable[[socket.socket], object]] = {
-    "refuses": lambda line: None,
-    "accepts and hangs": CLAMD_LIARS["hangs"],
-    "an octet every 5 s": CLAMD_LIARS["drips"],
-    "dies in mid-reply": CLAMD_LIARS["dies in the middle"],
-    "garbage": CLAMD_LIARS["garbage"],
-    "answers after 30 s": late,
+def rspamd_says(content: bytes, line: socket.socket) -> None:
+    read_request(line)
+    line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content) + content)
+
+
+def rspamd_floods(line: socket.socket) -> None:
+    read_request(line)
+    line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n{")
+    while True:
+        line.sendall(b" " * 65536)
+
+
+def rspamd_dies(line: socket.socket) -> None:
+    read_request(line)
+    line.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"score": ')
+
+
+rspamd_well = partial(rspamd_says, b'{"score": 1.0, "symbols": {}}')
+
+Act = Callable[[socket.socket], object]
+REFUSES = "refuses"
+# By kind of server: in which ways it fails, and what it does when it is well.
+SERVERS: dict[str, tuple[dict[str, Act], Act]] = {
+    "clamd": (
+        {
+            REFUSES: well,
+            "accepts and hangs": CLAMD_LIARS["hangs"],
+            "an octet every 5 s": CLAMD_LIARS["drips"],
+            "dies in mid-reply": CLAMD_LIARS["dies in the middle"],
+            "garbage": CLAMD_LIARS["garbage"],
+            "answers after 30 s": late,
+        },
+        well,
+    ),
+    "spamd": (
+        {
+            "hangs": SPAMD_LIARS["hangs"],
+            "dies": SPAMD_LIARS["dies at once"],
+            "garbage": SPAMD_LIARS["nan"],
+        },
+        spamd_well,
+    ),
+    "rspamd": (
+        {
+            "hangs": SPAMD_LIARS["hangs"],
+            "dies in mid-reply": rspamd_dies,
+            "lies": partial(rspamd_says, b'{"score": 1e999}'),
+            "floods": rspamd_floods,
+        },
+        rspamd_well,
+    ),
 }
-SPAMD: dict[str, Callable[[socket.socket], object]] = {
-    "hangs": SPAMD_LIARS["hangs"],
-    "dies": SPAMD_LIARS["dies at once"],
-    "garbage": SPAMD_LIARS["nan"],
+# By the policy: a clamd that fails puts mail off, the others are as if they had said nothing.
+EXPECTED = {"clamd": 451, "spamd": 250, "rspamd": 250}
+SHORT = {"clamd": "accepts and hangs", "rspamd": "lies"}
+# How a program of an operator's fails.
+PROGRAMS = {
+    "hangs": "sleep 1000",
+    "floods": "cat /dev/zero",
+    "forks": "for each in 1 2 3 4 5 6 7 8 9 10; do sleep 1000 & done; wait",
+    "dies": "kill -9 $$",
 }
 
 
 class Failing:
-    """One way to fail, tried: what came of it, and how soon it was over."""
+    """Ways to fail, tried: what came of the worst, and how soon it was over."""
 
     def __init__(self) -> None:
         self.wrong = 0
@@ -62,65 +115,116 @@ class Failing:
         self.worst = 0.0
         self.lag = self.idle_lag = 0.0
         self.recovery = 0.0
+        self.left = 0
 
 
-def _tried(lab: Lab, kind: str, act: Callable[[socket.socket], object], expected: int, found: Failing) -> None:
+def _tried(lab: Lab, kind: str, act: Act, refuses: bool, found: Failing) -> None:
     server = Liar(act)
     lab.close_later(server.close)
-    refuses = act is CLAMD["refuses"]
     endpoint, seconds = server.endpoint, f"{TIMEOUT if lab.full else SHORT_TIMEOUT}s"
     if refuses:
         server.close()
-    sections = (
-        av(endpoint, timeout=seconds) if kind == "clamd" else sa(endpoint, f"timeout = {seconds}", "weight.high = 30")
-    )
+    if kind == "clamd":
+        sections = av(endpoint, timeout=seconds)
+    else:
+        sections = sa(endpoint, f"timeout = {seconds}", "weight.high = 30")
+    if kind == "rspamd":
+        sections = sections.replace("spamassassin", "rspamd")
     primary = lab.counting()
     gateway = lab.gateway(domain(primary.port) + sections + UNHURRIED)
-    to = [f"user@{DOMAIN}"]
+    expected = EXPECTED[kind]
     with noops(gateway.port) as asking, noops(primary.port) as idle:
         # After these it is left alone.
-        first = crowd(5, 1, lambda n: sent(gateway.port, letter(f"first {n}"), to))
+        found.wrong += _wrong(gateway, 5, 1, expected, found)
         asked, began = server.asked, time.monotonic()
-        rest = crowd(lab.times(200, 20), 20, lambda n: sent(gateway.port, letter(f"number {n}"), to))
+        found.wrong += _wrong(gateway, lab.times(200, 20), 20, expected, found)
         probes = (time.monotonic() - began) // PROBE_SECONDS + 1
-        found.wrong += sum(times for each in (first, rest) for code, times in each.codes.items() if code != expected)
         found.asked = max(found.asked, (server.asked - asked) / probes)
-        found.worst = max(found.worst, first.worst, rest.worst)
         if lab.full and not refuses:
-            server.act, began = well if kind == "clamd" else spamd_well, time.monotonic()
+            server.act, began = SERVERS[kind][1], time.monotonic()
             heard = server.asked
 
             def asked_again() -> bool:
-                return sent(gateway.port, letter("later"), to) == 250 and server.asked > heard
+                return sent(gateway.port, letter("later"), [f"user@{DOMAIN}"]) == 250 and server.asked > heard
 
             until("service again", asked_again, 60.0)
             found.recovery = max(found.recovery, time.monotonic() - began)
     found.lag, found.idle_lag = max(found.lag, asking.longest), max(found.idle_lag, idle.longest)
 
 
+def _wrong(gateway: Gateway, count: int, at_once: int, expected: int, found: Failing) -> int:
+    came = crowd(count, at_once, lambda n: sent(gateway.port, letter(f"number {n}"), [f"user@{DOMAIN}"]))
+    found.worst = max(found.worst, came.worst)
+    return count - came.codes[expected]
+
+
+def _programs(lab: Lab, script: str, found: Failing) -> None:
+    """A program is not left alone: each message has one of its own, and as many run at once as ``at_once`` says."""
+    primary = lab.counting()
+    path = primary.folder / "program"
+    path.write_text(f"#!/bin/sh\necho $$ >> {primary.folder}/started\n{script}\n")
+    path.chmod(0o755)
+    gateway = lab.gateway(
+        domain(primary.port)
+        + f"[check program]\nuse = command\ncommand = {path} %filepath\nexit.0 = clean\nat_once = 20\n"
+        f"timeout = {TIMEOUT if lab.full else SHORT_TIMEOUT}s\nweight.error = defer\nweight.timeout = defer\n"
+        + UNHURRIED
+    )
+    with noops(gateway.port) as asking, noops(primary.port) as idle:
+        found.wrong += _wrong(gateway, lab.times(200, 20), 20, 451, found)
+        groups = set(map(int, (primary.folder / "started").read_text().split()))
+        until("all have been ended", lambda: not groups & _groups())
+        found.left = max(found.left, sum(len(files) for _, _, files in os.walk(gateway.data / "scratch")))
+    found.lag, found.idle_lag = max(found.lag, asking.longest), max(found.idle_lag, idle.longest)
+
+
+def _groups() -> set[int]:
+    """The process groups that have a living member."""
+    found = set()
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, group = each.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if state not in "ZX":
+            found.add(int(group))
+    return found
+
+
 def scanners(lab: Lab) -> list[Figure]:
-    """clamd and spamd that refuse, hang, drip, die, babble or are late, and a clamd that takes few at once."""
-    found = Failing()
-    for name, act in (CLAMD if lab.full else {"accepts and hangs": CLAMD["accepts and hangs"]}).items():
-        progress(f"clamd {name}")
-        _tried(lab, "clamd", act, 451, found)
-    for name, act in (SPAMD if lab.full else {}).items():
-        progress(f"spamd {name}")
-        _tried(lab, "spamd", act, 250, found)
+    """clamd, spamd and rspamd that refuse, hang, drip, die, babble or are late, a clamd that takes few at once, and
+    programs that hang, flood, fork or die."""
+    servers, programs = Failing(), Failing()
+    for kind, (ways, _) in SERVERS.items():
+        for name, act in ways.items():
+            if lab.full or SHORT.get(kind) == name:
+                progress(f"{kind} {name}")
+                _tried(lab, kind, act, name == REFUSES, servers)
+    for name, script in PROGRAMS.items():
+        if lab.full or name == "forks":
+            progress(f"a program {name}")
+            _programs(lab, script, programs)
     return [
         exactly(
-            "mails answered otherwise than the policy says (clamd 451, spamd as if it had said nothing)", found.wrong, 0
+            "mails answered otherwise than the policy says (clamd 451, spamd and rspamd as if they had said nothing)",
+            servers.wrong,
+            0,
         ),
-        Figure("slowest decision, with a scan time-out of 2 s", found.worst, "s", most=TIMEOUT + GRACE, timed=True),
-        Figure("questions in 10 s to a scanner that failed five times", found.asked, most=1),
-        Figure("longest that another client waited meanwhile", found.lag * 1000, "ms", most=250, timed=True),
-        Figure("the same of a program that had nothing else to do", found.idle_lag * 1000, "ms", timed=True),
+        Figure("slowest decision, with a scan time-out of 2 s", servers.worst, "s", most=TIMEOUT + GRACE, timed=True),
+        Figure("questions in 10 s to a scanner that failed five times", servers.asked, most=1),
+        Figure("longest that another client waited meanwhile", servers.lag * 1000, "ms", most=250, timed=True),
+        Figure("the same of a program that had nothing else to do", servers.idle_lag * 1000, "ms", timed=True),
         *(
-            [Figure("until it is asked again once it is well", found.recovery, "s", most=15, timed=True)]
+            [Figure("until it is asked again once it is well", servers.recovery, "s", most=15, timed=True)]
             if lab.full
             else []
         ),
         *_few_places(lab),
+        exactly("mails beside a `command` that fails answered otherwise than the policy says (451)", programs.wrong, 0),
+        Figure("slowest decision beside one, with 2 s for it", programs.worst, "s", most=TIMEOUT + GRACE, timed=True),
+        exactly("copies of mail that such left behind; none of their processes did", programs.left, 0),
+        Figure("longest that another client waited beside one", programs.lag * 1000, "ms", most=250, timed=True),
+        Figure("of a program that had nothing else to do", programs.idle_lag * 1000, "ms", timed=True),
     ]
 
 

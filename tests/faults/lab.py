@@ -124,26 +124,36 @@ def crowd(count: int, at_once: int, send: Callable[[int], int]) -> Crowd:
 
 class Noops:
     """A client that says NOOP all the time; ``longest`` is how many seconds an answer took at most. It is a thread of
-    this process, so what else goes on here is in it: one that asks somebody idle tells how much."""
+    this process, so what else goes on here is in it: one that asks somebody idle tells how much.
 
-    def __init__(self, port: int) -> None:
+    With the ``pid`` of who answers, ``worked`` is the processor time that it spent at most before an answer was there:
+    what others have to wait for whatever else the machine does."""
+
+    def __init__(self, port: int, pid: int = 0) -> None:
         self._wire = Wire(port, timeout=PATIENCE)
         self._wire.hello()
+        self._pid = pid
         self.seconds: list[float] = []
+        self._cpu: list[float] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            began = time.monotonic()
+            spent, began = cpu_of(self._pid), time.monotonic()
             self._wire.ask(b"NOOP")
             self.seconds.append(time.monotonic() - began)
+            self._cpu.append(cpu_of(self._pid) - spent)
             time.sleep(NOOP_SECONDS)
 
     @property
     def longest(self) -> float:
         return max(self.seconds, default=0.0)
+
+    @property
+    def worked(self) -> float:
+        return max(self._cpu, default=0.0)
 
     def close(self) -> None:
         self._stop.set()
@@ -152,8 +162,8 @@ class Noops:
 
 
 @contextmanager
-def noops(port: int) -> Iterator[Noops]:
-    asking = Noops(port)
+def noops(port: int, pid: int = 0) -> Iterator[Noops]:
+    asking = Noops(port, pid)
     try:
         yield asking
     finally:
@@ -161,6 +171,12 @@ def noops(port: int) -> Iterator[Noops]:
 
 
 # --- looking at a process ---------------------------------------------------------------------------------------------
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds that all threads of a process have worked so far; of this one for 0. Linux makes a clock of its number,
+    as clock_getcpuclockid(3) does."""
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def _status(pid: int, name: str) -> int:
@@ -238,7 +254,7 @@ def serial(number: int, body: bytes = b"Hello.\r\n") -> bytes:
 
 
 __all__ = [
-    "DOMAIN", "UNHURRIED", "Crowd", "Lab", "Noops", "Wire", "cpu_seconds", "crowd", "descriptors", "domain",
+    "DOMAIN", "UNHURRIED", "Crowd", "Lab", "Noops", "Wire", "cpu_of", "cpu_seconds", "crowd", "descriptors", "domain",
     "forget_peak", "letter", "noops", "peak_mib", "progress", "proxied", "resident_mib", "sent", "serial", "stranger",
     "until", "virtual_kib",
 ]  # fmt: skip

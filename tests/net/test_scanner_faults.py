@@ -18,8 +18,9 @@ ONE, TWO = "tcp:one.test:1", "tcp:two.test:1"
 SAID = {
     "clamd": b"stream: OK\0",
     "spamd": b"SPAMD/1.1 0 EX_OK\r\nContent-length: 1\r\nSpam: True ; 9.0 / 5.0\r\n\r\nA",
+    "rspamd": b'HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\n{"score": 9.0, "symbols":{"A":1}}',
 }
-FOUND = {"clamd": "", "spamd": (9.0, ("A",))}
+FOUND = {"clamd": "", "spamd": (9.0, ("A",)), "rspamd": (9.0, ("A",))}
 
 
 class Scanner(Services):
@@ -33,6 +34,8 @@ class Scanner(Services):
     def ask(self) -> Outcome:
         if self.kind == "clamd":
             asked = self.scanners.viruses(self.servers, 2**20, SECONDS).scan(MAIL)
+        elif self.kind == "rspamd":
+            asked = self.scanners.rspamd(self.servers, 2**20, len(self.servers), 2, SECONDS, "").score(MAIL, [])
         else:
             asked = self.scanners.spam(self.servers, 2**20, len(self.servers), 2, SECONDS).score(MAIL, b"")
         return Outcome(asked)

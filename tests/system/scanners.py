@@ -63,9 +63,9 @@ class Daemon(Child):
 
 
 class Clamd(Daemon):
-    """clamd with two signatures of our own, on a Unix socket and a port."""
+    """clamd with two signatures of our own, on a Unix socket and a port. ``more``: lines of its configuration."""
 
-    def __init__(self, folder: Path, stream_max: str = "25M") -> None:
+    def __init__(self, folder: Path, stream_max: str = "25M", more: str = "") -> None:
         super().__init__("clamd", folder)
         self.path = folder / "clamd.sock"
         self.port = free_port()
@@ -77,7 +77,7 @@ class Clamd(Daemon):
         (folder / "clamd.conf").write_text(
             f"Foreground yes\nLocalSocket {self.path}\nTCPSocket {self.port}\nTCPAddr 127.0.0.1\n"
             f"DatabaseDirectory {database}\nTemporaryDirectory {folder}\nLogFile {folder}/clamd.log\n"
-            f"MaxThreads 2\nStreamMaxLength {stream_max}\nSelfCheck 0\n"
+            f"MaxThreads 2\nStreamMaxLength {stream_max}\nSelfCheck 0\n{more}"
         )
 
     def start(self) -> Self:
