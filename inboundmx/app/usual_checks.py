@@ -94,9 +94,12 @@ USUAL: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "surbl",
-        "The same by others. A link that is shown as one to somewhere else is a mismatch: newsletters have such links\n"
-        "as well, so it weighs nothing unless you write weight.mismatch.",
-        "use = uribl\nzone = multi.surbl.org\nweight.listed = 15",
+        "The same by others, whose codes are sums: 8 is phishing, 16 malware, 64 spam, 128 a site that was broken\n"
+        "into. A link that is shown as one to somewhere else is a mismatch: newsletters have such links as well, so\n"
+        "it weighs nothing unless you write weight.mismatch.",
+        "use = uribl\nzone = multi.surbl.org\n"
+        "codes = 127.0.0.&24=harmful 127.0.0.&64=listed 127.0.0.&128=abused\n"
+        "weight.harmful = 30\nweight.listed = 15\nweight.abused = 5",
     ),
     (
         "attachments",

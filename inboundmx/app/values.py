@@ -30,6 +30,7 @@ from inboundmx.app.amounts import (
 )
 from inboundmx.app.endpoint_strings import endpoint, endpoints, servers
 from inboundmx.app.words import Wrong, nearest, not_there_yet
+from inboundmx.checks.list_codes import Meaning
 from inboundmx.model.verdict import written_weight
 from inboundmx.net import recipient_ldap
 from inboundmx.smtp.commands import OFFERED, WORD_LIMIT
@@ -41,6 +42,7 @@ MOST_VERBS = 50
 _OUTCOME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _FIELD = re.compile(r"[!-9;-~]{1,76}")
 _CODES = IPv4Network("127.0.0.0/8")
+_MASK = re.compile(r"(127\.[0-9]{1,3}\.[0-9]{1,3})\.&([0-9]{1,3})")
 # What checks, outbound servers and archives are called.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _VERB = re.compile(rf"[!-~]{{1,{WORD_LIMIT}}}")
@@ -81,8 +83,8 @@ def pairs(text: str) -> Mapping[str, str]:
     return found
 
 
-def codes(text: str) -> tuple[tuple[Any, Any, str], ...]:
-    """What the return codes of a list mean: first and last code, and the word for it."""
+def codes(text: str) -> tuple[Meaning, ...]:
+    """What the return codes of a list mean."""
     found = []
     for each in text.split():
         written, equals, meaning = each.partition("=")
@@ -90,17 +92,40 @@ def codes(text: str) -> tuple[tuple[Any, Any, str], ...]:
             raise Wrong(f"{each} is no pair; write it like 127.0.0.2=listed")
         if not _OUTCOME.fullmatch(meaning):
             raise Wrong(f"{meaning or 'nothing'} in {each} is no word: small letters, digits and _")
+        if "&" in written:
+            found.append(_bits(written, meaning))
+            continue
         blocks = addresses.networks(written)
         first, last = blocks[0][0], blocks[-1][-1]
-        for code in (first, last):
-            if not isinstance(code, IPv4Address) or code not in _CODES:
-                raise Wrong(f"{written} is no return code of a list: those are in 127.0.0.0/8")
-        found.append((first, last, meaning))
+        if not (isinstance(first, IPv4Address) and isinstance(last, IPv4Address)) or not (
+            first in _CODES and last in _CODES
+        ):
+            raise Wrong(f"{written} is no return code of a list: those are in 127.0.0.0/8")
+        found.append(Meaning(first, last, meaning))
     return tuple(found)
 
 
-def written_codes(value: Iterable[tuple[Any, Any, str]]) -> str:
-    return _list(f"{first}={word}" if first == last else f"{first}-{last}={word}" for first, last, word in value)
+def _bits(written: str, meaning: str) -> Meaning:
+    """Of a list whose codes are sums: 127.0.0.&24 stands for those with 8 or 16 in it."""
+    match = _MASK.fullmatch(written)
+    try:
+        first = IPv4Address(f"{match[1]}.0") if match is not None else None
+    except ValueError:
+        first = None
+    if match is None or first is None or not 0 < int(match[2]) < 256:
+        raise Wrong(f"{written} is no mask; write it like 127.0.0.&8, with 1 to 255 behind the &")
+    return Meaning(first, first + 255, meaning, int(match[2]))
+
+
+def written_codes(value: Iterable[Meaning]) -> str:
+    return _list(f"{_code(each)}={each.word}" for each in value)
+
+
+def _code(meaning: Meaning) -> str:
+    first, last, _, bits = meaning
+    if bits:
+        return f"{str(first).removesuffix('0')}&{bits}"
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def outcome(text: str) -> str:
@@ -351,7 +376,7 @@ KINDS: Mapping[str, Kind] = {
     "regex": Kind(regex, str, "regular expression"),
     "prefixes": Kind(prefixes, lambda value: "/".join(map(str, value)), "bits of IPv4/bits of IPv6"),
     "dns_servers": Kind(addresses.name_servers, _list, "system, or addresses, blanks between"),
-    "codes": Kind(codes, written_codes, "CODE=WORD or FIRST-LAST=WORD, blanks between"),
+    "codes": Kind(codes, written_codes, "CODE=WORD, FIRST-LAST=WORD or 127.0.0.&BITS=WORD, blanks between"),
     "outcome": Kind(outcome, lambda value: value if isinstance(value, str) else "", "word"),
     "field_name": Kind(field_name, str, "name of a header field"),
     "storage_url": Kind(storage_url, str, "sqlite"),

@@ -1,18 +1,29 @@
 """What the return codes of a list in DNS mean to the operator, as the key ``codes`` has it.
 
-Knows ranges of codes and the words for them, the gravest first. Does not know what a list was asked about.
+Knows ranges and bits of codes and the words for them, the gravest first. Does not know what a list was asked about.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from inboundmx.checks.api import Option
 
-# The first and the last code, and the word for them.
-Meaning = tuple[IPv4Address, IPv4Address, str]
+
+class Meaning(NamedTuple):
+    """The word for all codes from ``first`` to ``last``; where ``bits`` is not 0, for those of them in whose last octet
+    any of these bits is set."""
+
+    first: IPv4Address
+    last: IPv4Address
+    word: str
+    bits: int = 0
+
+    def fits(self, code: IPv4Address) -> bool:
+        return self.first <= code <= self.last and (not self.bits or bool(int(code) & self.bits))
+
 
 T = TypeVar("T")
 
@@ -27,15 +38,15 @@ def codes_option(example: str) -> Option:
 
 def words_of(options: Mapping[str, Any]) -> frozenset[str]:
     """The outcomes that ``codes`` names."""
-    return frozenset(word for _first, _last, word in options["codes"])
+    return frozenset(meaning.word for meaning in options["codes"])
 
 
 def gravest(meanings: Sequence[Meaning], named: Mapping[T, Sequence[IPv4Address]]) -> tuple[str, T] | None:
     """The gravest word for what a list names, by the codes it answered, and whom it is said of; None: there is none."""
     if not meanings:
         return next((("listed", each) for each in named), None)
-    for first, last, word in meanings:
+    for meaning in meanings:
         for each, codes in named.items():
-            if any(first <= code <= last for code in codes):
-                return word, each
+            if any(map(meaning.fits, codes)):
+                return meaning.word, each
     return None

@@ -51,7 +51,7 @@ class Weather:
 
     @classmethod
     def words(cls, options: Any) -> frozenset[str]:
-        return cls.outcomes | {word for _first, _last, word in options["codes"]}
+        return cls.outcomes | {meaning.word for meaning in options["codes"]}
 
     async def examine(self, case: Case) -> Finding:
         return Finding("sunny")

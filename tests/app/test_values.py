@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from inboundmx.app.values import KINDS, kind
 from inboundmx.app.words import Wrong
+from inboundmx.checks.list_codes import Meaning
 from inboundmx.model.custody import Host
 from inboundmx.model.settings import BACKUP_RETRY, FORWARD_RETRY, Retry
 from inboundmx.model.verdict import Action
@@ -76,10 +77,10 @@ from inboundmx.model.verdict import Action
         ("dns_servers", "system", ("system",)),
         ("dns_servers", "192.0.2.1:53 192.0.2.1:5353\n2001:DB8::1 [2001:db8::1]:5353",
          ("192.0.2.1", "192.0.2.1:5353", "2001:db8::1", "[2001:db8::1]:5353")),
-        ("codes", "127.0.0.2-127.0.0.5=listed 127.0.0.10=policy\n127.0.1.0/24=domain",
-         tuple((ipaddress.IPv4Address(first), ipaddress.IPv4Address(last), word) for first, last, word in (
+        ("codes", "127.0.0.2-127.0.0.5=listed 127.0.0.10=policy\n127.0.1.0/24=domain 127.0.0.&24=bits",
+         tuple(Meaning(ipaddress.IPv4Address(first), ipaddress.IPv4Address(last), *more) for first, last, *more in (
              ("127.0.0.2", "127.0.0.5", "listed"), ("127.0.0.10", "127.0.0.10", "policy"),
-             ("127.0.1.0", "127.0.1.255", "domain")))),
+             ("127.0.1.0", "127.0.1.255", "domain"), ("127.0.0.0", "127.0.0.255", "bits", 24)))),
         ("codes", "", ()),
         ("regex", r"^\[x\]", r"^\[x\]"),
         ("word:a b", "b", "b"),
@@ -230,6 +231,9 @@ def test_read_and_written(name: str, text: str, value: object) -> None:
         ("codes", "127.0.0.2=", "nothing in 127.0.0.2= is no word: small letters, digits and _"),
         ("codes", "127.0.0.2=Spam!", "Spam! in 127.0.0.2=Spam! is no word: small letters, digits and _"),
         ("codes", "192.0.2.1=listed", "192.0.2.1 is no return code of a list: those are in 127.0.0.0/8"),
+        *(("codes", f"{mask}=listed", f"{mask} is no mask; write it like 127.0.0.&8, with 1 to 255 behind the &")
+          for mask in ("127.0.0.&0", "127.0.0.&256", "127.0.0.&", "127.0.&8", "127.0.0.0&8", "128.0.0.&8",
+                       "127.0.300.&8", "127.0.0.&8-127.0.0.&9", "127.0.0.&\u0668", "&8")),
         ("codes", "::1=listed", "::1 is no return code of a list: those are in 127.0.0.0/8"),
         ("codes", "127.0.0.9-127.0.0.2=listed", "127.0.0.9-127.0.0.2 runs backwards; write 127.0.0.2-127.0.0.9"),
         ("storage_url", "postgresql://h/d", "a spool in PostgreSQL is not there yet; write sqlite"),

@@ -13,6 +13,7 @@ from fakes.resolver import FakeResolver, Zone
 
 from inboundmx.checks.api import Case
 from inboundmx.checks.dnsbl import DnsList
+from inboundmx.checks.list_codes import Meaning
 from inboundmx.checks.zones import Zones
 from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import Finding
@@ -34,7 +35,7 @@ ZONE: Zone = {
     f"{NIBBLES}.bl.test": {"A": ["127.0.0.2"]},
 }
 CODES = tuple(
-    (IPv4Address(first), IPv4Address(last), word)
+    Meaning(IPv4Address(first), IPv4Address(last), word)
     for first, last, word in (
         ("127.0.0.2", "127.0.0.3", "exploited"),
         ("127.0.0.10", "127.0.0.11", "policy"),

@@ -13,7 +13,9 @@ from fakes.resolver import FakeResolver, Zone
 from fakes.steps import steps
 from twisted.internet.defer import CancelledError
 
+from inboundmx.app.values import kind
 from inboundmx.checks.api import Case
+from inboundmx.checks.list_codes import Meaning
 from inboundmx.checks.uribl import UriList
 from inboundmx.checks.zones import Zones
 from inboundmx.model.envelope import Envelope
@@ -34,8 +36,8 @@ ZONE: Zone = {
     "silent.example.uri.test": Unavailable("SERVFAIL"),
     "odd.example.uri.test": {"A": ["127.0.0.64"]},
 }
-CODES = ((IPv4Address("127.0.0.8"), IPv4Address("127.0.0.8"), "phish"),
-         (IPv4Address("127.0.0.2"), IPv4Address("127.0.0.4"), "spam"))  # fmt: skip
+CODES = (Meaning(IPv4Address("127.0.0.8"), IPv4Address("127.0.0.8"), "phish"),
+         Meaning(IPv4Address("127.0.0.2"), IPv4Address("127.0.0.4"), "spam"))  # fmt: skip
 DEFAULTS = {option.name: option.default for option in UriList.options}
 
 
@@ -65,8 +67,8 @@ class List:
 
 
 def case(*links: str, html: str = "") -> Case:
-    kind, words = ("html", html) if html else ("plain", "\r\n".join(links))
-    octets = f"Content-Type: text/{kind}; charset=utf-8\r\n\r\n{words}\r\n".encode()
+    subtype, words = ("html", html) if html else ("plain", "\r\n".join(links))
+    octets = f"Content-Type: text/{subtype}; charset=utf-8\r\n\r\n{words}\r\n".encode()
     message = Message("m", Body(len(octets), octets, None, b""))
     return Case(Session("s", "192.0.2.1", 4000, "192.0.2.25", 0.0), Envelope(None), None, message)
 
@@ -95,6 +97,28 @@ def test_words_for_codes_the_gravest_of_all_domains_first() -> None:
     assert listed.ask("http://spam.co.uk").outcome == "spam"
     assert listed.ask("http://odd.example").outcome == "absent"
     assert UriList.words({**DEFAULTS, "codes": CODES}) == {"listed", "absent", "mismatch", "phish", "spam"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (["127.0.0.2"], "absent"),
+        (["127.0.0.8"], "harmful"),
+        (["127.0.0.16"], "harmful"),
+        (["127.0.0.24"], "harmful"),
+        (["127.0.0.64"], "listed"),
+        (["127.0.0.80"], "harmful"),
+        (["127.0.0.194"], "listed"),
+        (["127.0.0.128"], "abused"),
+        (["127.0.0.128", "127.0.0.66"], "listed"),
+        (["127.0.0.254"], "harmful"),
+        (["127.0.1.8"], "absent"),
+    ],
+)
+def test_of_codes_that_are_sums_each_bit_has_a_meaning(answer: list[str], outcome: str) -> None:
+    codes = kind("codes").read("127.0.0.&24=harmful 127.0.0.&64=listed 127.0.0.&128=abused")
+    zone: Zone = {**SELF_TEST, "some.example.uri.test": {"A": answer}}
+    assert List(zone, codes=codes).ask("http://some.example/").outcome == outcome
 
 
 def test_each_domain_is_asked_about_once() -> None:
