@@ -282,6 +282,27 @@ def test_mail_is_scanned_while_the_stranger_waits(scanning: Any) -> None:
     assert primary.count() == 1
 
 
+def test_what_is_infected_may_be_kept_and_goes_on_when_an_operator_names_it_alone(play: Stage, clamd: Clamd) -> None:
+    primary = play.recording()
+    keys = {"timeout": "20s", "weight.infected": "quarantine"}
+    gateway: Gateway = play.gateway(domain(primary.port) + av(f"unix:{clamd.path}", **keys))
+    infected, other = post(gateway.port, INFECTED["zip"]), post(gateway.port, INFECTED["raw"])
+    assert (infected.code, other.code, post(gateway.port, letter("clean")).code) == (250, 250, 250)
+    assert primary.count() == 1 and primary.one(b"clean")
+    assert {row["id"] for row in gateway.listed("quarantine", "list", "--cause", "av")} == {infected.id, other.id}
+    [shown] = gateway.listed("quarantine", "show", infected.id)
+    assert (shown["state"], shown["cause"]) == ("quarantined", "quarantine by av")
+    assert "av=infected(quarantine)  Test.EICAR.NDB.UNOFFICIAL" in gateway.command("explain", infected.id)
+    # Nothing is sent on by forgetting to say what.
+    gateway.command("quarantine", "release", status=2)
+    gateway.command("quarantine", "release", "--cause", "av", "--dry-run")
+    gateway.command("quarantine", "release", infected.id)
+    sent = until("the delivery", lambda: primary.count() == 2 and primary.one(b"with an attachment"))
+    assert sent.field("X-Spam-Checks") == ["av=infected(quarantine)"]
+    [left] = gateway.listed("quarantine", "list")
+    assert left["id"] == other.id
+
+
 def test_its_own_score_is_added(play: Stage, spamd: Spamd) -> None:
     primary = play.recording()
     gateway = play.gateway(domain(primary.port) + sa(f"tcp:127.0.0.1:{spamd.port}", "factor = 1", "timeout = 20s"))
