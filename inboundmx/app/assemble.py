@@ -27,7 +27,7 @@ from inboundmx.app.control import AlreadyRunning, ControlSocket
 from inboundmx.app.descriptors import room_for_strangers
 from inboundmx.app.greylist_operations import GreylistOperations
 from inboundmx.app.health import ServicesHealth
-from inboundmx.app.inside import Inside, Outside
+from inboundmx.app.inside import Inside, Surroundings
 from inboundmx.app.learning import ReleasedMail
 from inboundmx.app.list_operations import ListOperations
 from inboundmx.app.listening import CurrentCertificate, bound, stopped
@@ -211,7 +211,7 @@ class GatewayService(Service):
         self._sources = RecipientSources(reactor, clock, self._tools.offload, self._health)
         self._peers = PeerLoads(reactor, lambda: self.settings, clock, chance, self._health)
         self._inside = Inside(
-            Outside(
+            Surroundings(
                 clock,
                 chance,
                 journal,

@@ -23,7 +23,7 @@ from inboundmx.net.recipient_sources import RecipientSources
 from inboundmx.net.resolver import DnsResolver
 
 
-class Outside(NamedTuple):
+class OutsideCalls(NamedTuple):
     """``outbound``: servers that mail leaves by. ``recipients``: lists of who exists. ``lists``: those in DNS."""
 
     outbound: Sequence[OutboundCall] = ()
@@ -31,17 +31,17 @@ class Outside(NamedTuple):
     lists: Sequence[ListCall] = ()
 
 
-def call_outside(settings: Settings) -> Outside:
+def call_outside(settings: Settings) -> OutsideCalls:
     """Blocks, and runs the reactor; where there is nothing to try it is not touched."""
     sending = any(outbound.enabled for outbound in settings.outbound)
     if not (sending or listed(settings) or asked_about(settings)):
-        return Outside()
+        return OutsideCalls()
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
     came: list[Any] = []
 
-    async def calling() -> Outside:
+    async def calling() -> OutsideCalls:
         clock = ReactorClock(reactor)
         sources = RecipientSources(reactor, clock, ThreadOffload(reactor.callFromThread), Unheard())
         servers, seconds = name_servers(settings.dns.servers), settings.dns.timeout
@@ -52,7 +52,7 @@ def call_outside(settings: Settings) -> Outside:
             Deferred.fromCoroutine(probe_lists(settings, resolver, clock)),
         ]
         try:
-            return Outside(*await gatherResults(calls, consumeErrors=True))
+            return OutsideCalls(*await gatherResults(calls, consumeErrors=True))
         finally:
             resolver.close()
 
@@ -65,5 +65,5 @@ def call_outside(settings: Settings) -> Outside:
         raise KeyboardInterrupt
     if isinstance(came[0], Failure):
         came[0].raiseException()
-    found: Outside = came[0]
+    found: OutsideCalls = came[0]
     return found

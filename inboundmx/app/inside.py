@@ -42,7 +42,7 @@ from inboundmx.ports import Archive, Bodies, Chance, Clock, Hand, Journal, Sourc
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class Surroundings:
     """What the inside is plugged into. ``tools`` is what checks ask, with the settings to begin with; its ``lists`` are
     what operators added, to which each plan joins what stands in its INI. ``own`` are our
     addresses, beside those in the settings; ``loads``: how many messages wait in the spool of an ``[outbound NAME]``.
@@ -87,7 +87,7 @@ def plan_of(tools: Tools, journal: Journal) -> Plan:
 class Inside:
     """``settings`` are those in force; ``use`` swaps them whole."""
 
-    def __init__(self, outside: Outside) -> None:
+    def __init__(self, outside: Surroundings) -> None:
         clock, chance, journal, spool = outside.clock, outside.chance, outside.journal, outside.spool
         state = outside.tools.state
         self.settings = outside.tools.settings

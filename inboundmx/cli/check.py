@@ -16,7 +16,7 @@ from typing import Any
 from inboundmx.app.calling import Call, call_all, open_relays
 from inboundmx.app.calling_lists import ListCall
 from inboundmx.app.calling_outbound import OutboundCall
-from inboundmx.app.calling_outside import Outside, call_outside
+from inboundmx.app.calling_outside import OutsideCalls, call_outside
 from inboundmx.app.calling_recipients import RecipientsCall
 from inboundmx.app.calling_scanners import ScannerCall, call_scanners
 from inboundmx.app.checking import gives_up_after, problems_at_start, warnings
@@ -83,7 +83,7 @@ class Answers:
 
     primaries: Mapping[Host, Call] = field(default_factory=dict)
     scanners: Sequence[ScannerCall] = ()
-    outside: Outside = field(default_factory=Outside)
+    outside: OutsideCalls = field(default_factory=OutsideCalls)
     relays: Mapping[Host, Call] = field(default_factory=dict)
 
 

@@ -10,7 +10,7 @@ import pytest
 from inboundmx.app.calling import Call
 from inboundmx.app.calling_lists import ListCall
 from inboundmx.app.calling_outbound import OutboundCall
-from inboundmx.app.calling_outside import Outside
+from inboundmx.app.calling_outside import OutsideCalls
 from inboundmx.app.calling_recipients import RecipientsCall
 from inboundmx.cli import check
 from inboundmx.model.custody import Host
@@ -64,9 +64,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             assert relays is not None, "only primaries of [domain *] are tempted"
             return {host: relays[host] for host in hosts if host in relays}
 
-        def call_outside(settings: Any) -> Outside:
+        def call_outside(settings: Any) -> OutsideCalls:
             assert calls is not None, "offline must not call"
-            return Outside(outbound or [], recipients or [], lists or [])
+            return OutsideCalls(outbound or [], recipients or [], lists or [])
 
         monkeypatch.setattr(check, "call_all", call_all)
         monkeypatch.setattr(check, "open_relays", open_relays)

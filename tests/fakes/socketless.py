@@ -18,7 +18,7 @@ from fakes.spool import FakeSpool
 from fakes.state import FakeStateStore
 from twisted.internet.address import IPv4Address
 
-from inboundmx.app.inside import Inside, Outside
+from inboundmx.app.inside import Inside, Surroundings
 from inboundmx.app.maillog import MailLog
 from inboundmx.app.settings import load
 from inboundmx.checks.api import Tools
@@ -212,7 +212,7 @@ class SocketlessGateway:
         (folder / "spool").mkdir()
         bodies = SpoolBodies(str(folder / "spool"), str(folder))
         pauses = Pauses(clock, journal, lambda kept: None, ())  # type: ignore[arg-type,return-value]
-        outside = Outside(clock, chance, journal, spool, bodies, transmitter, tools, pauses, archive=FakeArchive())
+        outside = Surroundings(clock, chance, journal, spool, bodies, transmitter, tools, pauses, archive=FakeArchive())
         self.inside = Inside(outside)
         self.inside.start()
         self.factory = SmtpServerFactory(self.inside.reception, clock, chance, settings)

@@ -32,7 +32,7 @@ from twisted.internet.defer import succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
-from inboundmx.app.inside import Inside, Outside
+from inboundmx.app.inside import Inside, Surroundings
 from inboundmx.app.settings import load
 from inboundmx.checks.api import Tools
 from inboundmx.delivery.pausing import Pauses
@@ -327,7 +327,7 @@ class Story:
         keep: Any = lambda pauses: succeed(None)  # noqa: E731
         pauses = Pauses(clock, self.books, keep)
         chance, archive = FakeChance(), FakeArchive()
-        outside = Outside(
+        outside = Surroundings(
             clock, chance, self.books, self.spool, self.bodies, transmitter, tools, pauses, archive=archive
         )
         self.inside = Inside(outside)

@@ -23,7 +23,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 
-from inboundmx.app.inside import Inside, Outside
+from inboundmx.app.inside import Inside, Surroundings
 from inboundmx.app.operations import Operations
 from inboundmx.app.pause_operations import PauseOperations
 from inboundmx.checks.api import Tools
@@ -358,7 +358,7 @@ class World:
         )
         transmitter = SmtpTransmitter(life, life, "mx.gateway.example", "")
         pauses = Pauses(life, self.books, self._keep, self.pauses)
-        outside = Outside(
+        outside = Surroundings(
             life, chance, self.books, self.spool, FakeBodies(), transmitter, tools, pauses, archive=self.archive
         )
         self.inside = self._made(outside)
