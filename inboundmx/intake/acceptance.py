@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from inboundmx.intake.arrival import Arrival, Judged, Lot, facts_of, for_lots, judged, lots_of, refusal, stamped
+from inboundmx.intake.arrival import Arrival, Judged, Lot, facts_of, for_lots, lots_of, refusing, stamped, told_of
 from inboundmx.intake.deposits import Kept, heard, kept
 from inboundmx.intake.doubting import Doubts
 from inboundmx.intake.goodwill import Goodwill
@@ -102,14 +102,14 @@ class Acceptance:
         started = self._clock.monotonic()
         message = arrival.message
         facts = facts_of(arrival, lots)
-        refused = refusal(lots)
+        refused = refusing(lots)
         if refused is not None:
-            if refused.permanent:
-                refusing = next(lot for lot in lots if lot.verdict.reply is not None)
+            decisive, reply = refused
+            if reply.permanent:
                 self.goodwill.refused(
-                    arrival.settings, arrival.session, arrival.envelope.sender, refusing.results, refusing.verdict.score
+                    arrival.settings, arrival.session, arrival.envelope.sender, decisive.results, decisive.verdict.score
                 )
-            return self._refused(message.id, refused, facts), False
+            return self._refused(message.id, reply, facts, lots, decisive), False
         if arrival.envelope.dsn:
             arrival = heard(arrival, lots)
         verdict = Judged(arrival, lots, stamped(arrival, lots, self._clock.now()), facts)
@@ -139,7 +139,7 @@ class Acceptance:
         if handover is None or handover.kind == "postponed":
             unable = self._unable(verdict)
             if unable is not None:
-                return self._refused(message.id, unable, facts), False
+                return self._refused(message.id, unable, facts, lots), False
         return await self._promise(verdict, handover)
 
     # --- handed over --------------------------------------------------------------------------------------------------
@@ -188,8 +188,24 @@ class Acceptance:
         else:
             self._refused(id, attempt.replies[0][1], told | {"by": "primary"})
 
-    def _refused(self, id: str, reply: Reply, facts: Mapping[str, Any]) -> Reply:
-        self._journal.record("refused", id, {"verb": "dot", **facts, "reply": str(reply)})
+    def _refused(
+        self,
+        id: str,
+        reply: Reply,
+        facts: Mapping[str, Any],
+        lots: Sequence[Lot] = (),
+        decisive: Lot | None = None,
+    ) -> Reply:
+        """Where there are several ``lots`` each is told of, and whose verdict the answer is that all of them hear."""
+        said = {"verb": "dot", **facts, "reply": str(reply)}
+        if len(lots) < 2:
+            self._journal.record("refused", id, said)
+        else:
+            for lot in lots:
+                told = told_of(said, lot)
+                if decisive is not None and lot is not decisive and lot.verdict.reply != reply:
+                    told["because_of"] = ", ".join(str(each) for each in decisive.recipients)
+                self._journal.record("refused", id, told)
         return Reply(reply.code, reply.enhanced, f"{reply.text} {id}", reply.then_close)
 
     # --- promised -----------------------------------------------------------------------------------------------------
@@ -200,7 +216,7 @@ class Acceptance:
         now = self._clock.now()
         entries = kept(verdict, now, lambda: make_id(now, self._chance.token(TOKEN_LENGTH)))
         if not entries:
-            self._journal.record("discarded", id, facts)
+            self._discarded(verdict)
             self.goodwill.accepted(arrival, verdict.lots)
             return Reply(250, "2.0.0", f"accepted as {id}"), False
         follow: Callable[[], None] | None = None
@@ -232,11 +248,13 @@ class Acceptance:
         try:
             await known
         except StorageFull:
-            return self._refused(id, Reply(452, "4.3.1", "no room on the disk, try again later"), facts), False
+            return self._refused(
+                id, Reply(452, "4.3.1", "no room on the disk, try again later"), facts, verdict.lots
+            ), False
         except Unavailable as trouble:
             return self._refused(
                 id, Reply(451, "4.3.0", "the message cannot be kept now, try again later"),
-                facts | {"trouble": trouble.reason},
+                facts | {"trouble": trouble.reason}, verdict.lots,
             ), False  # fmt: skip
         return Reply(250, "2.0.0", f"accepted as {id}"), True
 
@@ -246,17 +264,20 @@ class Acceptance:
         for deposit, lot in entries:
             entry = deposit.entry
             event = {State.ACTIVE: "spooled", State.HELD: "held"}.get(entry.state, "quarantined")
-            told = facts
-            if len(entries) > 1 or len(lots) > 1:
-                told = facts | judged(lot) | {"recipients": [str(r.address) for r in entry.recipients]}
+            told = facts if len(lots) == 1 else told_of(facts, lot)
+            if entry.via == "archive":
+                told = told | {"recipients": [str(r.address) for r in entry.recipients]}
             more = {"entry": entry.id, "cause": entry.cause, "domain": entry.domain, "via": entry.via}
             if entry.unverified:
                 more["unverified"] = "delivering it is the question whether its recipients exist"
             self._journal.record(event, id, {**told, **more})
-        for lot in lots:
+        self._discarded(verdict)
+
+    def _discarded(self, verdict: Judged) -> None:
+        for lot in verdict.lots:
             if lot.fate == "discard":
-                told = facts | judged(lot) | {"recipients": [str(r) for r in lot.recipients]}
-                self._journal.record("discarded", id, told)
+                told = verdict.facts if len(verdict.lots) == 1 else told_of(verdict.facts, lot)
+                self._journal.record("discarded", verdict.arrival.message.id, told)
 
     def _foreseen(self, each: Kept, arrival: Arrival) -> tuple[Kept, Callable[[], None] | None]:
         """The only entry of a message, after its first attempt when that is known not to come far."""

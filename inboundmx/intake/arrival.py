@@ -49,13 +49,15 @@ class Arrival(NamedTuple):
 
 class Lot(NamedTuple):
     """Recipients of one domain of whom the same was seen: they share a route, a verdict, the stamps and the fate: what
-    is done if the message is not refused as a whole. ``doubted``: it is kept only because a cause is not believed."""
+    is done if the message is not refused as a whole. ``doubted``: it is kept only because a cause is not believed;
+    ``settings_of``: whose settings of their own they were judged by, in words; empty where it is by their domain's."""
 
     domain: DomainSettings
     recipients: tuple[Address, ...]
     results: Sequence[CheckResult]
     verdict: Verdict
     fate: str
+    settings_of: str = ""
     doubted: bool = False
 
 
@@ -74,30 +76,37 @@ def lots_of(arrival: Arrival) -> list[Lot]:
         verdict = judge(score(seen, arrival.checks, domain.weights), domain.levels, blocking_threshold(domain))
         # Where it is refused, the actions do not matter; refused to some alone, it is quarantined for them.
         fate = disposition(verdict.actions) if verdict.reply is None else "quarantine"
-        lots.append(Lot(domain, recipients, seen, verdict, fate))
+        lots.append(Lot(domain, recipients, seen, verdict, fate, domain.apart))
     return _joined(lots) if len(lots) > 1 and any(lot.domain.apart for lot in lots) else lots
 
 
 def _joined(lots: Sequence[Lot]) -> list[Lot]:
     """Those whose settings differ, and whose verdicts do not, are one: the stamps say nothing of whose settings they
     are."""
-    joined: dict[tuple[str, str, Verdict], Lot] = {}
+    alike: dict[tuple[str, str, Verdict], list[Lot]] = {}
     for lot in lots:
-        key = (lot.domain.name, lot.domain.via, lot.verdict)
-        same = joined.get(key)
-        joined[key] = lot if same is None else same._replace(recipients=same.recipients + lot.recipients)
-    return list(joined.values())
+        alike.setdefault((lot.domain.name, lot.domain.via, lot.verdict), []).append(lot)
+    return [
+        some[0]._replace(recipients=tuple(r for lot in some for r in lot.recipients), settings_of=_whose(some))
+        for some in alike.values()
+    ]
 
 
-def refusal(lots: Sequence[Lot]) -> Reply | None:
-    """One final dot has one answer: all refuse, or any defers."""
-    if len(lots) == 1:
-        return lots[0].verdict.reply
-    replies = [lot.verdict.reply for lot in lots]
-    deferring = next((reply for reply in replies if reply is not None and reply.temporary), None)
-    if deferring is not None:
-        return deferring
-    return replies[0] if all(reply is not None for reply in replies) else None
+def _whose(lots: Sequence[Lot]) -> str:
+    names = {lot.settings_of for lot in lots}
+    if len(names) == 1:
+        return names.pop()
+    apart = (lot for lot in lots if lot.settings_of)
+    return ", ".join(f"{lot.settings_of} for {' '.join(str(r) for r in lot.recipients)}" for lot in apart)
+
+
+def refusing(lots: Sequence[Lot]) -> tuple[Lot, Reply] | None:
+    """The lot whose answer is everybody's, and that answer. One final dot has one: all refuse, or any defers."""
+    answers = [(lot, lot.verdict.reply) for lot in lots if lot.verdict.reply is not None]
+    for lot, reply in answers:
+        if reply.temporary:
+            return lot, reply
+    return answers[0] if len(answers) == len(lots) else None
 
 
 def for_lots(arrival: Arrival, lots: Sequence[Lot]) -> Arrival:
@@ -119,8 +128,8 @@ def stamped(arrival: Arrival, lots: Sequence[Lot], now: float) -> list[Content]:
 
 
 def facts_of(arrival: Arrival, lots: Sequence[Lot]) -> dict[str, Any]:
-    """What every event about this message tells, judged as the first of ``lots``. The same for the log, the ledger and
-    ``explain``."""
+    """What every event about this message tells; where there is one lot alone, what was said of that as well. The same
+    for the log, the ledger and ``explain``."""
     session, envelope = arrival.session, arrival.envelope
     facts = {
         "session": session.id,
@@ -130,7 +139,7 @@ def facts_of(arrival: Arrival, lots: Sequence[Lot]) -> dict[str, Any]:
         "sender": written(envelope.sender),
         "recipients": [str(r) for r in envelope.recipients],
         "size": arrival.message.body.size,
-        **judged(lots[0]),
+        **(_judged(lots[0]) if len(lots) == 1 else {}),
     }
     if session.sni:
         facts["sni"] = session.sni
@@ -145,13 +154,18 @@ def facts_of(arrival: Arrival, lots: Sequence[Lot]) -> dict[str, Any]:
     return facts
 
 
-def judged(lot: Lot) -> dict[str, Any]:
+def told_of(facts: Mapping[str, Any], lot: Lot) -> dict[str, Any]:
+    """What an event about one of several lots tells: whom it was named for, even where it goes to somebody else."""
+    return {**facts, "recipients": [str(each) for each in lot.recipients], **_judged(lot)}
+
+
+def _judged(lot: Lot) -> dict[str, Any]:
     """What the checks said of a lot, and what follows for it."""
     told = summed(lot.verdict.score, lot.results)
     told["spam_level"] = lot.verdict.level.word
     told["actions"] = [str(action) for action in lot.verdict.actions]
-    if lot.domain.apart:
-        told["settings_of"] = lot.domain.apart
+    if lot.settings_of:
+        told["settings_of"] = lot.settings_of
     return told
 
 

@@ -150,6 +150,9 @@ def _unverified(arrival: Arrival, lot: Lot) -> bool:
 
 
 def _may_notify(arrival: Arrival, lot: Lot, domain: DomainSettings) -> bool:
+    if lot.verdict.has("redirect"):
+        # A notice names the address that failed, and the sender never wrote to that one.
+        return False
     sender = arrival.envelope.sender
     known = any(name in AUTHENTICATES for result in lot.results for name, _ in result.finding.facts)
     if not known and arrival.relays and sender is not None:

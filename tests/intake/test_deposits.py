@@ -172,6 +172,16 @@ def test_mail_may_be_sent_elsewhere_even_to_where_no_stranger_gets(target: str, 
     ]
 
 
+def test_no_notice_names_the_address_that_mail_was_redirected_to():
+    """It is the recipient's business where his mail goes: the sender wrote to another address."""
+    aside = (LevelSettings(Level.NONE, action=(Action("redirect", "eve@c.example"),)),)
+    gate = Gate(settings(domains=(domain("a.example", bounce="always", levels=aside), domain("c.example"))))
+    assert send(gate, ANN, dsn={ANN: ("SUCCESS,FAILURE", "")}).code == 250
+    (entry,) = gate.spool.entries()
+    assert entry.may_notify is False
+    assert [(r.address, r.notify) for r in entry.recipients] == [(EVE, "FAILURE")]
+
+
 def test_mail_that_some_refuse_is_quarantined_for_them_whatever_their_actions_are():
     for action in (Action("redirect", "far@far.example"), Action("discard"), Action("deliver")):
         pills = check("pills", "pills", 40.0, counts_for=frozenset({"filtering", "blocking"}))

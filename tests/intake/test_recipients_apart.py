@@ -128,3 +128,51 @@ def test_of_two_recipients_one_hears_of_greylisting(tmp_path: Path) -> None:
     made = gate(tmp_path, DOMAINS, BOSSES, "greylisting = no\n")
     assert made.reception.plan.overrides.of(BOB, made.settings.domains["a.example"]).greylisting is False
     assert made.reception.plan.overrides.of(ANN, made.settings.domains["a.example"]).greylisting is True
+
+
+CAROL = Address("carol", "a.example")
+
+
+def stories(gate: Gate, event: str) -> dict[tuple[str, ...], dict[str, Any]]:
+    """What each event of that name told, by its recipients; nobody is in two of them."""
+    told = {tuple(fields["recipients"]): dict(fields) for what, _, fields in gate.journal.events if what == event}
+    everybody = [each for some in told for each in some]
+    assert len(everybody) == len(set(everybody))
+    return told
+
+
+def test_who_is_put_off_for_the_sake_of_another_is_told_so_with_what_was_said_of_him(tmp_path: Path) -> None:
+    made = gate(tmp_path, DOMAINS, PILLS.replace("30", "3"), BOSSES, "weight.pills.match = defer\n")
+    assert made.send(SPAM, ANN, BOB).code == 451
+    told = stories(made, "refused")
+    assert told[str(ANN),]["because_of"] == str(BOB) and told[str(ANN),]["score"] == 3
+    assert "settings_of" not in told[str(ANN),]
+    assert told[str(BOB),]["settings_of"] == "bosses" and "because_of" not in told[str(BOB),]
+    assert told[str(ANN),]["reply"] == told[str(BOB),]["reply"]
+
+
+def test_what_is_told_of_one_is_not_told_of_another_who_is_named_behind_him(tmp_path: Path) -> None:
+    """Whoever comes first has settings of his own, and they are his alone."""
+    aside = "level.high.action = redirect carol@a.example\n"
+    made = gate(tmp_path, DOMAINS, PILLS, "[level high]\naction = deliver\n", BOSSES, aside)
+    assert made.send(SPAM, BOB, ANN).code == 250
+    told = stories(made, "spooled")
+    assert told[str(BOB),]["settings_of"] == "bosses" and told[str(BOB),]["actions"] == ['redirect "carol@a.example"']
+    assert "settings_of" not in told[str(ANN),]
+    assert {str(r.address) for entry in made.spool.entries() for r in entry.recipients} == {str(ANN), str(CAROL)}
+
+
+def test_what_is_discarded_for_several_is_told_of_each(tmp_path: Path) -> None:
+    weighs = "weight.pills.match = 12\nlevel.low.action = discard\n"
+    made = gate(tmp_path, DOMAINS, PILLS, "[level high]\naction = discard\n", BOSSES, weighs)
+    assert made.send(SPAM, ANN, BOB).code == 250
+    told = stories(made, "discarded")
+    assert told[str(ANN),]["spam_level"] == "high" and told[str(BOB),]["spam_level"] == "low"
+    assert made.spool.entries() == ()
+
+
+def test_where_settings_come_to_the_same_it_is_told_whose_were_whose(tmp_path: Path) -> None:
+    made = gate(tmp_path, DOMAINS, PILLS, BOSSES, "weight.pills.match = reject\n")
+    assert made.send(SPAM.replace(b"pills", b"tea"), BOB, ANN).code == 250
+    ((_, _, told),) = made.journal.events
+    assert told["recipients"] == [str(BOB), str(ANN)] and told["settings_of"] == f"bosses for {BOB}"
