@@ -13,6 +13,12 @@ VERBS = ("deliver", "header", "tag", "redirect", "quarantine", "hold", "discard"
 # What becomes of the mail; a level says one of them, or none: deliver.
 FATES = frozenset({"deliver", "redirect", "quarantine", "hold", "discard", "reject"})
 TEXT_LIMIT = 500
+# What may stand in a header section once alone (RFC 5322 3.6, RFC 2045), what says who did what on the way, and what we
+# write ourselves: one more of these would make the mail another one, or a liar of us.
+_TAKEN = re.compile(
+    r"(?i)date|from|sender|reply-to|to|cc|bcc|message-id|in-reply-to|references|subject|received|return-path"
+    r"|mime-version|content-.*|dkim-signature|arc-.*|authentication-results|x-spam-(?:level|score|checks)"
+)
 _TOKEN = re.compile(r'\s*(?:"([^"]*)"|(,)|([^\s",]+))')
 _FIELD = re.compile(r"([!-9;-~]+):\s*(\S.*)")
 
@@ -77,6 +83,8 @@ def _action(words: list[tuple[str, bool]]) -> Action:
         match = _FIELD.fullmatch(argument)
         if match is None:
             raise Wrong('header needs a field name and a value: header "X-Spam: yes"')
+        if _TAKEN.fullmatch(match[1]):
+            raise Wrong(f"{match[1]} is not for an action to add; take a name of your own: X-{match[1]}")
         return Action("header", f"{match[1]}: {match[2].strip()}")
     if verb == "tag":
         if not argument.strip():

@@ -18,6 +18,12 @@ def of_checks(settings: Settings) -> list[str]:
                 f"[check {check.name}] no [check ...] uses {' or '.join(missing)}: what is not asked is held against "
                 "nobody, so no mail fails"
             )
+        identity = str(check.options.get("identity", "mailfrom"))
+        if check.kind == "spf" and "dmarc" in kinds and "mailfrom" not in identity:
+            found.append(
+                f"[check {check.name}] identity = {identity}: dmarc asks for mailfrom, so mail that DKIM does not "
+                "speak for fails"
+            )
         if check.kind == "arc" and check.options.get("trusted") and "dmarc" not in kinds:
             found.append(f"[check {check.name}] trusted does nothing: no [check ...] uses dmarc")
     return found

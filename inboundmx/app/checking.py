@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import PurePath
 
-from inboundmx.app import certificate, check_warnings, list_warnings, route_warnings
+from inboundmx.app import certificate, check_warnings, judging_warnings, list_warnings, route_warnings
 from inboundmx.app.amounts import written_span
 from inboundmx.model.custody import Host
 from inboundmx.model.settings import DAY, DomainSettings, LevelSettings, Retry, Settings
@@ -158,7 +158,7 @@ def warnings(settings: Settings, now: datetime.datetime) -> list[str]:
     for outbound in settings.outbound:
         found += _circles(f"[outbound {outbound.name}] server", outbound.server, settings)
     found += route_warnings.of_routes(settings) + list_warnings.of_lists(settings)
-    return found + check_warnings.of_checks(settings)
+    return found + judging_warnings.of_judging(settings) + check_warnings.of_checks(settings)
 
 
 def _nobody_verified(settings: Settings) -> list[str]:

@@ -13,8 +13,8 @@ from inboundmx.app.words import nearest
 from inboundmx.model.settings import BlockingSettings, LevelSettings, Settings
 from inboundmx.model.verdict import Level, Weight
 
-# What of [blocking] some may say for themselves.
-THRESHOLDS = ("incoming_threshold", "outgoing_threshold")
+# What of [blocking] some may say for themselves: mail that leaves us is judged by [blocking] alone.
+THRESHOLDS = ("incoming_threshold",)
 # And of [level].
 OF_LEVELS = ("threshold", "action")
 JUDGING = ("level.", "blocking.", "weight.")

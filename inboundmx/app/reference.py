@@ -44,7 +44,7 @@ ABOUT: Mapping[str, str] = {
     "storage": "Where mail waits and decisions are remembered.",
     "log": "The log, and the memory behind inboundmx explain.",
     "delivery": "Handing mail to the primaries; a domain may say otherwise for itself.",
-    "blocking": "The second sum: checks that name it in counts_for. Tested at every stage, whatever the levels say.",
+    "blocking": "The second sum: checks that name it in counts_for. Tested from RCPT on, whatever the levels say.",
     "causes": "A check or level that suddenly speaks against far more mail than usual is doubted: docs/scoring.md.",
     "backup": "Domains we are backup MX of by their MX set, without a section of their own.",
     "relay": "Sending out through us. Nobody may, unless named here.",
@@ -137,7 +137,7 @@ are not named have the weights shown under each kind.
    the *blocking* sum (checks with `counts_for = blocking`) with `[blocking] incoming_threshold`. Both are inclusive.
 4. Where none of this refuses the mail, any `quarantine` keeps it there: `weight.infected = quarantine`.
 
-The filtering sum is what X-Spam-Score and X-Spam-Level show. The blocking sum is compared at every stage, with what is
+The filtering sum is what X-Spam-Score and X-Spam-Level show. The blocking sum is compared from RCPT on, with what is
 known by then, and refuses whatever the levels say.
 """
 
@@ -269,8 +269,7 @@ def manual() -> str:
         f"### `[domain NAME]`\n\n{ABOUT['domain']} What it leaves out is as in `[delivery]`, `[level …]` and "
         f"`[blocking]`, except that `mode = backup` has `retry = 10/10/10/1440` and `when_exhausted = hold` "
         f"unless the domain says otherwise itself. Beside the keys below: `level.LEVEL.threshold`, "
-        f"`level.LEVEL.action`, `blocking.incoming_threshold`, `blocking.outgoing_threshold`, "
-        f"`weight.CHECK.OUTCOME`.\n\n"
+        f"`level.LEVEL.action`, `blocking.incoming_threshold`, `weight.CHECK.OUTCOME`.\n\n"
         f"{_table(DomainSettings, DomainSettings('example.com'))}"
     )
     parts.append(f"### `[domain *]`\n\n{ABOUT['domain *']} It has the keys of `[domain NAME]`.\n")

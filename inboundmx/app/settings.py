@@ -25,7 +25,7 @@ from inboundmx.app.credentials import paired
 from inboundmx.app.domain_sections import EVERYTHING, asks_who_exists, patience, read_domains, without_section
 from inboundmx.app.effective import fingerprint
 from inboundmx.app.ini import Problem, Section
-from inboundmx.app.level_sections import read_levels
+from inboundmx.app.level_sections import LEVELS, read_levels
 from inboundmx.app.outbound_sections import read_outbound
 from inboundmx.app.reading import Reading, keys_of
 from inboundmx.app.recipient_sections import read_recipients
@@ -37,6 +37,7 @@ from inboundmx.model.settings import (
     BackupSettings,
     BlockingSettings,
     CausesSettings,
+    CheckSettings,
     ConsoleSettings,
     DeliverySettings,
     DnsSettings,
@@ -205,6 +206,7 @@ def _settings(reading: Reading, sections: Mapping[str, Section], kinds: Mapping[
     checks = read_checks(reading, named["check"], kinds)
     if any(map(asks_who_exists, (section for _, section in named["domain"]))):
         checks = with_recipient(checks, reading.unread, kinds)
+    _believed(reading, alone["causes"], plain["causes"], checks)
     patience(reading, plain["delivery"].retry, plain["delivery"].lifetime, alone["delivery"])
     patience(reading, plain["backup"].retry, plain["delivery"].lifetime, alone["backup"])
     outbound, archives = read_outbound(reading, named["outbound"]), read_archives(reading, named["archive"])
@@ -224,6 +226,15 @@ def _plain(reading: Reading, section: Section, made: type[S]) -> S:
         if key in ("data", "to") and not value:
             reading.problems.append(section.entries[key].problem("must not be empty"))
     return made(**{keys[key].name: value for key, value in values.items()})
+
+
+def _believed(reading: Reading, section: Section, causes: CausesSettings, checks: Iterable[CheckSettings]) -> None:
+    """A cause whose name is mistyped would go on being doubted, while its operator takes it for believed."""
+    known = {check.name for check in checks} | set(LEVELS[1:])
+    for name in causes.except_:
+        if name not in known and name not in reading.unread:
+            wrong = f"{name} is neither a [check …] nor low, medium or high{nearest(name, known)}"
+            reading.problems.append(section.entries["except"].problem(wrong))
 
 
 def _apart(

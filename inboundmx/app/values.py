@@ -143,7 +143,7 @@ def field_name(text: str) -> str:
 def counts_for(text: str) -> frozenset[str]:
     words = text.split()
     if not words:
-        raise Wrong("needs filtering, blocking or both")
+        raise Wrong("needs filtering, blocking, or filtering blocking")
     return frozenset(word(each, ("filtering", "blocking")) for each in words)
 
 
@@ -372,7 +372,9 @@ KINDS: Mapping[str, Kind] = {
     "maybe_actions": Kind(
         lambda text: actions.actions(text) if text.strip() else (), actions.written_actions, "actions, commas between"
     ),
-    "counts_for": Kind(counts_for, lambda value: _list(sorted(value, reverse=True)), "filtering, blocking or both"),
+    "counts_for": Kind(
+        counts_for, lambda value: _list(sorted(value, reverse=True)), "filtering, blocking, or filtering blocking"
+    ),
     "regex": Kind(regex, str, "regular expression"),
     "prefixes": Kind(prefixes, lambda value: "/".join(map(str, value)), "bits of IPv4/bits of IPv6"),
     "dns_servers": Kind(addresses.name_servers, _list, "system, or addresses, blanks between"),

@@ -34,7 +34,7 @@ class Spf(Check):
     after: ClassVar[frozenset[str]] = frozenset()
     weights: ClassVar[Mapping[str, Weight]] = {}
     options: ClassVar[tuple[Option, ...]] = (
-        Option("identity", "text", "mailfrom helo", "the names that are looked at: mailfrom, helo or both"),
+        Option("identity", "text", "mailfrom helo", "the names that are looked at: mailfrom, helo, or mailfrom helo"),
     )
 
     def __init__(self, options: Mapping[str, Any], tools: Tools | None = None) -> None:
@@ -42,7 +42,7 @@ class Spf(Check):
         self._identities = str(options.get("identity", "mailfrom helo")).split()
         wrong = [word for word in self._identities if word not in IDENTITIES]
         if wrong or not self._identities:
-            raise ValueError(f"identity = {options['identity']}: write mailfrom, helo or both")
+            raise ValueError(f"identity = {options['identity']}: write mailfrom, helo, or mailfrom helo")
         self._tools = tools
 
     async def examine(self, case: Case) -> Finding:

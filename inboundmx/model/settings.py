@@ -398,7 +398,7 @@ class CheckSettings:
     name: str
     kind: str
     timeout: float = key(5.0, "limit", "after this the outcome is timeout")
-    counts_for: frozenset[str] = key(frozenset({"filtering"}), "counts_for", "filtering, blocking or both: SmarterMail's two switches")
+    counts_for: frozenset[str] = key(frozenset({"filtering"}), "counts_for", "the sums it adds to: SmarterMail's two switches")
     skip_for: tuple[Network, ...] = key((), "networks", "client addresses it is not asked for")
     for_: Literal["", "incoming", "outgoing", "both"] = key("", "direction", "incoming: mail for our domains; outgoing: mail that those who may send out through us send to others; both; empty: outgoing mail is asked about after the final dot and about its rate, incoming mail about everything")
     weights: Mapping[str, Weight] = field(default_factory=dict)

@@ -408,7 +408,7 @@ HERE = "[domain a.example]\nprimary = 192.0.2.1\n"
         ("[check x]\nuse = weather\nplace = a\nweight.rain = nan\n",
          "in.ini:4: [check x] weight.rain = nan: is no weight; write a number, reject, defer or quarantine"),
         ("[check x]\nuse = weather\nplace = a\ncounts_for =\n",
-         "in.ini:4: [check x] counts_for =: needs filtering, blocking or both"),
+         "in.ini:4: [check x] counts_for =: needs filtering, blocking, or filtering blocking"),
         (HERE + "weight.rain = 5\n",
          "in.ini:3: [domain a.example] weight.rain = 5: in a domain a weight is written weight.CHECK.OUTCOME"),
         (HERE + "weight.ski.rain = 5\n[check sky]\nuse = weather\nplace = a\n",

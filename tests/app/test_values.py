@@ -157,7 +157,7 @@ def test_read_and_written(name: str, text: str, value: object) -> None:
         ("retry", "10*/20", "only the last wait may have a *"),
         ("retry", "15m/30m",
          "15m is no number of minutes; minutes are written without a unit; write it like 10/10/10/1440 or 15/30*"),
-        ("counts_for", "", "needs filtering, blocking or both"),
+        ("counts_for", "", "needs filtering, blocking, or filtering blocking"),
         ("counts_for", "filterin", "filterin is not known here; did you mean filtering?"),
         ("hostname", "mx_1.example", "mx_1.example is no domain name: "
          "'mx_1' is no label of letters, digits and inner hyphens"),
