@@ -22,6 +22,7 @@ from inboundmx.model.custody import (
     SpoolEntry,
     Terms,
 )
+from inboundmx.model.envelope import Envelope
 from inboundmx.model.listing import Listed
 from inboundmx.model.message import Body
 from inboundmx.model.reply import Replies, Reply
@@ -127,18 +128,9 @@ class Conversation(Protocol):
         """EHLO or HELO was given; ``session`` has the new facts. The positive reply's text is replaced by the
         dialogue's own list of extensions. Also called anew after STARTTLS."""
 
-    def mail(
-        self,
-        sender: Address | None,
-        size: int | None,
-        eight_bit: bool,
-        utf8: bool,
-        ret: str = "",
-        envid: str = "",
-        prdr: bool = False,
-    ) -> Awaitable[Reply]:
-        """``ret`` and ``envid``: RET and ENVID as they were said (RFC 3461), empty when they were not. ``prdr``: the
-        client takes an answer for each recipient after the final dot."""
+    def mail(self, envelope: Envelope, prdr: bool = False) -> Awaitable[Reply]:
+        """``envelope`` has no recipients yet. ``prdr``: the client takes an answer for each recipient after the final
+        dot."""
 
     def recipient(self, address: Address, notify: str = "", original: str = "") -> Awaitable[Reply]:
         """``notify`` and ``original``: NOTIFY and ORCPT as they were said."""

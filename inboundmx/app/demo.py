@@ -27,6 +27,7 @@ from inboundmx.app.usual_checks import PACKAGES, missing, usual_checks
 from inboundmx.cli.asking import SOCKET_NAME
 from inboundmx.cli.printing import complain, safe, say, shortened
 from inboundmx.model.address import Address, written
+from inboundmx.model.envelope import Envelope
 from inboundmx.model.message import Body, Message
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
@@ -125,17 +126,8 @@ class SavingConversation:
     def hello(self, session: Session) -> Awaitable[Reply]:
         return succeed(Reply(250, "", "primary.example.test"))
 
-    def mail(
-        self,
-        sender: Address | None,
-        size: int | None,
-        eight_bit: bool,
-        utf8: bool,
-        ret: str = "",
-        envid: str = "",
-        prdr: bool = False,
-    ) -> Awaitable[Reply]:
-        self._sender = sender
+    def mail(self, envelope: Envelope, prdr: bool = False) -> Awaitable[Reply]:
+        self._sender = envelope.sender
         return succeed(Reply(250, "2.1.0", "ok"))
 
     def recipient(self, address: Address, notify: str = "", original: str = "") -> Awaitable[Reply]:

@@ -247,22 +247,12 @@ class GatewayConversation:
             return step
         return Reply(334, "", b64encode(step.challenge or b"").decode())
 
-    async def mail(
-        self,
-        sender: Address | None,
-        size: int | None,
-        eight_bit: bool,
-        utf8: bool,
-        ret: str = "",
-        envid: str = "",
-        prdr: bool = False,
-    ) -> Reply:
+    async def mail(self, envelope: Envelope, prdr: bool = False) -> Reply:
         gate = self._gate
         self._id = make_id(gate.clock.now(), gate.chance.token(TOKEN_LENGTH))
-        envelope = Envelope(sender, (), size, eight_bit, utf8, ret, envid)
         if self._session.submission and not (self._session.authenticated_as or self._needs_no_name()):
             return self._refuse("mail", _AUTHENTICATE, envelope)
-        if gate.spool.free_octets() < max(2 * (size or 0), DISK_RESERVE):
+        if gate.spool.free_octets() < max(2 * (envelope.declared_size or 0), DISK_RESERVE):
             return self._refuse("mail", Reply(452, "4.3.1", "no room on the disk, try again later"), envelope)
         blocked = self._blocked_meanwhile("mail", envelope)
         if blocked is not None:

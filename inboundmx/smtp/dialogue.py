@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 
+from inboundmx.model.envelope import Envelope
 from inboundmx.model.message import Body
 from inboundmx.model.reply import Replies, Reply
 from inboundmx.model.session import Session
@@ -470,12 +471,10 @@ class Dialogue:
             self._utf8 = reply.positive and command.utf8
             self._say(reply)
 
-        mail: Callable[..., Any] = self._conversation.mail
-        if command.ret or command.envid:
-            mail = partial(mail, ret=command.ret, envid=command.envid)
-        if command.prdr:
-            mail = partial(mail, prdr=True)
-        return self._ask("MAIL", then, mail, command.sender, command.size, command.eight_bit, command.utf8)
+        envelope = Envelope(
+            command.sender, (), command.size, command.eight_bit, command.utf8, command.ret, command.envid
+        )
+        return self._ask("MAIL", then, self._conversation.mail, envelope, command.prdr)
 
     def _on_rcpt(self, command: Rcpt) -> Deferred[Reply] | None:
         if not self._transaction:

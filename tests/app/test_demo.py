@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from inboundmx.app import demo
 from inboundmx.app.settings import load
 from inboundmx.model.address import Address
+from inboundmx.model.envelope import Envelope
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.ports import StorageFull
@@ -32,7 +33,7 @@ def test_each_message_is_a_file_of_its_own(tmp_path: Path) -> None:
     conversation = reception.conversation(SESSION)
     assert now(conversation.connected()).code == 220
     for sender, octets in ((Address("ann", "sender.example"), b"Subject: x\r\n\r\n\x00\xff.\r\n"), (None, b"")):
-        assert now(conversation.mail(sender, None, False, False)).positive
+        assert now(conversation.mail(Envelope(sender))).positive
         assert now(conversation.recipient(Address("bob", "example.test"))).positive
         assert now(conversation.data()).code == 354
         draft = conversation.draft()

@@ -26,6 +26,7 @@ from inboundmx.intake.goodwill import Goodwill
 from inboundmx.intake.known_good import KnownGood
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Handover, Host, Parcel, Route
+from inboundmx.model.envelope import Envelope
 from inboundmx.model.message import Body
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
@@ -196,7 +197,7 @@ class Gate:
         return answers[0] if answers else waiting
 
     def envelope(self, *recipients: Address, sender: Address | None = SENDER) -> None:
-        assert self.ask(self.conversation.mail(sender, None, False, False)).code == 250
+        assert self.ask(self.conversation.mail(Envelope(sender))).code == 250
         for recipient in recipients:
             assert self.ask(self.conversation.recipient(recipient)).code == 250
 

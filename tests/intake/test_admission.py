@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Route, State
+from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import Finding, Stage
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
@@ -33,7 +34,7 @@ DENIED = "550 5.7.1 relaying denied: no such domain here"
 
 def answer(gate: Gate, recipient: Address, sender: Address | None = SENDER) -> Reply:
     """What RCPT hears, or MAIL when that is refused, without the id."""
-    reply = gate.ask(gate.conversation.mail(sender, None, False, False))
+    reply = gate.ask(gate.conversation.mail(Envelope(sender)))
     if reply.positive:
         reply = gate.ask(gate.conversation.recipient(recipient))
     assert isinstance(reply, Reply)
@@ -195,7 +196,7 @@ def test_checks_before_the_message_are_not_run_for_who_may_relay(number: int, mo
     def heard(session: Session) -> list[int]:
         gate = suspicious(monkeypatch, Stage(number), session)
         said = [gate.ask(gate.conversation.connected()), gate.ask(gate.conversation.hello(session))]
-        said.append(gate.ask(gate.conversation.mail(SENDER, None, False, False)))
+        said.append(gate.ask(gate.conversation.mail(Envelope(SENDER))))
         if said[-1].positive:
             said.append(gate.ask(gate.conversation.recipient(ANN)))
         return [reply.code for reply in said]
@@ -255,7 +256,7 @@ def test_without_backup_primaries_nothing_is_looked_up():
 def test_the_recipient_waits_for_the_dns():
     gate = Gate(settings(backup=BACKUP))
     gate.routes.found["backed.example"] = found = Deferred()
-    gate.ask(gate.conversation.mail(SENDER, None, False, False))
+    gate.ask(gate.conversation.mail(Envelope(SENDER)))
     waiting = gate.ask(gate.conversation.recipient(BACKED))
     assert isinstance(waiting, Deferred)
     found.callback(PRIMARY)
@@ -298,7 +299,7 @@ def test_what_cannot_be_delivered_is_not_accepted(recipient: Address, size: int 
     gate = Gate(settings(backup=BACKUP))
     gate.routes.found["backed.example"] = PRIMARY
     gate.courier.limits = {"a.example": 1000, "backed.example": 1000}
-    gate.ask(gate.conversation.mail(SENDER, size, False, utf8))
+    gate.ask(gate.conversation.mail(Envelope(SENDER, (), size, utf8=utf8)))
     reply = gate.ask(gate.conversation.recipient(recipient))
     assert reply.code == said
     if said != 250:
@@ -371,7 +372,7 @@ def test_without_a_grant_a_match_or_a_section_nobody_is_taken(
     gate = Gate(ours, stranger)
     gate.ask(gate.conversation.hello(stranger))
     sender = data.draw(st.sampled_from([None, SENDER, ANN, Address("postmaster", "mx.example.net")]))
-    gate.ask(gate.conversation.mail(sender, None, False, False))
+    gate.ask(gate.conversation.mail(Envelope(sender)))
     for recipient in recipients:
         gate.routes.found[recipient.domain] = data.draw(found)
         reply = gate.ask(gate.conversation.recipient(recipient))

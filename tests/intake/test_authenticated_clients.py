@@ -21,6 +21,7 @@ from inboundmx.intake.authentication import (
     mechanisms,
 )
 from inboundmx.model.address import Address
+from inboundmx.model.envelope import Envelope
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import SubmissionSettings
 from inboundmx.policy.authenticating import FEWEST, Users, made
@@ -83,14 +84,14 @@ class Door:
 
 def test_who_has_authenticated_sends_anywhere_and_nobody_else_anything() -> None:
     door = Door()
-    assert str(door.gate.ask(door.gate.conversation.mail(SENDER, None, False, False))).startswith("530 5.7.0 ")
+    assert str(door.gate.ask(door.gate.conversation.mail(Envelope(SENDER)))).startswith("530 5.7.0 ")
     assert door.say(RIGHT).code == 235
     assert (door.told["event"], door.told["user"]) == ("authenticated", "ann")
     # A new EHLO does not forget it.
     assert door.gate.ask(door.gate.conversation.hello(HERE)).code == 250
     assert door.gate.send(MAIL, ANN).code == 250
     door.gate.conversation.reset()
-    assert door.gate.ask(door.gate.conversation.mail(SENDER, None, False, False)).code == 250
+    assert door.gate.ask(door.gate.conversation.mail(Envelope(SENDER))).code == 250
     assert door.gate.ask(door.gate.conversation.recipient(ABROAD)).code == 250
     assert b"with ESMTPSA" in door.gate.courier.parcels[0].content.prefix
 
@@ -168,7 +169,7 @@ def test_clients_that_need_no_name_are_named_by_the_operator() -> None:
     given = settings(submission=SubmissionSettings(auth_bypass=(ip_network(f"{HERE.peer_ip}/32"),)))
     for session, codes in ((HERE, [250, 250]), (SESSION, [250, 550])):
         gate = Door(session, given).gate
-        said = [gate.ask(gate.conversation.mail(SENDER, None, False, False))]
+        said = [gate.ask(gate.conversation.mail(Envelope(SENDER)))]
         said.append(gate.ask(gate.conversation.recipient(ABROAD)))
         assert [reply.code for reply in said] == codes
 
@@ -177,7 +178,7 @@ def test_no_received_field_stands_for_a_name() -> None:
     """A gateway whose word about the client is taken is not, for that, one that need not say who it is."""
     given = settings(submission=SubmissionSettings(auth_bypass=(ip_network("203.0.113.0/24"),)))
     door = Door(HERE, given, bypass_gateways=HERE.peer_ip)
-    assert door.gate.ask(door.gate.conversation.mail(SENDER, None, False, False)).code == 530
+    assert door.gate.ask(door.gate.conversation.mail(Envelope(SENDER))).code == 530
 
 
 def test_login_need_not_be_offered() -> None:

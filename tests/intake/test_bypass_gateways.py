@@ -14,6 +14,7 @@ from gate import ANN, MAIL, SENDER, SESSION, Gate, settings
 from inboundmx.checks.api import Case
 from inboundmx.checks.registry import KINDS
 from inboundmx.model.address import Address
+from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import Finding, Stage
 from inboundmx.model.settings import CheckSettings, RelaySettings
 
@@ -132,7 +133,7 @@ def test_no_received_field_grants_relay() -> None:
     gate = Gate(settings(relay=RelaySettings(allow)), lists=listed)
     assert come(gate, STAMP + MAIL) == 250
     gate.conversation.reset()
-    assert gate.ask(gate.conversation.mail(SENDER, None, False, False)).code == 250
+    assert gate.ask(gate.conversation.mail(Envelope(SENDER))).code == 250
     assert gate.ask(gate.conversation.recipient(ABROAD)).code == 550
 
 

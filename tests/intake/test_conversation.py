@@ -10,6 +10,7 @@ from gate import ANN, EVE, MAIL, SENDER, SESSION, Gate, body, check, domain, set
 
 from inboundmx.checks.api import Case
 from inboundmx.model.address import Address
+from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import Finding, Stage
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import CheckSettings, DomainSettings, SmtpSettings
@@ -37,7 +38,7 @@ def test_the_greeting_names_the_gateway():
 )
 def test_recipients_of_our_domains_alone_are_taken(recipient, code):
     gate = Gate(settings())
-    gate.ask(gate.conversation.mail(SENDER, None, False, False))
+    gate.ask(gate.conversation.mail(Envelope(SENDER)))
     reply = gate.ask(gate.conversation.recipient(recipient))
     assert reply.code == code
     if code >= 500:
@@ -64,7 +65,7 @@ def test_a_recipient_given_twice_is_sent_to_once():
 def test_a_disk_that_is_nearly_full_says_so_at_mail(free, size, code):
     gate = Gate(settings())
     gate.spool.free = free
-    assert gate.ask(gate.conversation.mail(SENDER, size, False, False)).code == code
+    assert gate.ask(gate.conversation.mail(Envelope(SENDER, (), size))).code == code
 
 
 def test_each_transaction_has_an_id_of_its_own_and_the_session_one_for_the_rest():

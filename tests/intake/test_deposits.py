@@ -52,7 +52,7 @@ def send(
     dsn: dict[Address, tuple[str, str]] | None = None,
     utf8: bool = False,
 ) -> Reply:
-    assert gate.ask(gate.conversation.mail(sender, None, False, utf8, ret, envid)).code == 250
+    assert gate.ask(gate.conversation.mail(Envelope(sender, utf8=utf8, ret=ret, envid=envid))).code == 250
     for recipient in recipients:
         notify, original = (dsn or {}).get(recipient, ("", ""))
         assert gate.ask(gate.conversation.recipient(recipient, notify, original)).code == 250
@@ -120,7 +120,7 @@ def test_the_spool_keeps_what_the_sender_asked_for():
 
 def test_a_recipient_named_once_more_has_its_last_wish():
     gate = Gate(settings())
-    gate.ask(gate.conversation.mail(SENDER, None, False, False))
+    gate.ask(gate.conversation.mail(Envelope(SENDER)))
     for notify in ("SUCCESS", ""):
         gate.ask(gate.conversation.recipient(ANN, notify))
     gate.ask(gate.conversation.content(body(MAIL)))

@@ -14,6 +14,7 @@ from gate import ANN, BOB, EVE, MAIL, SESSION, Gate, settings
 from inboundmx.intake import alerting
 from inboundmx.intake.doorkeeping import Doorkeeper
 from inboundmx.model.address import Address
+from inboundmx.model.envelope import Envelope
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.model.settings import AbuseSettings, RelaySettings
@@ -57,7 +58,7 @@ class Visits:
     def tries(self, *recipients: Address) -> list[int]:
         """The codes of MAIL and RCPTs."""
         conversation = self.gate.conversation
-        codes = [self.gate.ask(conversation.mail(None, None, False, False)).code]
+        codes = [self.gate.ask(conversation.mail(Envelope(None))).code]
         return codes + [self.gate.ask(conversation.recipient(each)).code for each in recipients]
 
     def wait(self, seconds: float) -> None:

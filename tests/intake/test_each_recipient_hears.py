@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from inboundmx.intake.acceptance import in_one
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Handover, State
+from inboundmx.model.envelope import Envelope
 from inboundmx.model.reply import Replies, Reply
 from inboundmx.model.settings import RecipientsSettings
 
@@ -27,7 +28,7 @@ def gate(**more: Any) -> Gate:
 
 
 def send(gate: Gate, *recipients: Address, content: bytes = SPAM, prdr: bool = True) -> Any:
-    assert gate.ask(gate.conversation.mail(SENDER, None, False, False, prdr=prdr)).code == 250
+    assert gate.ask(gate.conversation.mail(Envelope(SENDER), prdr=prdr)).code == 250
     for recipient in recipients:
         assert gate.ask(gate.conversation.recipient(recipient)).code == 250
     gate.conversation.draft()

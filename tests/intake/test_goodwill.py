@@ -15,6 +15,7 @@ from inboundmx.checks.greylist import COUNTED, GOOD, WRITTEN
 from inboundmx.intake import goodwill as module
 from inboundmx.model.address import Address
 from inboundmx.model.custody import Handover, State
+from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import CheckResult, Finding, Stage
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import (
@@ -205,7 +206,7 @@ def test_a_refused_sender_is_counted_where_he_is_refused() -> None:
     plan = made.reception.plan
     made.reception.plan = replace(plan, runner=Runner(), checks={"blocked": blocked})  # type: ignore[arg-type]
     conversation = made.reception.conversation(SESSION)
-    assert made.ask(conversation.mail(SENDER, None, False, False)).code == 550
+    assert made.ask(conversation.mail(Envelope(SENDER))).code == 550
     assert count(made) == 0
 
 

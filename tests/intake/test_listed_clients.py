@@ -11,6 +11,7 @@ from gate import ANN, MAIL, SENDER, SESSION, Gate, check, domain, settings
 
 from inboundmx.checks.api import Case
 from inboundmx.model.address import Address
+from inboundmx.model.envelope import Envelope
 from inboundmx.model.finding import Finding, Stage
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import DEFAULT_LEVELS, CheckSettings, LevelSettings, RelaySettings
@@ -165,7 +166,7 @@ def passing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_blocked_sender_is_refused_at_mail(passing: None) -> None:
     gate = Gate(settings(SPF, BLOCKED), lists=lists(blocked_senders=str(SENDER)))
-    reply = gate.ask(gate.conversation.mail(SENDER, None, False, False))
+    reply = gate.ask(gate.conversation.mail(Envelope(SENDER)))
     assert (reply.code, reply.text.split()[:5]) == (550, ["mail", "refused", "by", "check", "senders"])
     assert gate.journal.events[-1][2]["checks"][-1] == [
         "senders", "blocked", "reject", f"sender is on the list: {SENDER}"

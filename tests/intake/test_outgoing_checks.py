@@ -13,6 +13,7 @@ from inboundmx.app.settings import load
 from inboundmx.checks.ratelimit import RateLimit
 from inboundmx.model.address import Address
 from inboundmx.model.custody import SpoolEntry, State
+from inboundmx.model.envelope import Envelope
 from inboundmx.model.session import Session
 from inboundmx.policy.listing import Listing, written_entries
 from inboundmx.policy.notices import may_notify
@@ -85,7 +86,7 @@ def test_the_threshold_for_outgoing_mail_refuses_at_rcpt(tmp_path: Path) -> None
     check = "[check senders]\nuse = blocked\nfor = outgoing\ncounts_for = blocking\nweight.blocked = 12\n"
     made = gate(tmp_path, lists + check + "[blocking]\noutgoing_threshold = 12\noutgoing_notice = yes\n")
     made = Gate(made.settings, USER, Listing(e for _, e in written_entries(made.settings.lists)))
-    assert made.ask(made.conversation.mail(Address("s", "b.example"), None, False, False)).code == 250
+    assert made.ask(made.conversation.mail(Envelope(Address("s", "b.example")))).code == 250
     assert made.ask(made.conversation.recipient(FAR)).code == 554
     assert made.ask(made.conversation.recipient(Address("postmaster", "far.example"))).code == 554
     assert made.ask(made.conversation.recipient(ANN)).code == 250
@@ -155,7 +156,7 @@ def test_there_are_few_of_them(tmp_path: Path) -> None:
 
 def test_each_recipient_of_a_user_hears_his_own_and_the_user_of_those_who_were_refused(tmp_path: Path) -> None:
     made = gate(tmp_path, NOTICE + SENT + "for = outgoing\n")
-    assert made.ask(made.conversation.mail(ANN, None, False, False, prdr=True)).code == 250
+    assert made.ask(made.conversation.mail(Envelope(ANN), prdr=True)).code == 250
     for recipient in (FAR, ANN):
         assert made.ask(made.conversation.recipient(recipient)).code == 250
     made.conversation.draft()

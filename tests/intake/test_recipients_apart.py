@@ -13,6 +13,7 @@ from inboundmx.checks.api import Case
 from inboundmx.checks.headers import Headers
 from inboundmx.model.address import Address
 from inboundmx.model.custody import State
+from inboundmx.model.envelope import Envelope
 from inboundmx.policy.listing import Listing, written_entries
 
 DOMAINS = "[domain a.example]\nprimary = 192.0.2.10\nrecipients = any\n"
@@ -95,9 +96,9 @@ def test_what_somebody_weighs_otherwise_refuses_nobody_before_he_is_named(tmp_pa
     """The blocked sender is refused at MAIL, but where one recipient may want him."""
     blocked = "[lists]\nblocked_senders = s@b.example\n[check senders]\nuse = blocked\n"
     made = gate(tmp_path, DOMAINS, blocked)
-    assert made.ask(made.conversation.mail(Address("s", "b.example"), None, False, False)).code == 550
+    assert made.ask(made.conversation.mail(Envelope(Address("s", "b.example")))).code == 550
     made = gate(tmp_path, DOMAINS, blocked, BOSSES, "weight.senders.blocked = 5\n")
-    assert made.ask(made.conversation.mail(Address("s", "b.example"), None, False, False)).code == 250
+    assert made.ask(made.conversation.mail(Envelope(Address("s", "b.example")))).code == 250
     assert made.ask(made.conversation.recipient(ANN)).code == 550
     assert made.ask(made.conversation.recipient(BOB)).code == 250
 
@@ -108,7 +109,7 @@ SENDERS = "[lists]\nblocked_senders = s@b.example\n[check senders]\nuse = blocke
 def test_a_sum_blocks_at_rcpt_and_spares_whom_people_write_to_about_it(tmp_path: Path) -> None:
     sections = (SENDERS, "weight.blocked = 30\n", BOSSES, "blocking.incoming_threshold = 31\n")
     made = gate(tmp_path, DOMAINS, OTHERS, *sections)
-    assert made.ask(made.conversation.mail(Address("s", "b.example"), None, False, False)).code == 250
+    assert made.ask(made.conversation.mail(Envelope(Address("s", "b.example")))).code == 250
     roles = [Address("Postmaster", "a.example"), Address("abuse", "c.example"), Address("postmaster", "")]
     asked = [ANN, EVE, BOB, *roles]
     replies = [made.ask(made.conversation.recipient(each)) for each in asked]

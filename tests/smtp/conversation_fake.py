@@ -14,6 +14,7 @@ from twisted.internet.task import Clock as TwistedClock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from inboundmx.model.envelope import Envelope
 from inboundmx.model.message import Body
 from inboundmx.model.reply import Replies, Reply
 from inboundmx.model.session import Session
@@ -113,8 +114,8 @@ class FakeConversation:
     def hello(self, session: Session) -> Any:
         return self._answer("hello", session)
 
-    def mail(self, sender: Any, size: Any, eight_bit: bool, utf8: bool, **dsn: str) -> Any:
-        return self._answer("mail", sender, size, eight_bit, utf8, *dsn.items())
+    def mail(self, envelope: Envelope, prdr: bool) -> Any:
+        return self._answer("mail", envelope, prdr)
 
     def recipient(self, address: Any, **dsn: str) -> Any:
         return self._answer("recipient", address, *dsn.items())
