@@ -13,6 +13,7 @@ from inboundmx.model.custody import DeliveryAttempt, Handover, Phase, State
 from inboundmx.model.reply import Reply
 from inboundmx.model.settings import LevelSettings, PrioritySettings
 from inboundmx.model.verdict import Action, Level
+from inboundmx.policy.looping import PASSES
 from inboundmx.ports import StorageFull, Unavailable, Unheard
 
 TAKEN = Handover("delivered", HOST, Reply(250, "2.0.0", "taken"))
@@ -190,6 +191,26 @@ def test_a_level_may_send_mail_elsewhere():
     assert gate.send(SPAM, ANN).code == 250
     (entry,) = gate.spool.entries()
     assert (entry.domain, [r.address for r in entry.recipients], entry.state) == ("c.example", [EVE], State.ACTIVE)
+
+
+@pytest.mark.parametrize("to", ["eve@c.example", "eve@elsewhere.example"])
+def test_mail_that_another_host_sends_back_from_where_it_was_redirected_to_stops(to):
+    gate = Gate(
+        settings(
+            check("pills", "pills", 10.0),
+            domains=(domain("a.example", levels=levels(Action("redirect", to))), domain("c.example")),
+        )
+    )
+    sent, passed = SPAM, 0
+    while (reply := gate.send(sent, ANN)).code == 250:
+        passed += 1
+        assert passed <= PASSES + 1, "it goes on for ever"
+        content = gate.spool.commits[-1].add[0].content
+        hop = b"Received: from mx.example.net by elsewhere.example with ESMTP id x; Sat, 1 Jan 2028 00:00:00 +0000\r\n"
+        sent = hop + content.prefix + content.body.head[content.skip :]
+        gate.conversation.reset()
+    assert (reply.code, reply.enhanced, passed) == (554, "5.4.6", PASSES + 1)
+    assert len(gate.spool.entries()) == passed
 
 
 def test_clean_and_unclean_mail_go_the_same_way_below_the_threshold():
