@@ -1,6 +1,7 @@
 """The domain an organisation registered: what a name is measured by where two are to belong together.
 
-Knows the public suffix list that the library brings. Does not know what depends on it.
+Knows the public suffix list that the library brings: it is asked where nobody waits for DNS, and before DMARC, which
+goes by the records there, has asked for any (``dmarc_tree``). Does not know what depends on it.
 """
 
 from __future__ import annotations
