@@ -16,6 +16,12 @@ from twisted.python import log
 _log: Any = log
 # What waits for leisure waits no longer than this: a reactor may be busy for hours. 2.5 ms, 5 and 10 measure the same.
 LEISURE_SECONDS = 0.003
+# A turn of so many events is crowded: of those that only ``begin`` something so few are called in it, the others in the
+# next ones. Of 200 who come together some are through while others wait to begin, instead of all at the end: with the
+# port that takes fewer, too, it is 32 ms from MAIL to 250 in place of 73, at the 99th percentile 88 in place of 138,
+# for the same CPU. Fewer always, with 50 sessions, were 4 % more CPU and no faster.
+CROWD = 40
+BEGINNINGS = 6
 
 
 class QuickReactor(EPollReactor):
@@ -27,6 +33,8 @@ class QuickReactor(EPollReactor):
     # Twisted made the reactor, so there is no constructor of ours.
     _for_leisure: tuple[Callable[[], object], ...] = ()
     _leisure_by = 0.0
+    crowded = False
+    """Whether this turn has more to do than it should begin anew."""
 
     def at_leisure(self, call: Callable[[], object]) -> None:
         """Calls it as soon as nothing else is to be done, or after LEISURE_SECONDS."""
@@ -45,6 +53,8 @@ class QuickReactor(EPollReactor):
                 return
             raise
         selectables = self._selectables
+        self.crowded = crowded = len(events) > CROWD
+        begun = 0
         for descriptor, event in events:
             selectable = selectables.get(descriptor)
             if selectable is None:
@@ -53,6 +63,11 @@ class QuickReactor(EPollReactor):
             if event != EPOLLIN:
                 _log.callWithLogger(selectable, self._doReadOrWrite, selectable, descriptor, event)
                 continue
+            if crowded and getattr(selectable, "begins", False):
+                begun += 1
+                if begun > BEGINNINGS:
+                    # What is to be read there is still to be read, and so told of again.
+                    continue
             try:
                 why: Any = selectable.doRead()
             except BaseException as error:  # noqa: BLE001 - logged, and only this connection is lost, as in Twisted

@@ -22,6 +22,8 @@ OCTETS_AT_ONCE = 64 * 1024
 # at the 99th percentile 138 in place of 196, and fewer wait for the primary so long that they are spooled. And whoever
 # comes again as soon as he has closed is not counted as many at once: a turn that goes on accepting sees no closing.
 CONNECTIONS_AT_ONCE = 8
+# And in a turn that has much else to do.
+CONNECTIONS_IN_A_CROWD = 4
 # What Twisted says of the types of its own insides does not hold in every release.
 _Server: Any = tcp.Server
 _Port: Any = tcp.Port
@@ -35,6 +37,8 @@ class StrangerSocket(_Server):  # type: ignore[misc]
     _shouldShutdown = False
     _peer: Any = None
     producer: Any
+    begins = True
+    """Until the first octets of it are read: for the reactor, who may let it wait for those that have begun."""
 
     def __init__(
         self, skt: socket.socket, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any
@@ -84,6 +88,7 @@ class StrangerSocket(_Server):  # type: ignore[misc]
             return CONNECTION_LOST
         if not octets:
             return CONNECTION_DONE
+        self.begins = False
         self.protocol.dataReceived(octets)
         return None
 
@@ -126,7 +131,8 @@ class StrangersPort(_Port):  # type: ignore[misc]
         """As Twisted's, but for how many it takes, and without a generator, a log of its own and two looks at the
         family for each connection: 6 us."""
         accept, family = self.socket._accept, int(self.addressFamily)
-        wanted, accepted = min(self.numberAccepts, CONNECTIONS_AT_ONCE), 0
+        most = CONNECTIONS_IN_A_CROWD if getattr(self.reactor, "crowded", False) else CONNECTIONS_AT_ONCE
+        wanted, accepted = min(self.numberAccepts, most), 0
         try:
             while accepted < wanted:
                 try:

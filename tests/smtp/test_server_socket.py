@@ -15,8 +15,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
-from inboundmx.net.reactor import QuickReactor, quicken
-from inboundmx.smtp.server_socket import CONNECTIONS_AT_ONCE, StrangersPort
+from inboundmx.net.reactor import BEGINNINGS, CROWD, QuickReactor, quicken
+from inboundmx.smtp.server_socket import CONNECTIONS_AT_ONCE, CONNECTIONS_IN_A_CROWD, StrangersPort
 
 ROUNDS = 2000
 
@@ -143,6 +143,71 @@ def test_no_turn_takes_in_so_many_that_others_wait(line: Line) -> None:
         client.close()
 
     assert max(taken) == CONNECTIONS_AT_ONCE
+
+
+class Crowd:
+    """More connections than a turn that is not crowded has events, none of which has said anything yet."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.clients: list[socket.socket] = []
+        for _ in range(CROWD + 2 * BEGINNINGS):
+            # The backlog of the port holds fewer.
+            self.clients.append(line.dial())
+            line.until(lambda: len(line.made) == len(self.clients))
+
+    def say(self, word: bytes) -> None:
+        for client in self.clients:
+            client.sendall(word)
+
+    def heard(self, word: bytes) -> int:
+        return sum(each.octets.endswith(word) for each in self.line.made)
+
+    def turn(self) -> None:
+        self.line.reactor.iterate(0.01)
+
+    def end(self) -> None:
+        for client in self.clients:
+            client.close()
+        self.line.end()
+
+
+@pytest.fixture
+def crowd() -> Iterator[Crowd]:
+    crowd = Crowd(Line())
+    yield crowd
+    crowd.end()
+
+
+def test_in_a_crowd_few_begin_in_a_turn_and_all_in_the_end(crowd: Crowd) -> None:
+    crowd.say(b"EHLO\r\n")
+    crowd.turn()
+    first = crowd.heard(b"EHLO\r\n")
+    crowd.turn()
+    second = crowd.heard(b"EHLO\r\n")
+    crowd.line.until(lambda: crowd.heard(b"EHLO\r\n") == len(crowd.clients))
+
+    assert (first, second) == (BEGINNINGS, 2 * BEGINNINGS)
+
+
+def test_a_crowd_of_those_who_have_begun_does_not_wait(crowd: Crowd) -> None:
+    crowd.say(b"EHLO\r\n")
+    crowd.line.until(lambda: crowd.heard(b"EHLO\r\n") == len(crowd.clients))
+    crowd.say(b"MAIL\r\n")
+    crowd.turn()
+
+    assert crowd.heard(b"MAIL\r\n") == len(crowd.clients)
+
+
+def test_a_crowd_has_fewer_taken_in_beside_it(crowd: Crowd) -> None:
+    others = [crowd.line.dial() for _ in range(CONNECTIONS_AT_ONCE)]
+    crowd.say(b"EHLO\r\n")
+    crowd.turn()
+    taken = len(crowd.line.made) - len(crowd.clients)
+    for other in others:
+        other.close()
+
+    assert taken == CONNECTIONS_IN_A_CROWD
 
 
 @pytest.mark.parametrize("last", ["", "a last word"])
