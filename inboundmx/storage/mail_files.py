@@ -15,21 +15,25 @@ from typing import IO
 _MBOX = b"From "
 _QUOTED = re.compile(rb"(?m)^>(>*From )")
 _LINE_LIMIT = 64 * 1024
+_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
 
 
 def messages(path: Path, largest: int, unreadable: Callable[[str], object]) -> Iterator[bytes]:
-    """Each message, cut after ``largest`` octets. Of what cannot be read ``unreadable`` is told in a sentence."""
+    """Each message, cut after ``largest`` octets. Of what cannot be read ``unreadable`` is told in a sentence, and of a
+    ``path`` that is no message. In a folder such are passed over: mail software keeps lists and indexes beside mail."""
     if path.is_dir():
         for folder, folders, names in os.walk(path, onerror=lambda error: unreadable(_said(error))):
             # What mail software keeps for itself begins with a dot; a Maildir's folders do as well.
             folders.sort()
             for name in sorted(name for name in names if not name.startswith(".")):
-                yield from _of_file(Path(folder) / name, largest, unreadable)
+                yield from _of_file(Path(folder) / name, largest, unreadable, lambda _: None)
     else:
-        yield from _of_file(path, largest, unreadable)
+        yield from _of_file(path, largest, unreadable, unreadable)
 
 
-def _of_file(path: Path, largest: int, unreadable: Callable[[str], object]) -> Iterator[bytes]:
+def _of_file(
+    path: Path, largest: int, unreadable: Callable[[str], object], no_message: Callable[[str], object]
+) -> Iterator[bytes]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
@@ -38,8 +42,12 @@ def _of_file(path: Path, largest: int, unreadable: Callable[[str], object]) -> I
             first = file.read(len(_MBOX))
             if first == _MBOX:
                 yield from _of_mbox(file, largest)
-            elif first:
-                yield first + file.read(largest - len(first))
+                return
+            whole = first + file.read(largest - len(first))
+            if _FIELD.match(whole):
+                yield whole
+            elif whole:
+                no_message(f"{path}: is no message: it does not begin with a header field")
     except OSError as error:
         unreadable(_said(error))
 

@@ -197,6 +197,8 @@ def test_mail_as_people_keep_it(tmp_path: Path) -> None:
     (folder / ".Junk" / "new" / "2").write_bytes(b"Subject: two\n\n2\n")
     (folder / ".index").write_bytes(b"no mail")
     (folder / "empty").write_bytes(b"")
+    (folder / "dovecot-uidlist").write_bytes(b"3 V1700000000 N2 G00\n1 :1:2,S\n")
+    (folder / "dovecot.index.cache").write_bytes(b"\x01\x00\x05\x00Subject: one\n")
     os.mkfifo(folder / "pipe")
     mbox = folder / "box"
     mbox.write_bytes(
@@ -218,3 +220,5 @@ def test_mail_as_people_keep_it(tmp_path: Path) -> None:
     assert complaints == []
     assert list(messages(folder / "none", 10, complaints.append)) == []
     assert "No such file" in complaints[0]
+    assert list(messages(folder / "dovecot-uidlist", 10, complaints.append)) == []
+    assert "does not begin with a header field" in complaints[1]
