@@ -82,6 +82,8 @@ def _readings(name: str) -> list[str]:
     for said in (name, name.partition("\0")[0], _UNSEEN.sub("", name)):
         plain = unicodedata.normalize("NFKC", said).lower() if not said.isascii() else said.lower()
         last = re.split(r"[\\/]", plain.rstrip("\\/"))[-1]
-        # Windows leaves out blanks and dots at the end, and what names a stream of the file.
-        found[last.partition(":")[0].rstrip(". \t\u3002") if ":" in last[2:] else last.rstrip(". \t\u3002")] = None
+        # Windows leaves out blanks and dots at the end, and what names a stream of the file; mail software leaves
+        # out quotes, and puts another sign in the place of a colon.
+        for shown in (last, last.partition(":")[0]):
+            found[shown.rstrip(". \t\u3002\"'")] = None
     return list(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from email.utils import parseaddr
 
 import pytest
@@ -123,19 +124,34 @@ def test_several_and_hidden_ones(lines: list[str], domains: str, flaw: str) -> N
     assert (" ".join(found.domains), found.flaw, found.mailbox is None) == (domains, flaw, bool(flaw) or not domains)
 
 
+def cpu(work: Callable[[], object]) -> float:
+    """Seconds of this thread that it takes, without what comes and goes."""
+
+    def once() -> float:
+        before = time.thread_time()
+        work()
+        return time.thread_time() - before
+
+    return min(once() for _ in range(3))
+
+
+@pytest.fixture(scope="module")
+def pace() -> float:
+    """A million steps of a loop: some 50 ms, on whatever machine."""
+    return cpu(lambda: sum(map(int, range(1_000_000))))
+
+
 @pytest.mark.parametrize(
     "piece",
     ["(", ")", "<", ">", '"', "\\", '\\"', '"a', ",", ":", ";", "@", " @", "@é", "@a.", "a@b.example,", "=?", "=?q?q?",
      " ", "\r\n ", "\x00", "((a", '"(', "a<", "é"],
 )  # fmt: skip
-def test_the_work_grows_with_the_length_alone(piece: str) -> None:
-    """If it grew with the square, 100 KB would be minutes of work; it is some milliseconds of this thread."""
+def test_the_work_grows_with_the_length_alone(piece: str, pace: float) -> None:
+    """If it grew with the square, 100 KB would be minutes of work."""
     for size in (100_000, FIELD_LIMIT - 10):
         given = message(f"From: {piece * (size // len(piece.encode()))}")
         assert len(given.fields) <= 2
-        before = time.thread_time()
-        authors(given)
-        assert time.thread_time() - before < 1
+        assert cpu(lambda given=given: authors(given)) < pace
 
 
 PIECES = st.sampled_from(

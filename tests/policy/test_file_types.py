@@ -71,6 +71,7 @@ def test_any_octets_are_of_some_kind_or_none(octets: bytes) -> None:
 
 FORBIDDEN = [
     "invoice.exe", "INVOICE.EXE", "invoice.pdf.exe", "invoice.pdf .exe", "invoice.exe.", "invoice.exe . ", "a.exe:x",
+    "a:b.exe", 'a.exe"', "'a.exe'",
     "a.exe::$DATA", "C:\\temp\\a.exe", "../../a.exe", "a.exe/", "a.exe\0.pdf", "a.e\u200bxe", "a\uff0eexe",
     "a.pdf" + " " * 300 + ".scr", "x" * 3000 + ".exe", "a.txt.{3050f4d8-98b5-11cf-bb82-00aa00bdce0b}", "a.vbs\r\n",
     "a.\uff45xe", "invoice\u202efdp.exe", "invoice\u202efdp.txt", "a\u2066b.pdf", ".exe", "a.exe\u3002",

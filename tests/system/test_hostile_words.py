@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import email
+import email.policy
 import io
 import itertools
 import json
@@ -45,6 +47,13 @@ PTR = [
     r"\226\128\168\000`touch\032pwned`.a.test",
     "y" * 63 + "." + "y" * 63 + "." + "y" * 63 + "." + "y" * 61,
 ]
+# Octets of the longest line that a log may have: 64 KB of an event, each of which may have to be quoted once more.
+LINE_LIMIT = 130 * 1024
+# All fields of a notice of ours.
+NOTICE = [
+    "Date", "From", "To", "Subject", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type",
+    "Content-Transfer-Encoding",
+]  # fmt: skip
 ZONE = {".".join(reversed(NAMED.split("."))) + ".in-addr.arpa": {"PTR": PTR}}
 
 
@@ -77,10 +86,11 @@ class House:
         return wire
 
     def lines(self) -> list[dict[str, Any]]:
-        """Of the log; each is one JSON object in printable letters."""
+        """Of the log; each is one JSON object in printable letters, and not without end."""
         until("its last line is whole", lambda: self.gateway.output.read_bytes().endswith(b"\n"))
         lines = self.gateway.output.read_text("utf-8").split("\n")[:-1]
         assert [line for line in lines if not line.isprintable()] == []
+        assert max(map(len, lines)) <= LINE_LIMIT
         events = [json.loads(line) for line in lines]
         assert all(isinstance(event, dict) for event in events)
         return events
@@ -178,6 +188,57 @@ def test_hostile_subjects_and_senders_are_kept_told_and_found_as_text(house: Hou
     house.lines()
 
 
+SAID = [
+    b"MAIL FROM:<a@a.test> \x1b[2J=%s%n",
+    b"MAIL FROM:<a\x1b[31m@a.test>",
+    "MAIL FROM:<a\u2028b@a.test>".encode(),
+    b"MAIL FROM:<a@a.test\xff\xfe\x00>",
+    b"MAIL FROM:<%s%n%x@a.test> SIZE=99999999999999999999",
+    b"MAIL FROM:<" + b"x" * 2**20 + b"@a.test>",
+    b"EHLO " + b"\x1bx" * 2**19,
+    b"\x1b]0;owned\x07 " + b"%n" * 400,
+]
+
+
+def test_whatever_is_said_in_the_envelope_is_refused_and_told_in_lines(house: House) -> None:
+    before = len(house.lines())
+    for said in SAID:
+        with house.wire("127.0.0.9") as wire:
+            wire.hello()
+            try:
+                codes = {wire.ask(said).code, wire.ask(f"RCPT TO:<user@{DOMAIN}>").code}
+            except (EOFError, ConnectionError):
+                continue
+            assert all(code >= 500 for code in codes), said
+    assert len(house.lines()) <= before + 2 * len(SAID)
+
+
+NAMES = [
+    b"\x1b[2J\x1b]0;owned\x07.exe",
+    "\u2028\u202egpj.exe".encode(),
+    b"a\r\n\tX-Spam-Level: NONE.exe",
+    b"%s%n%x.exe",
+    b'"},{"event":"delivered".exe',
+    b"=?utf-8?q?=0D=0AX-Spam-Level:_NONE=1b=5b2J=00.exe?=",
+    b"x" * 10_000 + b".exe",
+]
+
+
+def test_hostile_names_of_files_are_text_wherever_they_are_told(house: House) -> None:
+    """Each forbids its file, so that it stands in what was found."""
+    taken = []
+    for number, name in enumerate(NAMES):
+        attached = b'--b\r\nContent-Disposition: attachment; filename="' + name + b'"\r\n\r\nx\r\n--b--\r\n'
+        head = b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n'
+        taken.append(post(house.gateway.port, letter(f"a file {number}.", attached, head)))
+        mail = house.primary.one(f"Subject: a file {number}.".encode())
+        assert mail.field("X-Spam-Level") == ["NONE"]
+        assert mail.field("X-Spam-Checks")[0].endswith(" files=forbidden(0)"), name
+    assert "reads otherwise than it is" in house.story(taken[1])
+    house.story(taken[2])
+    house.lines()
+
+
 @pytest.mark.parametrize(
     "asked",
     [
@@ -257,6 +318,40 @@ def test_what_leaves_us_has_one_end_and_what_a_primary_says_makes_no_other(house
         house.raw.answers = {}
     assert lenient(b"\r\n" + notice) == [] and not re.search(rb"(?<!\r)\n|\r(?!\n)|\0|\x1b", notice)
     assert b"Subject: refused" in notice
+    house.story(answer)
+    house.lines()
+
+
+ENDLESS = b"".join(
+    b"550-5.7.1 line %d gr\xfc\xdf \xe2\x80\xa8\x1b[2J\rBcc: victim@c.example\x00\r\n" % number for number in range(50)
+)
+
+
+@pytest.mark.parametrize("step", ["rcpt", "dot"])
+def test_no_refusal_writes_a_field_of_a_notice(house: House, step: str) -> None:
+    """Fifty lines of it, with fields in them. What we write to the sender is as RFC 3464 has it."""
+    house.raw.answers = {step: ENDLESS + b"550 5.7.1 end\r\n"}
+    sender = f"{step}@sender.example"
+    try:
+        answer = post(house.gateway.port, letter("fifty lines"), recipients=[f"user@{RAW}"], sender=sender)
+        assert answer.code == 250, answer
+        mail = house.primary.one(sender.encode())
+    finally:
+        house.raw.answers = {}
+    assert mail.recipients == (sender,) and mail.sender == ""
+    told = email.message_from_bytes(mail.content, policy=email.policy.default)
+    assert sorted(told.keys()) == sorted(NOTICE)
+    assert told.get_content_type() == "multipart/report" and told.get_param("report-type") == "delivery-status"
+    words, status, returned = told.iter_parts()
+    assert (words.get_content_type(), status.get_content_type()) == ("text/plain", "message/delivery-status")
+    ours, theirs = status.iter_parts()
+    assert set(ours.keys()) >= {"Reporting-MTA"} and ours.keys().count("Reporting-MTA") == 1
+    assert sorted(theirs.keys()) == [
+        "Action", "Diagnostic-Code", "Final-Recipient", "Last-Attempt-Date", "Remote-MTA", "Status",
+    ]  # fmt: skip
+    assert (theirs["Action"], theirs["Status"], theirs["Final-Recipient"]) == ("failed", "5.7.1", f"rfc822; user@{RAW}")
+    assert b"Subject: fifty lines" in returned.as_bytes()
+    assert mail.content.count(b"\r\n") == mail.content.count(b"\n") == mail.content.count(b"\r")
     house.story(answer)
     house.lines()
 
