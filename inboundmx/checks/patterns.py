@@ -16,8 +16,13 @@ from typing import Any
 # Letters a pattern is tried on at most, and at least: one that is too dear for so few is refused.
 LONGEST = 8 * 1024
 SHORTEST = 64
-# Steps of the engine by our estimate, which is generous: on a usual machine at most some 100 ms.
+# The most for one whose work grows faster than the text: each way back costs more than a step ahead.
+BACKTRACKED = 3 * 1024
+# Steps of the engine by our estimate: on a usual machine at most some 100 ms.
 BUDGET = 4e8
+# Steps that it takes to go once through a group which is repeated; for a letter that is repeated it is one.
+GROUP = 25
+_ONE_LETTER = {codes.LITERAL, codes.NOT_LITERAL, codes.ANY, codes.IN}
 
 
 class BoundedPattern:
@@ -34,7 +39,7 @@ class BoundedPattern:
             tree = parser.parse(pattern)
         except (re.error, RecursionError, OverflowError) as error:
             raise ValueError(f"{pattern} is not a regular expression: {error}") from None
-        self.limit = LONGEST
+        self.limit = LONGEST if _work(tree, LONGEST) < LONGEST * BACKTRACKED else BACKTRACKED
         while _work(tree, self.limit) > BUDGET:
             self.limit = self.limit * 3 // 4
             if self.limit < SHORTEST:
@@ -78,6 +83,8 @@ def _part(code: Any, argument: Any, length: int) -> tuple[float, float]:
         least, most, inner = argument
         times = min(int(most), length)
         ways, work = _sequence(inner, length)
+        if len(inner) != 1 or inner[0][0] not in _ONE_LETTER:
+            work *= GROUP
         if code is codes.POSSESSIVE_REPEAT:
             return 1.0, max(times, 1) * work
         if ways <= 1.0:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from email.utils import parseaddr
 
 import pytest
+from fakes.pace import cpu, pace
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -124,34 +123,17 @@ def test_several_and_hidden_ones(lines: list[str], domains: str, flaw: str) -> N
     assert (" ".join(found.domains), found.flaw, found.mailbox is None) == (domains, flaw, bool(flaw) or not domains)
 
 
-def cpu(work: Callable[[], object]) -> float:
-    """Seconds of this thread that it takes, without what comes and goes."""
-
-    def once() -> float:
-        before = time.thread_time()
-        work()
-        return time.thread_time() - before
-
-    return min(once() for _ in range(3))
-
-
-@pytest.fixture(scope="module")
-def pace() -> float:
-    """A million steps of a loop: some 50 ms, on whatever machine."""
-    return cpu(lambda: sum(map(int, range(1_000_000))))
-
-
 @pytest.mark.parametrize(
     "piece",
     ["(", ")", "<", ">", '"', "\\", '\\"', '"a', ",", ":", ";", "@", " @", "@é", "@a.", "a@b.example,", "=?", "=?q?q?",
      " ", "\r\n ", "\x00", "((a", '"(', "a<", "é"],
 )  # fmt: skip
-def test_the_work_grows_with_the_length_alone(piece: str, pace: float) -> None:
+def test_the_work_grows_with_the_length_alone(piece: str) -> None:
     """If it grew with the square, 100 KB would be minutes of work."""
     for size in (100_000, FIELD_LIMIT - 10):
         given = message(f"From: {piece * (size // len(piece.encode()))}")
         assert len(given.fields) <= 2
-        assert cpu(lambda given=given: authors(given)) < pace
+        assert cpu(lambda given=given: authors(given)) < pace()
 
 
 PIECES = st.sampled_from(
