@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from inboundmx.model.record import record
 
-# A body up to this many octets lives in memory and in a column of the spool; a larger one is a file.
+# A body up to this many octets lives in memory; a larger one is a file.
 SMALL_BODY = 256 * 1024
 # The header section must end within this many octets; intake refuses what goes on longer.
 HEADER_LIMIT = SMALL_BODY

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator
 
 from inboundmx.ports import Unavailable
 from inboundmx.spool import schema
-from inboundmx.spool.bodies import BodyFiles
+from inboundmx.spool.bodies import BodyFiles, place_of
 from inboundmx.spool.locking import Locked, take_lock
 from inboundmx.spool.recovery import ERRORS, Salvage, salvage
 from inboundmx.storage.disk import sync_folder
@@ -91,7 +91,7 @@ def _copy(path: str, connection: sqlite3.Connection, files: BodyFiles) -> tuple[
         moved = files.share(paths)
         with transaction(connection):
             salvage(source, connection, report, lambda old: moved.get(old, old))
-    return report, [files.absolute(old) for old in moved]
+    return report, [place_of(files.absolute(old))[0] for old in moved]
 
 
 def _large(source: sqlite3.Connection, report: Salvage) -> list[str]:

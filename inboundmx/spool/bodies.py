@@ -1,7 +1,8 @@
 """Bodies as files. Knows how a large body is written, synced, moved, checked and removed; does not know entries.
 
 A body on its way in is in memory up to SMALL_BODY octets, then in ``incoming/``. Only the spool's writer thread syncs
-it and moves it to ``bodies/``, before the row that speaks of it is committed. Paths are relative to the data folder.
+it and moves it to ``bodies/``, before the row that speaks of it is committed. Paths are relative to the data folder;
+one of a body that shares its file with others (``packs``) ends in ``#`` and the octet where it begins.
 """
 
 from __future__ import annotations
@@ -20,11 +21,18 @@ from inboundmx.storage.disk import sync_folder, unavailable
 
 _OURS = re.compile(r"[0-9a-z]{8,64}")
 _READ_OCTETS = 1024 * 1024
+_SHARED = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)
 
 
 def is_ours(name: str) -> bool:
     """Whether we may have given a body this name."""
     return _OURS.fullmatch(name) is not None
+
+
+def place_of(path: str) -> tuple[str, int | None]:
+    """The file of a body, and the octet where it begins; None: it has the file for itself."""
+    found = _SHARED.fullmatch(path)
+    return (path, None) if found is None else (found[1], int(found[2]))
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -53,6 +61,14 @@ class BodyFiles:
     def absolute(self, path: str) -> str:
         return os.path.join(self._data, path)
 
+    def staying(self, name: str) -> str:
+        """The path under which a body of that name stays."""
+        return os.path.relpath(os.path.join(self._bodies, name), self._data)
+
+    def sync(self) -> None:
+        """Makes the names of the files that stay last."""
+        sync_folder(self._bodies)
+
     def keep(self, paths: Iterable[str]) -> dict[str, str]:
         """Syncs incoming files and moves them to where they stay; from old path to new. One that is there already
         (its message has another entry) stays. Raises OSError, with everything where it was."""
@@ -70,7 +86,7 @@ class BodyFiles:
                     os.rename(old, new)
                     kept[path] = os.path.relpath(new, self._data)
             if kept:
-                sync_folder(self._bodies)
+                self.sync()
         except OSError:
             self.give_back(kept)
             raise
@@ -81,18 +97,20 @@ class BodyFiles:
         Raises OSError."""
         shared: dict[str, str] = {}
         for path in paths:
-            new = os.path.join(self._bodies, os.path.basename(path))
+            file, start = place_of(path)
+            new = os.path.join(self._bodies, os.path.basename(file))
             try:
-                os.link(self.absolute(path), new, follow_symlinks=False)
+                os.link(self.absolute(file), new, follow_symlinks=False)
             except FileNotFoundError:
                 continue
             except FileExistsError:
-                # Linked already before a crash; or their row speaks of a file of ours, which is to stay.
-                if os.path.normpath(self.absolute(path)) == os.path.normpath(new):
+                # Linked already before a crash, or for another body in it; or their row speaks of a file of ours, which
+                # is to stay.
+                if os.path.normpath(self.absolute(file)) == os.path.normpath(new):
                     continue
-            shared[path] = os.path.relpath(new, self._data)
+            shared[path] = os.path.relpath(new, self._data) + ("" if start is None else f"#{start}")
         if shared:
-            sync_folder(self._bodies)
+            self.sync()
         return shared
 
     def give_back(self, kept: dict[str, str]) -> None:
@@ -108,12 +126,15 @@ class BodyFiles:
 
     def check(self, path: str, size: int, digest: bytes) -> Body:
         """The body in a file, all of it read and its hash compared. Raises Damaged or Unavailable."""
+        name, start = place_of(path)
         seen = hashlib.sha256()
         head = b""
         octets = 0
         try:
-            with open(self.absolute(path), "rb", buffering=0, opener=_open_at_once) as file:
-                while chunk := file.read(_READ_OCTETS):
+            with open(self.absolute(name), "rb", buffering=0, opener=_open_at_once) as file:
+                if start is not None:
+                    file.seek(start)
+                while chunk := file.read(_READ_OCTETS if start is None else min(size - octets, _READ_OCTETS)):
                     if not octets:
                         head = chunk[:SMALL_BODY]
                     octets += len(chunk)
@@ -124,22 +145,24 @@ class BodyFiles:
             raise Damaged(f"{path}: {os.strerror(error.errno or 0)}") from error
         if octets != size or seen.digest() != digest:
             raise Damaged(f"{path}: hash or length is wrong")
-        return Body(size, head, path, digest)
+        # Bodies that share a file are small ones.
+        return Body(size, head, path if start is None else None, digest)
 
     def sweep(self, known: Collection[str] | None) -> int:
         """At the start, when nobody else can use the folder: removes what was coming in when we ended, and files
         that no row speaks of (unless ``known`` is None: rows are missing). Only names such as we make are touched.
         Returns how many went."""
         removed = 0
+        files = None if known is None else {place_of(path)[0] for path in known}
         for folder in (self._incoming, self._bodies):
-            if folder == self._bodies and known is None:
+            if folder == self._bodies and files is None:
                 continue
             with contextlib.suppress(OSError), os.scandir(folder) as found:
                 for item in found:
                     path = os.path.relpath(item.path, self._data)
                     if not is_ours(item.name) or item.is_dir(follow_symlinks=False):
                         continue
-                    if folder == self._incoming or (known is not None and path not in known):
+                    if folder == self._incoming or (files is not None and path not in files):
                         with contextlib.suppress(OSError):
                             os.unlink(item.path)
                             removed += 1

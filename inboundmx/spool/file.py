@@ -20,6 +20,7 @@ from inboundmx.ports import Damaged, StorageFull, Unavailable
 from inboundmx.spool import schema
 from inboundmx.spool.adoption import adopt_all
 from inboundmx.spool.bodies import BodyFiles
+from inboundmx.spool.packs import PACKED_BODY, Packs
 from inboundmx.spool.parking import JUNK, park
 from inboundmx.spool.recovery import ERRORS, Salvage, open_entries, salvage
 from inboundmx.spool.reserve import Reserve, disk_is_full
@@ -84,6 +85,7 @@ class SpoolFile:
     def __init__(self, folder: str, files: BodyFiles, now: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._folder = folder
         self._files = files
+        self._packs = Packs(files)
         self._now = now
         self._monotonic = monotonic
         self._generation = 0
@@ -136,6 +138,7 @@ class SpoolFile:
         self._identity = _identity(self.path)
         self._tidy(notes)
         self._reserve.hold()
+        self._packs.count(known)
         self._files.sweep(known if whole else None)
         return entries
 
@@ -252,7 +255,7 @@ class SpoolFile:
                 # A body that is gone may be no fault: its sender has hung up.
                 result.notes.append((FAILS, {"what": f"{self._folder}: {meant.reason}", "done": "answered 451"}))
             return meant
-        for path in removed:
+        for path in self._packs.gone(removed):
             self._files.remove(path)
         if self._log_pages >= CHECKPOINT_PAGES:
             self._checkpoint(result)
@@ -264,17 +267,24 @@ class SpoolFile:
         assert connection is not None
         if _identity(self.path) != self._identity:
             raise Elsewhere(f"{self.path} was moved or removed, or its folder was")
-        large = {d.content.body.path: None for c in changes for d in c.add if d.content.body.path is not None}
+        bodies = {deposit.entry.body_id: deposit.content.body for change in changes for deposit in change.add}
+        large = {body.path: None for body in bodies.values() if body.path is not None}
         kept = self._files.keep(large) if large else {}
+        packed: dict[str, str] = {}
         try:
+            small = [(id, b.head) for id, b in bodies.items() if b.path is None and b.size >= PACKED_BODY]
+            packed = self._packs.write(small) if small else packed
             with transaction(connection):
-                removed = self._write(connection, changes, kept)
+                removed = self._write(connection, changes, {**kept, **packed})
         except BaseException:
             self._files.give_back(kept)
+            self._packs.give_up(packed.values())
             raise
+        self._packs.kept(packed.values())
         return removed
 
     def _write(self, connection: sqlite3.Connection, changes: Sequence[Change], kept: Mapping[str, str]) -> list[str]:
+        """``kept`` says where a body is that has no place in its row: by the path it had, or by its id."""
         bodies: dict[str, tuple[object, ...]] = {}
         digests: dict[str, bytes] = {}
         added: list[tuple[object, ...]] = []
@@ -288,12 +298,10 @@ class SpoolFile:
                 digest = digests.get(entry.body_id)
                 if digest is None:
                     digest = digests[entry.body_id] = digest_of(body)
-                    if body.path is None:
-                        bodies[entry.body_id] = (entry.body_id, body.size, digest, None, body.head)
-                        octets += body.size
-                    else:
-                        path = kept.get(body.path, body.path)
-                        bodies[entry.body_id] = (entry.body_id, body.size, digest, path, None)
+                    path = kept.get(body.path or entry.body_id, body.path)
+                    data = body.head if path is None else None
+                    bodies[entry.body_id] = (entry.body_id, body.size, digest, path, data)
+                    octets += 0 if data is None else body.size
                 facts = facts_of(entry)
                 state, due = entry.state.value, entry.next_attempt_at
                 prefix, skip = content.prefix, content.skip

@@ -30,7 +30,7 @@ class Newer(Unavailable):
 
 
 def _to_1(database: sqlite_utils.Database) -> None:
-    """``data`` is the body, or NULL when it is the file at ``path``. The sums are those of ``store``."""
+    """``data`` is the body, or NULL when it is in the file at ``path``. The sums are those of ``store``."""
     database.create_table(
         "body",
         {"id": str, "size": int, "digest": bytes, "path": str, "data": bytes},
@@ -64,8 +64,8 @@ def _to_2(database: sqlite_utils.Database) -> None:
     """The tables are the same: facts may now say more, which an older release would take for damage."""
 
 
-# The third step, too, lets facts say more.
-MIGRATIONS: tuple[Migration, ...] = (_to_1, _to_2, _to_2)
+# The third step, too, lets facts say more; with the fourth, a path may be that of a body in a pack.
+MIGRATIONS: tuple[Migration, ...] = (_to_1, _to_2, _to_2, _to_2)
 VERSION = len(MIGRATIONS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from traced import promises
@@ -29,7 +30,31 @@ def _missing(calls: Sequence[Call], id: str, promise: Call) -> str:
     if not any(_syncs(call, end.paths[0], end) for call in before):
         return "the log was not synced after it"
     file = [call for call in before if call.writes and call.paths[0].endswith(f"/incoming/{id}")]
-    return _missing_of_file(before, file[-1], row) if file else ""
+    if file:
+        return _missing_of_file(before, file[-1], row)
+    # A page with no more than a part of it may have been written before.
+    packed = next(((pack, row) for row in rows if (pack := pack_of(id, row))), None)
+    return _missing_of_pack(before, *packed) if packed else ""
+
+
+def pack_of(id: str, row: Call) -> str:
+    """The name of the file that a body shares with others, from what is written of its row; empty when it has none."""
+    # Between them stand its size, its digest and the first of its path.
+    found = re.search(id.encode() + rb".{33,60}?/bodies/([0-9a-z]+)#[0-9]", row.data, re.DOTALL)
+    return found[1].decode() if found else ""
+
+
+def _missing_of_pack(before: Iterable[Call], pack: str, row: Call) -> str:
+    done = [call for call in before if call.ended < row.begun]
+    last = [call for call in done if call.writes and call.paths[0].endswith(f"/bodies/{pack}")]
+    if not last:
+        return "the file that it shares was not written before its row"
+    path = last[-1].paths[0]
+    if not any(_syncs(call, path, last[-1]) for call in done):
+        return "the file that it shares was not synced before its row was written"
+    made = next(call for call in done if call.name == "openat" and path in call.paths)
+    folder = path.rpartition("/")[0]
+    return "" if any(_syncs(call, folder, made) for call in done) else "the folder of the file that it shares was not"
 
 
 def _missing_of_file(before: Iterable[Call], last: Call, row: Call) -> str:

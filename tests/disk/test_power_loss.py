@@ -18,7 +18,7 @@ from typing import NamedTuple
 from examining import faults, fresh
 from powerloss import Cut, Disk, fingerprint, lay_out
 from programs import RecordingPrimary, Stage, domain, until
-from sync_order import broken_promises
+from sync_order import broken_promises, pack_of
 from traced import Traced, handed_over, letters, promises
 from traces import Call
 
@@ -113,9 +113,12 @@ def in_order(told: Story) -> None:
 
 
 def test_with_the_primary_down_every_promise_outlives_a_power_cut(play: Stage) -> None:
-    told = story(play)
+    told = story(play, senders=8)
     assert told.traced.codes == [250] * MESSAGES
-    assert any(call.writes and str(call.paths[0]).endswith("spool.sqlite") for call in told.calls if call.paths)
+    written = [call for call in told.calls if call.writes and call.paths]
+    assert any(call.paths[0].endswith("spool.sqlite") for call in written)
+    packs = {pack_of(id, call) for call in written for id in told.traced.digests if call.paths[0].endswith("-wal")}
+    assert packs > {""}, "some bodies share a file"
     in_order(told)
     assert wrong_in(told) == []
     started(play, told)

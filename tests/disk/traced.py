@@ -18,7 +18,8 @@ from traces import Call
 _ACCEPTED = re.compile(rb"250 2\.0\.0 accepted as (\w+)")
 _KEPT = re.compile(rb"250 2\.0\.0 kept as (\d+)")
 # In a page with others, in pages of their own, and in a file. A hundred of them make a checkpoint necessary.
-SIZES = (600, 3000, 9000, 1500, 600, 200_000, 3000, 600, 3000, 9000, 600, 300_000, 3000, 600, 9000)
+# Some that come together are enough for a file that they share.
+SIZES = (600, 3000, 9000, 1500, 200_000, 90_000, 120_000, 200_000, 3000, 9000, 600, 300_000, 3000, 600, 9000)
 
 
 def letters(count: int, seed: int = 1, sizes: Sequence[int] = SIZES) -> list[bytes]:

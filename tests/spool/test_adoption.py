@@ -179,3 +179,18 @@ def test_an_empty_folder_goes(ours: Custody) -> None:
     (ours.folder.parent / "5" / "incoming").mkdir(parents=True)
     ours.open()
     assert os.listdir(ours.folder.parent) == ["0"] and ours.journal.names == []
+
+
+def test_bodies_that_share_a_file_share_it_here(tmp_path: Path, ours: Custody, other: Custody) -> None:
+    ids = tuple(f"packed00000{number}" for number in range(4))
+    octets = {id: os.urandom(90_000) for id in ids}
+    other.open()
+    other.commit(add(*(a_deposit(id, octets[id]) for id in ids)))
+    other.close()
+    ours.open()
+    for gone in range(4):
+        assert all(ours.content(id).body.head == octets[id] for id in ids[gone:])
+        assert ids[0] in ours.files()
+        ours.commit(Change(remove=(ids[gone],)))
+    assert ours.files() == ["large0000001"]
+    assert os.listdir(ours.data / "spool") == ["0"]

@@ -18,9 +18,13 @@ from inboundmx.model.custody import Change, Content
 from inboundmx.model.message import SMALL_BODY
 from inboundmx.spool.file import Condemned
 
+# Three that come together share a file.
+PACK = ("packed000001", "packed000002", "packed000003")
+SIZES = {"large": SMALL_BODY + 5, "small": 3000, "packe": 100_000}
+
 
 def octets_of(id: str) -> bytes:
-    return random.Random(id).randbytes(SMALL_BODY + 5 if id.startswith("large") else 3000)
+    return random.Random(id).randbytes(SIZES[id[:5]])
 
 
 # What the child does, step by step: each commits, and then says so.
@@ -28,7 +32,9 @@ STEPS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("small0000001",), ()),
     (("large0000001", "small0000002"), ()),
     (("large0000002",), ("small0000001",)),
-    ((), ("large0000001",)),
+    (PACK, ("large0000001",)),
+    ((), PACK[:2]),
+    (("small0000003",), PACK[2:]),
 )
 
 
@@ -59,7 +65,8 @@ def check(data: Path, promised: int) -> None:
         assert isinstance(content, Content)
         octets = octets_of(id)
         assert (content.body.size, content.body.head) == (len(octets), octets[:SMALL_BODY])
-    assert custody.files() == [id for id in custody.ids if id.startswith("large")], "no body is left that is nobody's"
+    files = [id for id in custody.ids if id.startswith("large")] + ([PACK[0]] if {*PACK} & {*custody.ids} else [])
+    assert custody.files() == files, "no body is left that is nobody's"
     assert custody.files("incoming") == []
     assert custody.commit(add(a_deposit("after0000001"))) == [None]
     custody.close()
@@ -119,7 +126,7 @@ def test_at_every_step_of_replacing_a_condemned_file_all_mail_is_there(
     for copy in snapshots:
         other = Custody(copy)
         other.open()
-        assert {*other.ids, "after0000001"} == {"small0000002", "large0000002", "after0000001"}
+        assert {*other.ids, "after0000001"} == {"small0000002", "small0000003", "large0000002", "after0000001"}
         assert all(isinstance(other.content(id), Content) for id in other.ids)
         assert set(other.journal.names) <= {"spool_recovered"}
         other.close()

@@ -1,0 +1,95 @@
+"""Bodies that came together, in one file: a pack. Knows which are worth it, how a pack is written and made to last, and
+when the last of its bodies is gone; does not know entries, nor SQL.
+
+In a row a body is written twice, into SQLite's log and from there to its place: 0.34 ms of CPU for 100 KB, where one of
+six in a pack takes 0.11 and half the time. A pack needs two more syncs, so few or small bodies stay in their rows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from inboundmx.spool.bodies import BodyFiles, place_of
+
+# A smaller body is as cheap in its row.
+PACKED_BODY = 32 * 1024
+# No pack is made for less.
+LEAST_OCTETS = 256 * 1024
+# With so much a pack is complete: all of it stays on the disk until its last body goes.
+FULL_OCTETS = 1024 * 1024
+
+
+class Packs:
+    """The packs among the files of one spool. Only its writer thread calls."""
+
+    def __init__(self, files: BodyFiles) -> None:
+        self._files = files
+        self._living: Counter[str] = Counter()
+
+    def count(self, paths: Iterable[str]) -> None:
+        """Which bodies there are, in place of what was known."""
+        self._living = Counter(file for file, start in map(place_of, paths) if start is not None)
+
+    def write(self, bodies: Iterable[tuple[str, bytes]]) -> dict[str, str]:
+        """Puts bodies, each with its id, into packs that last; from the id to the path of each that is worth it. Raises
+        OSError, with nothing written."""
+        paths: dict[str, str] = {}
+        pack: list[tuple[str, bytes]] = []
+        octets = 0
+        try:
+            for id, body in bodies:
+                pack.append((id, body))
+                octets += len(body)
+                if octets >= FULL_OCTETS:
+                    self._write(pack, paths)
+                    pack, octets = [], 0
+            if octets > LEAST_OCTETS:
+                self._write(pack, paths)
+            if paths:
+                self._files.sync()
+        except OSError:
+            self.give_up(paths.values())
+            raise
+        return paths
+
+    def _write(self, pack: Sequence[tuple[str, bytes]], paths: dict[str, str]) -> None:
+        file = self._files.staying(pack[0][0])
+        # One that is there already may be what rows speak of.
+        descriptor = os.open(self._files.absolute(file), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            start = 0
+            for id, body in pack:
+                paths[id] = f"{file}#{start}"
+                start += len(body)
+            written = os.writev(descriptor, [body for _, body in pack])
+            if written < start:
+                rest = memoryview(b"".join([body for _, body in pack]))[written:]
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def kept(self, paths: Iterable[str]) -> None:
+        """The rows that speak of these are committed."""
+        self._living.update(place_of(path)[0] for path in paths)
+
+    def give_up(self, paths: Iterable[str]) -> None:
+        """The rows that speak of these were not committed."""
+        for file in {place_of(path)[0] for path in paths}:
+            self._files.remove(file)
+
+    def gone(self, paths: Iterable[str]) -> list[str]:
+        """The files that may be removed when no row speaks of these bodies any more. A pack of which more was counted
+        than there is stays until the next start."""
+        files = []
+        for path in paths:
+            file, start = place_of(path)
+            if start is not None:
+                self._living[file] -= 1
+            if not self._living[file]:
+                del self._living[file]
+                files.append(file)
+        return files
