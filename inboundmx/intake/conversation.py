@@ -211,9 +211,7 @@ class GatewayConversation:
             self._session = replace(self._session, reverse_name=name)
         refused = self._judged("connect", self._session_results)
         if refused is not None:
-            # A greeting that refuses for good is 554 (RFC 5321 3.1), and 421 is the one that may close later.
-            code = 554 if refused.permanent else 421
-            return Reply(code, refused.enhanced, refused.text, then_close=True)
+            return refused
         return Reply(220, "", f"{host_name(self._plan.settings.gateway, self._session)} ESMTP inboundmx")
 
     async def hello(self, session: Session) -> Reply:
@@ -541,6 +539,9 @@ class GatewayConversation:
         recipient: Address | None = None,
         more: Mapping[str, Any] | None = None,
     ) -> Reply:
+        if verb == "connect":
+            # A greeting that refuses for good is 554 (RFC 5321 3.1), and 421 is the one that may close later.
+            reply = Reply(554 if reply.permanent else 421, reply.enhanced, reply.text, then_close=True)
         fields: dict[str, Any] = {
             "verb": verb, "reply": str(reply), "ip": self._session.peer_ip, "helo": self._session.hello,
         }  # fmt: skip

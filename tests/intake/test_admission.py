@@ -205,6 +205,15 @@ def test_checks_before_the_message_are_not_run_for_who_may_relay(number: int, mo
     assert max(heard(SESSION)) >= 550
 
 
+def test_who_is_refused_at_once_is_told_of_as_he_heard_it(monkeypatch: pytest.MonkeyPatch):
+    """RFC 5321 3.1: a greeting that refuses is 554 or 421, whatever the same check would say later."""
+    gate = suspicious(monkeypatch, Stage.CONNECT, SESSION)
+    reply = gate.ask(gate.conversation.connected())
+    assert (reply.code, reply.then_close) == (554, True)
+    (told,) = (fields for event, _, fields in gate.journal.events if event == "refused")
+    assert told["reply"] == "554 5.7.1 mail refused by check against"
+
+
 def test_checks_of_the_message_are_run_for_everybody():
     gate = Gate(settings(check("pills", "pills", "reject"), relay=RELAY), TRUSTED)
     assert gate.send(MAIL.replace(b"hello", b"pills"), FAR).code == 554
