@@ -18,6 +18,7 @@ case "$(grep '^Subject:' "$1")" in
   *slow*) echo $$ > "${2}.new"; mv "${2}.new" "$2"; sleep 1000 & sleep 1000 ;;
   *breaks*) kill -9 $$ ;;
   *sender*) echo "from $3"; exit 1 ;;
+  *words*) printf '\\r%%s"},{\\033[2J\\000\\377 \\342\\200\\250more'; exit 1 ;;
 esac
 exit 0
 """
@@ -67,6 +68,10 @@ def test_a_program_judges(play: Stage, script: Path, tmp_path: Path) -> None:
     assert judged("mine", b"X-Declude-Score: -100\r\n") == "av=clean(0)"
     hostile = "-x'$`{id}@stranger.example"
     assert f"from <{hostile}>" in refused(letter("sender"), sender=hostile)
+    # Nor does what it says get out of its line.
+    told = refused(letter("words"))
+    assert "exit 1" in told and '%s"},{' in told and all(line.isprintable() for line in told.split("\n"))
+    assert gateway.output.read_text("utf-8").replace("\n", "").isprintable()
     large = letter("large") + b"The quick brown fox jumps over the lazy dog.\r\n" * 30_000
     assert post(gateway.port, large).code == 250
     # What a program does to its copy changes no message; its number counts.
