@@ -79,7 +79,7 @@ class Doubts:
             for cause in tuple(self._doubted):
                 self._believe(cause, "[causes] enabled = no")
             return lots
-        self._count(lots)
+        self._count(arrival, lots)
         self._messages += 1
         monotonic = self._clock.monotonic()
         if self._messages >= MESSAGES or not 0 <= monotonic - self._looked_at < SECONDS:
@@ -89,7 +89,7 @@ class Doubts:
 
     # --- counting -----------------------------------------------------------------------------------------------------
 
-    def _count(self, lots: Sequence[Lot]) -> None:
+    def _count(self, arrival: Arrival, lots: Sequence[Lot]) -> None:
         """Whatever holds for several recipients of a message is counted once."""
         asked, fired = {""}, set()
         for lot in lots:
@@ -101,7 +101,7 @@ class Doubts:
                 weight = line.weight
                 if weight and (weight == "reject" or (not isinstance(weight, str) and weight > 0)):
                     self._weighty.add(cause)
-            if lot.verdict.level is not Level.NONE:
+            if lot.verdict.level is not Level.NONE and not _vouched_for(arrival, lot):
                 fired.add(cause := ("", lot.verdict.level.word))
                 self._weighty.add(cause)
         for check in asked:
@@ -208,7 +208,7 @@ class Doubts:
         if not refused and lot.fate != "discard":
             return lot
         level = Cause("", verdict.level.word)
-        if level in self._doubted and verdict.reason == str(level):
+        if level in self._doubted and verdict.reason == str(level) and not _vouched_for(arrival, lot):
             return _kept(lot, level)
         doubted = [
             cause
@@ -232,6 +232,20 @@ class Doubts:
         if not isinstance(failure.value, Unavailable):
             fields = {"about": "causes", "trouble": failure.getErrorMessage()}
             self._journal.record("fault", "", fields, level="error")
+
+
+def _vouched_for(arrival: Arrival, lot: Lot) -> bool:
+    """Whether the mail reaches its level by what checks say that are believed in any case, whatever others say too."""
+    names = arrival.settings.causes.except_
+    lines = lot.verdict.score.lines
+    if not any(line.check in names for line in lines):
+        return False
+    others = [
+        Cause(line.check, line.outcome)
+        for line in lines
+        if line.check not in names and not isinstance(line.weight, str) and line.weight > 0
+    ]
+    return _without(arrival, lot, others).level is lot.verdict.level
 
 
 def _without(arrival: Arrival, lot: Lot, doubted: Sequence[Cause]) -> Verdict:

@@ -158,6 +158,16 @@ def test_the_operator_ends_it(off):
     assert gate.health.rows()[0]["state"] == "up"
 
 
+def test_a_level_that_mail_reaches_by_a_check_that_is_believed_is_not_doubted_for_that():
+    words, more = check("words", "pills", 40.0), check("more", "buy", 40.0)
+    reaching = {"levels": levels(Action("reject")), "causes": replace(CAUSES, except_=("words",))}
+    assert send(made(words, **reaching), times=12) == [550] * 12
+    assert 250 in send(made(more, **reaching), SPAM.replace(b"pills", b"buy"), times=12), "of others it is"
+    both = made(words, more, **reaching)
+    assert 250 in send(both, SPAM.replace(b"pills", b"buy"), times=12)
+    assert send(both, times=3) == [550] * 3, "which does not make it doubtful where they are not needed"
+
+
 def test_the_operator_is_written_to_once_an_hour():
     gate = made(WORDS, causes=replace(CAUSES, notify="op@a.example"))
     send(gate, times=12)
