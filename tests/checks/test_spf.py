@@ -91,7 +91,7 @@ def test_a_hello_that_cannot_have_a_record_is_none(hello: str) -> None:
 
 @pytest.mark.parametrize("identity", ["", "sender", "mailfrom hello"])
 def test_an_identity_that_there_is_not_is_refused(identity: str) -> None:
-    with pytest.raises(ValueError, match="write mailfrom, helo or both"):
+    with pytest.raises(ValueError, match="write mailfrom, helo, or mailfrom helo"):
         Spf({"identity": identity})
 
 
