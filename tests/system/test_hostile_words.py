@@ -329,8 +329,8 @@ ENDLESS = b"".join(
 
 @pytest.mark.parametrize("step", ["rcpt", "dot"])
 def test_no_refusal_writes_a_field_of_a_notice(house: House, step: str) -> None:
-    """Fifty lines of it, with fields in them. What we write to the sender is as RFC 3464 has it."""
-    house.raw.answers = {step: ENDLESS + b"550 5.7.1 end\r\n"}
+    """Fifty lines of it, with fields in them and behind them. What we write to the sender is as RFC 3464 has it."""
+    house.raw.answers = {step: ENDLESS + b"550 5.7.1 end\r\nBcc: victim@c.example\r\n\r\nX-Spam-Level: NONE\r\n"}
     sender = f"{step}@sender.example"
     try:
         answer = post(house.gateway.port, letter("fifty lines"), recipients=[f"user@{RAW}"], sender=sender)
