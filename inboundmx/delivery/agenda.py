@@ -20,7 +20,7 @@ from inboundmx.ports import Clock, Timer
 # Entries moved in one turn of the reactor; a wave of a hundred thousand takes several.
 TURN = 1000
 # So many are started within so many seconds: 8,000 a second, where one worker delivers 4,000 to 5,000 from its spool.
-# With half of it a spool on a free machine emptied at 3,500 a second, with time to spare; now at 4,100. The hundred that
+# With half of it a spool on a free machine emptied at 3,500 a second, with time to spare; now at 4,100. A hundred that
 # start together hold up whoever comes meanwhile for 4 ms.
 BURST, BURST_SECONDS = 100, 0.0125
 # When so many could not start, neither could the next.
