@@ -13,6 +13,7 @@ VERBS = ("deliver", "header", "tag", "redirect", "quarantine", "hold", "discard"
 # What becomes of the mail; a level says one of them, or none: deliver.
 FATES = frozenset({"deliver", "redirect", "quarantine", "hold", "discard", "reject"})
 TEXT_LIMIT = 500
+_CODE = re.compile(r"[245](?:[0-9]{2}|\.[0-9]+\.[0-9]+)(?![0-9])[ -]")
 # What may stand in a header section once alone (RFC 5322 3.6, RFC 2045), what says who did what on the way, and what we
 # write ourselves: one more of these would make the mail another one, or a liar of us.
 _TAKEN = re.compile(
@@ -91,6 +92,8 @@ def _action(words: list[tuple[str, bool]]) -> Action:
             raise Wrong('tag needs a text: tag "SPAM:"')
         return Action("tag", argument)
     if verb == "reject":
+        if _CODE.match(argument):
+            raise Wrong("the text of reject needs no code: 550 5.7.1 is said before it")
         return Action("reject", argument)
     if len(words) == 2:
         raise Wrong(f"{verb} takes no text")

@@ -59,6 +59,8 @@ def test_what_may_not_be_meant_is_said(tmp_path: Path, sections: str, said: list
         ('[level low]\naction = header "X-Spam-Score: 0"\n', "X-Spam-Score is not for an action to add"),
         ('[level low]\naction = header "authentication-results: a; none"\n', "is not for an action to add"),
         ('[level low]\noutgoing_action = header "Content-Type: text/html"\n', "is not for an action to add"),
+        ('[level low]\naction = reject "5.7.1 spam"\n', "needs no code"),
+        ('[level low]\naction = reject "550 spam"\n', "needs no code"),
         ("blocking.outgoing_threshold = 5\n", "there is no key blocking.outgoing_threshold here"),
         (
             "[causes]\nexcept = pils\n" + PILLS,
@@ -73,5 +75,6 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path, sections: str, wrong: st
 
 
 def test_fields_of_ones_own_and_causes_that_there_are_pass(tmp_path: Path) -> None:
+    high = '[level high]\naction = reject "5 bad words, 1000 reasons"\n'
     spam = '[level low]\naction = header "X-Spam: yes", header "X-Spam-Flag: YES", header "List-Id: x"\n'
-    assert warned(tmp_path, spam, "[causes]\nexcept = low pills\n", PILLS) == []
+    assert warned(tmp_path, high, spam, "[causes]\nexcept = low pills\n", PILLS) == []
