@@ -196,6 +196,7 @@ class SpoolFile:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        self._packs.tidy()
         with contextlib.ExitStack() as later:
             if self._condemned:
                 reader = later.enter_context(contextlib.closing(schema.connect_to_read(self.path)))
@@ -364,8 +365,9 @@ class SpoolFile:
                 self._condemn(meant, result.notes)
 
     def _vacuum(self, result: Result) -> None:
-        """Gives a few hundred free pages back to the disk."""
+        """Gives a few hundred free pages back to the disk, and files that nothing is in."""
         assert self._connection is not None
+        self._packs.tidy()
         try:
             (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
             if free > _SPARE_PAGES:

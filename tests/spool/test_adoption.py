@@ -192,5 +192,6 @@ def test_bodies_that_share_a_file_share_it_here(tmp_path: Path, ours: Custody, o
         assert all(ours.content(id).body.head == octets[id] for id in ids[gone:])
         assert ids[0] in ours.files()
         ours.commit(Change(remove=(ids[gone],)))
+    ours.reopen()
     assert ours.files() == ["large0000001"]
     assert os.listdir(ours.data / "spool") == ["0"]

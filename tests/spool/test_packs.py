@@ -16,7 +16,8 @@ from inboundmx.model.custody import Change
 from inboundmx.ports import Damaged, StorageFull, Unavailable
 from inboundmx.spool import packs
 from inboundmx.spool.bodies import place_of
-from inboundmx.spool.packs import FULL_OCTETS, LEAST_OCTETS, PACKED_BODY
+from inboundmx.spool.packs import FULL_OCTETS, LEAST_OCTETS, PACKED_BODY, SPARE_PACKS
+from inboundmx.spool.sqlite import VACUUM_SECONDS
 
 IDS = tuple(f"packed00000{number}" for number in range(1, 5))
 
@@ -59,7 +60,46 @@ def test_what_comes_together_is_in_one_file_until_the_last_of_it_goes(custody: C
         if gone % 2:
             custody.reopen()
         custody.commit(Change(remove=(IDS[gone],)))
+    custody.reopen()
     assert custody.files() == []
+
+
+def test_where_mail_comes_and_goes_the_same_files_are_written_over(custody: Custody) -> None:
+    others = tuple(f"others00000{number}" for number in range(4))
+    for number in range(6):
+        ids = tuple(f"round{number}00000{which}" for which in range(4))
+        assert together(custody, *(90_000 + 1000 * which for which in range(4)), ids=ids) == [None]
+        if number == 2:
+            assert together(custody, 100_000, 100_000, 100_000, 100_000, ids=others) == [None]
+        assert all(custody.content(id).body.head == octets_of(id, 90_000 + 1000 * n) for n, id in enumerate(ids))
+        custody.commit(Change(remove=ids))
+    assert custody.files() == [others[0], "round0000000"]
+    assert whole(custody, *others)
+
+
+def test_no_more_files_than_some_are_kept_to_be_written_over(custody: Custody) -> None:
+    packs_of = [tuple(f"pack{pack:02}00000{which}" for which in range(4)) for pack in range(SPARE_PACKS + 3)]
+    for ids in packs_of:
+        together(custody, 100_000, 100_000, 100_000, 100_000, ids=ids)
+    for ids in packs_of:
+        custody.commit(Change(remove=ids))
+    assert len(custody.files()) == SPARE_PACKS
+    custody.clock.task.advance(VACUUM_SECONDS)
+    assert custody.files() == [], "nor for long"
+    together(custody, 100_000, 100_000, 100_000, 100_000)
+    custody.commit(Change(remove=IDS))
+    custody.close()
+    assert custody.files() == [], "nor past the end"
+
+
+def test_one_that_was_to_be_written_over_and_is_gone_costs_nobody_his_mail(custody: Custody) -> None:
+    together(custody, 100_000, 100_000, 100_000, 100_000)
+    custody.commit(Change(remove=IDS))
+    (custody.folder / "bodies" / IDS[0]).unlink()
+    ids = tuple(f"after000000{number}" for number in range(4))
+    assert [type(answer) for answer in together(custody, 100_000, 100_000, 100_000, 100_000, ids=ids)] == [Unavailable]
+    assert together(custody, 100_000, 100_000, 100_000, 100_000, ids=ids) == [None]
+    assert whole(custody, *ids)
 
 
 def test_it_is_shared_like_any_body(custody: Custody) -> None:
@@ -70,16 +110,13 @@ def test_it_is_shared_like_any_body(custody: Custody) -> None:
     assert custody.files() == [IDS[0]]
     assert custody.content("again0000001").body.head == octets_of(IDS[1])
     custody.commit(Change(remove=("again0000001",)))
+    custody.reopen()
     assert custody.files() == []
 
 
 @pytest.mark.parametrize(
     "sizes",
-    [
-        (LEAST_OCTETS // 2, LEAST_OCTETS // 2),
-        (LEAST_OCTETS,),
-        (PACKED_BODY - 1,) * 9,
-    ],
+    [(LEAST_OCTETS // 2, LEAST_OCTETS // 2), (LEAST_OCTETS,), (PACKED_BODY - 1,) * 9],
 )
 def test_few_or_small_ones_stay_in_their_rows(custody: Custody, sizes: tuple[int, ...]) -> None:
     ids = tuple(f"packed00000{number}" for number in range(len(sizes)))
@@ -149,7 +186,7 @@ def test_a_write_that_stops_half_way_is_gone_on_with(custody: Custody, monkeypat
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-@pytest.mark.parametrize("call", ["writev", "fsync"])
+@pytest.mark.parametrize("call", ["writev", "fdatasync", "fsync"])
 def test_without_room_for_it_nothing_is_promised(
     custody: Custody, monkeypatch: pytest.MonkeyPatch, call: str, code: int
 ) -> None:
@@ -174,7 +211,7 @@ def test_messages_whose_pack_cannot_be_synced_are_kept_one_by_one_in_their_rows(
     answers = [custody.spool.commit(change) for change in changes]
     custody.spool._writer._out = False
     with monkeypatch.context() as patch:
-        patch.setattr(packs.os, "fsync", refuse)
+        patch.setattr(packs.os, "fdatasync", refuse)
         custody.spool._writer.wake()
     assert [answer.result for answer in answers] == [None] * 4
     assert set(paths(custody)) == {None}

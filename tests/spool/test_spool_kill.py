@@ -20,6 +20,8 @@ from inboundmx.spool.file import Condemned
 
 # Three that come together share a file.
 PACK = ("packed000001", "packed000002", "packed000003")
+# And three that are written over them.
+AGAIN = ("packed000004", "packed000005", "packed000006")
 SIZES = {"large": SMALL_BODY + 5, "small": 3000, "packe": 100_000}
 
 
@@ -35,6 +37,7 @@ STEPS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (PACK, ("large0000001",)),
     ((), PACK[:2]),
     (("small0000003",), PACK[2:]),
+    (AGAIN, ()),
 )
 
 
@@ -65,7 +68,9 @@ def check(data: Path, promised: int) -> None:
         assert isinstance(content, Content)
         octets = octets_of(id)
         assert (content.body.size, content.body.head) == (len(octets), octets[:SMALL_BODY])
-    files = [id for id in custody.ids if id.startswith("large")] + ([PACK[0]] if {*PACK} & {*custody.ids} else [])
+    files = [id for id in custody.ids if id.startswith("large")]
+    if {*PACK, *AGAIN} & {*custody.ids}:
+        files.append(PACK[0])
     assert custody.files() == files, "no body is left that is nobody's"
     assert custody.files("incoming") == []
     assert custody.commit(add(a_deposit("after0000001"))) == [None]
@@ -126,7 +131,7 @@ def test_at_every_step_of_replacing_a_condemned_file_all_mail_is_there(
     for copy in snapshots:
         other = Custody(copy)
         other.open()
-        assert {*other.ids, "after0000001"} == {"small0000002", "small0000003", "large0000002", "after0000001"}
+        assert {*other.ids, "after0000001"} == {"small0000002", "small0000003", "large0000002", *AGAIN, "after0000001"}
         assert all(isinstance(other.content(id), Content) for id in other.ids)
         assert set(other.journal.names) <= {"spool_recovered"}
         other.close()
@@ -142,7 +147,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, seen: Callable[[], object]) -> None:
 
         return call
 
-    for name in ("fsync", "rename", "unlink"):
+    for name in ("fsync", "fdatasync", "rename", "unlink"):
         monkeypatch.setattr(os, name, watched(getattr(os, name)))
 
 
