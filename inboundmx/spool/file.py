@@ -138,7 +138,7 @@ class SpoolFile:
         self._identity = _identity(self.path)
         self._tidy(notes)
         self._reserve.hold()
-        self._packs.count(known)
+        self._packs.count(known, whole)
         self._files.sweep(known if whole else None)
         return entries
 

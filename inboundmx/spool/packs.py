@@ -7,6 +7,8 @@ six in a pack takes 0.11 and half the time. A pack needs a sync more, so few or 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -32,9 +34,12 @@ class Packs:
         self._living: Counter[str] = Counter()
         self._spare: list[str] = []
 
-    def count(self, paths: Iterable[str]) -> None:
-        """Which bodies there are, in place of what was known."""
+    def count(self, paths: Iterable[str], whole: bool) -> None:
+        """Which bodies there are, in place of what was known. ``whole``: no others; else each of their packs may hold
+        one that nobody can name any more, and stays until the next start."""
         self._living = Counter(file for file, start in map(place_of, paths) if start is not None)
+        if not whole:
+            self._living.update(list(self._living))
 
     def write(self, bodies: Iterable[tuple[str, bytes]]) -> dict[str, str]:
         """Puts bodies, each with its id, into packs that last; from the id to the path of each that is worth it. Raises
@@ -62,10 +67,11 @@ class Packs:
     def _write(self, pack: Sequence[tuple[str, bytes]], paths: dict[str, str]) -> bool:
         """Whether a file was made."""
         made = not self._spare
-        file = self._files.staying(pack[0][0]) if made else self._spare.pop()
-        # One that is there already, and is not known to be spare, may be what rows speak of.
-        how = os.O_WRONLY | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if made else 0)
-        descriptor = os.open(self._files.absolute(file), how, 0o600)
+        if made:
+            file, descriptor = self._new(pack)
+        else:
+            file = self._spare.pop()
+            descriptor = os.open(self._files.absolute(file), os.O_WRONLY | os.O_CLOEXEC)
         try:
             start = 0
             for id, body in pack:
@@ -80,6 +86,16 @@ class Packs:
         finally:
             os.close(descriptor)
         return made
+
+    def _new(self, pack: Sequence[tuple[str, bytes]]) -> tuple[str, int]:
+        """A file named after one of its bodies, open to be written."""
+        for id, _ in pack:
+            file = self._files.staying(id)
+            # One that is there already may be what rows speak of: its message came before, and has another entry now.
+            with contextlib.suppress(FileExistsError):
+                how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                return file, os.open(self._files.absolute(file), how, 0o600)
+        raise FileExistsError(errno.EEXIST, "every name for the bodies is taken")
 
     def kept(self, paths: Iterable[str]) -> None:
         """The rows that speak of these are committed."""

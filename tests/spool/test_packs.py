@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,10 +150,46 @@ def test_what_was_not_committed_leaves_no_file_and_takes_none_away(custody: Cust
 
 
 def test_a_file_that_is_there_already_is_never_written_to(custody: Custody) -> None:
-    (custody.folder / "bodies" / IDS[0]).write_bytes(b"somebody else's")
+    for id in IDS[:3]:
+        (custody.folder / "bodies" / id).write_bytes(b"somebody else's")
+    assert together(custody, 100_000, 100_000, 100_000, 100_000) == [None]
+    assert custody.files() == sorted(IDS)
+    assert {(custody.folder / "bodies" / id).read_bytes() for id in IDS[:3]} == {b"somebody else's"}
+    assert whole(custody, *IDS)
+
+
+def test_where_every_name_is_taken_nothing_is_promised(custody: Custody) -> None:
+    for id in IDS:
+        (custody.folder / "bodies" / id).write_bytes(b"somebody else's")
     (answer,) = together(custody, 100_000, 100_000, 100_000, 100_000)
     assert isinstance(answer, Unavailable)
-    assert (custody.folder / "bodies" / IDS[0]).read_bytes() == b"somebody else's"
+    assert {(custody.folder / "bodies" / id).read_bytes() for id in IDS} == {b"somebody else's"}
+
+
+def test_a_message_that_comes_again_is_in_its_place_and_leaves_none_behind(custody: Custody) -> None:
+    together(custody, 100_000, 100_000, 100_000, 100_000)
+    ids = ("again0000001", *(f"others00000{number}" for number in range(3)))
+    deposits = [a_deposit(id, octets_of(id)) for id in ids[1:]]
+    again = a_deposit(ids[0], custody.content(IDS[0]).body, body_id=IDS[0])
+    assert custody.commit(add(again, *deposits)) == [None]
+    custody.commit(Change(remove=IDS))
+    assert custody.content(ids[0]).body.head == octets_of(IDS[0])
+    assert whole(custody, *ids[1:])
+    custody.commit(Change(remove=ids))
+    custody.reopen()
+    assert custody.files() == []
+
+
+def test_where_rows_are_missing_a_pack_stays_until_the_next_start(custody: Custody, tmp_path: Path) -> None:
+    together(custody, 100_000, 100_000, 100_000, 100_000)
+    custody.close()
+    with contextlib.closing(sqlite3.connect(custody.folder / "spool.sqlite")) as connection:
+        connection.execute("PRAGMA ignore_check_constraints=ON")
+        connection.execute("UPDATE entry SET facts = 'none' WHERE id = ?", (IDS[3],))
+        connection.commit()
+    custody.open()
+    custody.commit(Change(remove=IDS[:3]))
+    assert custody.files() == [IDS[0]]
 
 
 def test_a_pack_that_nobody_speaks_of_is_swept_away_and_one_of_which_a_part_is_needed_is_not(custody: Custody) -> None:
