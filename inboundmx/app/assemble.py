@@ -328,7 +328,7 @@ class GatewayService(Service):
             self._health,
             lists=self._lists,
             macros=MacroProcess(),
-            vocabulary=MappedVocabulary(str(self._data), clock, self._offload),
+            vocabulary=MappedVocabulary(str(self._data), clock, self._offload, self._health),
         )
 
     def _make_room(self, settings: Settings) -> None:

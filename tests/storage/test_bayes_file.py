@@ -29,6 +29,14 @@ def file(tmp_path: Path) -> BayesFile:
     return BayesFile(str(tmp_path))
 
 
+class FakeHealth:
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, bool, str]] = []
+
+    def noted(self, service: str, well: bool, detail: str) -> None:
+        self.notes.append((service, well, detail))
+
+
 def words(file: BayesFile, name: str, *several: str) -> Lesson:
     return Lesson(name.encode(), array("q", sorted(number_of(file.secret, word) for word in several)))
 
@@ -145,9 +153,16 @@ def test_a_damaged_model_is_not_believed(file: BayesFile, tmp_path: Path, spoil:
     with pytest.raises(ValueError):
         model(tmp_path)
     came: list[Any] = []
-    vocabulary = MappedVocabulary(str(tmp_path), FakeClock(), FakeOffload())
+    health, clock = FakeHealth(), FakeClock()
+    vocabulary = MappedVocabulary(str(tmp_path), clock, FakeOffload(), health)
     promptly(vocabulary.learned(), came.append, came.append)
     assert came[0].check(Unavailable) and "train renew" in came[0].value.reason
+    assert health.notes == [(FILE_NAME, False, came[0].value.reason)]
+    file.renew(LARGE)
+    clock.task.advance(LOOK_SECONDS)
+    promptly(vocabulary.learned(), came.append, came.append)
+    assert came[1].spam == 1
+    assert health.notes[1:] == [(FILE_NAME, True, "")]
 
 
 def test_a_file_that_is_none_is_unavailable(tmp_path: Path) -> None:
@@ -163,7 +178,7 @@ def test_a_file_that_is_none_is_unavailable(tmp_path: Path) -> None:
 def test_a_new_model_is_found_by_itself(file: BayesFile, tmp_path: Path) -> None:
     clock, offload = FakeClock(), FakeOffload()
     came: list[Any] = []
-    vocabulary = MappedVocabulary(str(tmp_path), clock, offload)
+    vocabulary = MappedVocabulary(str(tmp_path), clock, offload, FakeHealth())
 
     def learned() -> Any:
         came: list[Any] = []
@@ -183,7 +198,8 @@ def test_a_new_model_is_found_by_itself(file: BayesFile, tmp_path: Path) -> None
     file.renew(LARGE)
     clock.task.advance(LOOK_SECONDS)
     assert learned().counts(["buy"]) == [(2, 0)]
-    assert promptly(MappedVocabulary(str(tmp_path), clock, offload).learned(), came.append, came.append) is None
+    second = MappedVocabulary(str(tmp_path), clock, offload, FakeHealth())
+    assert promptly(second.learned(), came.append, came.append) is None
     assert came[0].spam == 2 and offload.runs == 3
     # What was mapped goes on being what it was.
     assert first.counts(["buy"]) == [(1, 0)]
