@@ -189,7 +189,10 @@ def test_where_rows_are_missing_a_pack_stays_until_the_next_start(custody: Custo
         connection.commit()
     custody.open()
     custody.commit(Change(remove=IDS[:3]))
-    assert custody.files() == [IDS[0]]
+    together(custody, 100_000, 100_000, 100_000, ids=("others000001", "others000002", "others000003"))
+    assert custody.files() == ["others000001", IDS[0]], "it is not written over"
+    custody.close()
+    assert custody.files() == ["others000001", IDS[0]]
 
 
 def test_a_pack_that_nobody_speaks_of_is_swept_away_and_one_of_which_a_part_is_needed_is_not(custody: Custody) -> None:
