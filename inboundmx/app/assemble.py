@@ -205,7 +205,7 @@ class GatewayService(Service):
         )  # fmt: skip
         self._state = SqliteStateStore(str(self._data), clock, from_thread, report)
         self._tools = self._make_tools(settings, journal)
-        bodies = SpoolBodies(str(self._folder), str(self._data))
+        self._bodies = bodies = SpoolBodies(str(self._folder), str(self._data))
         self._transmitter = SmtpTransmitter(reactor, clock, settings.gateway.hostname, str(self._data))
         pauses = self._make_pauses(journal)
         self._sources = RecipientSources(reactor, clock, self._tools.offload, self._health)
@@ -332,7 +332,8 @@ class GatewayService(Service):
         )
 
     def _make_room(self, settings: Settings) -> None:
-        self._factory.room = room = room_for_strangers(settings)
+        room, self._bodies.places.most = room_for_strangers(settings)
+        self._factory.room = room
         if room < settings.smtp.max_connections:
             fields = {"max_connections": settings.smtp.max_connections, "room": room}
             self._journal.record("few_descriptors", "", fields, level="warning")

@@ -21,6 +21,8 @@ from inboundmx.storage.disk import sync_folder, unavailable
 
 _OURS = re.compile(r"[0-9a-z]{8,64}")
 _READ_OCTETS = 1024 * 1024
+# Files of bodies on their way in, where nobody has counted descriptors.
+MOST_OPEN = 1000
 _SHARED = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)
 
 
@@ -169,14 +171,25 @@ class BodyFiles:
         return removed
 
 
+class Places:
+    """How many files of bodies on their way in are open, and how many may be."""
+
+    __slots__ = ("most", "taken")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.taken = 0
+
+
 class FileDraft:
     """A body on its way in (ports.Draft). The first SMALL_BODY octets stay in memory, all the rest is in the file."""
 
-    __slots__ = ("_absolute", "_chunks", "_descriptor", "_error", "_hash", "_head", "_path", "_size")
+    __slots__ = ("_absolute", "_chunks", "_descriptor", "_error", "_hash", "_head", "_path", "_places", "_size")
 
-    def __init__(self, path: str, absolute: str) -> None:
+    def __init__(self, path: str, absolute: str, places: Places) -> None:
         self._path = path
         self._absolute = absolute
+        self._places = places
         self._chunks: list[bytes] = []
         self._size = 0
         # Made when there is a file: what stays in memory is hashed when it is kept.
@@ -220,7 +233,10 @@ class FileDraft:
     def _store(self, octets: bytes) -> None:
         try:
             if self._descriptor < 0:
+                if self._places.taken >= self._places.most:
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
                 self._descriptor = os.open(self._absolute, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                self._places.taken += 1
             left = memoryview(octets)
             while left:
                 left = left[os.write(self._descriptor, left) :]
@@ -232,6 +248,7 @@ class FileDraft:
     def _close(self) -> None:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
+            self._places.taken -= 1
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
@@ -242,10 +259,11 @@ class SpoolBodies:
     def __init__(self, folder: str, data_folder: str) -> None:
         self._files = BodyFiles(folder, data_folder)
         self._files.prepare()
+        self.places = Places(MOST_OPEN)
 
     def draft(self, id: str) -> FileDraft:
         path = self._files.incoming(id)
-        return FileDraft(path, self._files.absolute(path))
+        return FileDraft(path, self._files.absolute(path), self.places)
 
 
 class BodyContents:

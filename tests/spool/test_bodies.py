@@ -50,6 +50,27 @@ def test_a_large_body_is_a_file(tmp_path: Path, size: int, chunk: int) -> None:
     draft.discard()
 
 
+def test_large_bodies_that_come_at_the_same_time_have_so_many_files_and_no_more(tmp_path: Path) -> None:
+    bodies = SpoolBodies(str(tmp_path / "spool" / "0"), str(tmp_path))
+    bodies.places.most = 2
+    large = bytes(SMALL_BODY + 1)
+    one, two = bodies.draft("0000000000aa"), bodies.draft("0000000000ab")
+    one.write(large)
+    two.write(large)
+    late, small = bodies.draft("0000000000ac"), bodies.draft("0000000000ad")
+    with pytest.raises(Unavailable, match="Too many open files"):
+        late.write(large)
+    late.discard()
+    small.write(large[1:])
+    assert small.finish().size == SMALL_BODY
+    for ended in (one.finish, two.discard):
+        ended()
+        third = bodies.draft(f"0000000000{bodies.places.taken}b")
+        third.write(large)
+        third.finish()
+    assert bodies.places.taken == 0
+
+
 def test_thirty_megabytes_do_not_stay_in_memory(tmp_path: Path) -> None:
     draft = a_draft(tmp_path)
     tracemalloc.start()
