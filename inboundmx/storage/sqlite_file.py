@@ -6,6 +6,7 @@ Knows no table, nor what is to be done when a file is damaged.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +18,8 @@ from inboundmx.storage.owner import give_to_owner_of
 # Brings a file from the version before to its own; it may be repeated, by other processes at the same time as well.
 Migration = Callable[[sqlite_utils.Database], object]
 # Of a file whose last moments may be lost with the machine, never its consistency.
-USUAL = ("journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY")
+_LOG_MODE = "journal_mode=WAL"
+USUAL = (_LOG_MODE, "synchronous=NORMAL", "temp_store=MEMORY")
 
 
 def prepared(
@@ -27,13 +29,29 @@ def prepared(
     sqlite3.Error and OSError; the connection is closed then."""
     try:
         for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}").fetchall()
+            if pragma == _LOG_MODE:
+                _begin_log(connection, path)
+            else:
+                connection.execute(f"PRAGMA {pragma}").fetchall()
         migrate(connection, migrations)
         give_to_owner_of(os.path.dirname(path), (path, f"{path}-wal", f"{path}-shm"))
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _begin_log(connection: sqlite3.Connection, path: str) -> None:
+    """Of two processes that turn to a log at the same time one is told at once that the file is locked: SQLite waits
+    for nobody there. So they go one by one, and only where it has to be done at all."""
+    if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+        return
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        connection.execute(f"PRAGMA {_LOG_MODE}").fetchall()
+    finally:
+        os.close(folder)
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> bool:

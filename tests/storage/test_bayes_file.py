@@ -135,6 +135,32 @@ def test_several_train_at_the_same_time(tmp_path: Path) -> None:
     assert model(tmp_path).counts(["x"]) == [(80, 0)]
 
 
+def test_a_new_file_is_opened_by_many_at_the_same_time(tmp_path: Path) -> None:
+    secrets: list[bytes | Unavailable] = []
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        together = threading.Barrier(6)
+
+        def opened(folder: Path = folder, together: threading.Barrier = together) -> None:
+            together.wait()
+            try:
+                file = BayesFile(str(folder))
+            except Unavailable as trouble:
+                secrets.append(trouble)
+            else:
+                secrets.append(file.secret)
+                file.close()
+
+        threads = [threading.Thread(target=opened) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(secrets)) == number + 1, secrets[-6:]
+    assert len(secrets) == 120
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
