@@ -71,7 +71,7 @@ lint: $(VENV)/installed-for-tests
 docs: $(VENV)/installed
 	$(BIN)/python -m inboundmx.app.reference
 
-# Ours beside stock peers in one run, as root: about 25 minutes, QUICK=1 about 6, ONLY=50x1,idle those. All of it writes
+# Ours beside stock peers in one run, as root: about 30 minutes, QUICK=1 about 6, ONLY=50x1,idle those. All of it writes
 # docs/performance.md; a part of it is written beside its figures.
 QUICK ?=
 ONLY ?=

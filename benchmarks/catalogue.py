@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,6 +23,8 @@ from benchmarks.peers import (
     QUEUE,
     SPOOL,
     TUNED,
+    TWO,
+    TWO_SPOOL,
     Ours,
     Peer,
     Postfix,
@@ -40,6 +43,8 @@ SHARED: Mapping[str, Maker] = {
     QUEUE: lambda folder: Haraka(folder, durable=True),
     OURS: Ours,
     SPOOL: lambda folder: Ours(folder, "spool"),
+    TWO: lambda folder: Ours(folder, workers=2),
+    TWO_SPOOL: lambda folder: Ours(folder, "spool", workers=2),
 }
 
 
@@ -104,27 +109,29 @@ def slow_sync(folder: Path, make: Callable[..., Peer], *arguments: str) -> Peer:
 
 
 EVERYBODY = (POSTFIX, PROXY, QUEUE, OURS, SPOOL)
+CROWD = (POSTFIX, TUNED, PROXY, QUEUE, OURS, SPOOL, TWO, TWO_SPOOL)
 SCENARIOS: tuple[Scenario | Apart, ...] = (
     forwarding(1, EVERYBODY),
     forwarding(10, EVERYBODY),
-    forwarding(50, (POSTFIX, TUNED, PROXY, QUEUE, OURS, SPOOL)),
-    forwarding(200, (POSTFIX, TUNED, PROXY, QUEUE, OURS, SPOOL)),
+    forwarding(50, CROWD),
+    forwarding(200, CROWD),
     forwarding(10, (POSTFIX, OURS), per_connection=10),
     forwarding(50, (POSTFIX, OURS), per_connection=10),
     forwarding(10, (POSTFIX, OURS), size=100 * 1024),
     Scenario(
         "slow sync 50x1",
         "every sync 2 ms longer, handover = spool: 50 sessions, one message of 4 KB each",
-        32,
-        (POSTFIX, SPOOL),
+        48,
+        (POSTFIX, SPOOL, TWO_SPOOL),
         lambda peer, effort: forward(peer, 50, MANY, seconds=effort.seconds),
         own={
             POSTFIX: lambda folder: slow_sync(folder, Postfix),
             SPOOL: lambda folder: slow_sync(folder, Ours, "spool"),
+            TWO_SPOOL: lambda folder: slow_sync(folder, partial(Ours, workers=2), "spool"),
         },
     ),
-    dead(50, (POSTFIX, QUEUE, OURS), 4096),
-    dead(10, (POSTFIX, OURS), 100 * 1024),
+    dead(50, (POSTFIX, QUEUE, OURS, TWO), 4096),
+    dead(10, (POSTFIX, OURS, TWO), 100 * 1024),
     Scenario(
         "slow primary",
         "a primary that takes 200 ms a message: 200 sessions, 20 connections to it, until it has them all",
@@ -166,8 +173,8 @@ SCENARIOS: tuple[Scenario | Apart, ...] = (
     Scenario(
         "backlog",
         f"{backlog.MESSAGES:,} messages of 4 KB wait for a primary that is down, and are sent when it is back",
-        170,
-        (POSTFIX, OURS),
+        235,
+        (POSTFIX, OURS, TWO),
         lambda peer, effort: backlog.outage(peer, int(backlog.MESSAGES * effort.scale)),
         fresh=True,
         at_most=3,

@@ -11,11 +11,11 @@ from typing import Any
 from benchmarks import plots
 from benchmarks.figures import ratios
 from benchmarks.judged import Outcome, number
-from benchmarks.peers import OURS, POSTFIX, PROXY, QUEUE, SPOOL, TUNED
+from benchmarks.peers import OURS, POSTFIX, PROXY, QUEUE, SPOOL, TUNED, TWO, TWO_SPOOL
 from benchmarks.promises import CHECKED
 
 # In the order of a plot's bars, where they were measured.
-PLOTTED = (POSTFIX, TUNED, PROXY, QUEUE, OURS, SPOOL)
+PLOTTED = (POSTFIX, TUNED, PROXY, QUEUE, OURS, SPOOL, TWO, TWO_SPOOL)
 LATENCIES = ("1x1", "10x1", "50x1", "200x1", "50x10", "slow primary")
 # Beside the name of a scenario, which a plot has little room for.
 WORDS = {
@@ -39,6 +39,8 @@ WORDS = {
 COLOURS = {
     OURS: "a",
     SPOOL: "b",
+    TWO: "h",
+    TWO_SPOOL: "i",
     CHECKED: "g",
     POSTFIX: "c",
     TUNED: "d",

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.figures import LOWER_IS_BETTER, Spread, ratios, spread
-from benchmarks.peers import POSTFIX, PROXY, TUNED
-from benchmarks.promises import PROMISES, Promise
+from benchmarks.peers import OURS, POSTFIX, PROXY, TUNED
+from benchmarks.promises import CONTENT, PROMISES, Promise
 
 FIGURES = {
     "rate": "messages a second",
@@ -39,6 +39,7 @@ SPECIAL = {
     ("refused", "rate"): "refusals a second",
     ("turned away", "rate"): "refusals a second",
     ("turned away", "cpu_ms"): "CPU a refusal",
+    ("checks in process", "cpu_ms"): "CPU a message, all own checks",
     ("idle", "mail_p50_ms"): "a new session meanwhile, MAIL to 250, p50",
 }
 
@@ -87,7 +88,7 @@ def _judged(promise: Promise, result: Mapping[str, Any] | None) -> Outcome:
 
 def figure_words(promise: Promise) -> str:
     words = SPECIAL.get((promise.scenario, promise.figure)) or FIGURES[promise.figure]
-    return words if promise.ours in {"inboundmx", "2 workers"} else f"{words}, {promise.ours.partition(', ')[2]}"
+    return words if promise.ours in {OURS, CONTENT, "2 workers"} else f"{words}, {promise.ours.partition(', ')[2]}"
 
 
 def number(value: float) -> str:

@@ -24,6 +24,7 @@ from benchmarks import proc
 # What they are called in results.
 POSTFIX, TUNED, PROXY, QUEUE = "postfix", "postfix, tuned", "haraka, proxy", "haraka, queue"
 OURS, SPOOL = "inboundmx", "inboundmx, spool"
+TWO, TWO_SPOOL = "inboundmx, 2 workers", "inboundmx, spool, 2 workers"
 DOMAIN = "here.example"
 LARGEST = 64 * 2**20
 MOST_CONNECTIONS = 10_000

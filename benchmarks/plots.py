@@ -28,10 +28,12 @@ text { font: 11px system-ui, sans-serif; fill: var(--ink); paint-order: stroke; 
 .line { stroke: var(--line); stroke-width: 2.5 }
 .reach { stroke: var(--line); stroke-width: 2; stroke-dasharray: 2.5 2 }
 svg { --ink: #1f2328; --soft: #59636e; --card: #ffffff; --grid: #e1e5ea; --line: #b3261e;
-      --a: #0f766e; --b: #6fb8b0; --c: #6e7781; --d: #b6bdc5; --e: #b45309; --f: #e0a458; --g: #4263eb }
+      --a: #0f766e; --b: #6fb8b0; --c: #6e7781; --d: #b6bdc5; --e: #b45309; --f: #e0a458; --g: #4263eb;
+      --h: #0b3b66; --i: #7fa8cf }
 @media (prefers-color-scheme: dark) {
 svg { --ink: #e6edf3; --soft: #9da7b3; --card: #0d1117; --grid: #2a313a; --line: #ff7b72;
-      --a: #2dd4bf; --b: #17877c; --c: #8b949e; --d: #545d68; --e: #f0a13c; --f: #996515; --g: #91a7ff }
+      --a: #2dd4bf; --b: #17877c; --c: #8b949e; --d: #545d68; --e: #f0a13c; --f: #996515; --g: #91a7ff;
+      --h: #79b8ff; --i: #2f6299 }
 }
 """
 

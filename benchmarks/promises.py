@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.peers import OURS, POSTFIX, PROXY, SPOOL, TUNED
+from benchmarks.peers import OURS, POSTFIX, PROXY, SPOOL, TUNED, TWO, TWO_SPOOL
 
 CHECKED = "inboundmx, checks"
 # All own checks, without sockets.
@@ -44,18 +44,19 @@ PROMISES = (
     *(
         promise
         for name in ("50x1", "200x1")
+        for ours in (OURS, TWO)
         for promise in (
-            Promise(name, "rate", 3.5, 5),
-            Promise(name, "cpu_ms", 3.5, 5),
-            Promise(name, "mail_p99_ms", 10),
-            Promise(name, "mail_p99_ms", 2, theirs=TUNED),
+            Promise(name, "rate", 3.5, 5, ours=ours),
+            Promise(name, "cpu_ms", 3.5, 5, ours=ours),
+            Promise(name, "mail_p99_ms", 10, ours=ours),
+            Promise(name, "mail_p99_ms", 2, ours=ours, theirs=TUNED),
         )
     ),
     Promise("10x1", "rate", 1.6, 2.2, ours=SPOOL),
-    Promise("50x1", "rate", 2.8, 4.2, ours=SPOOL),
-    Promise("slow sync 50x1", "rate", 2.5, 4, ours=SPOOL),
-    Promise("dead 50x1 4 KB", "rate", 2.5, 4),
-    Promise("dead 10x1 100 KB", "rate", 2, 3),
+    *(Promise("50x1", "rate", 2.8, 4.2, ours=ours) for ours in (SPOOL, TWO_SPOOL)),
+    *(Promise("slow sync 50x1", "rate", 2.5, 4, ours=ours) for ours in (SPOOL, TWO_SPOOL)),
+    *(Promise("dead 50x1 4 KB", "rate", 2.5, 4, ours=ours) for ours in (OURS, TWO)),
+    *(Promise("dead 10x1 100 KB", "rate", 2, 3, ours=ours) for ours in (OURS, TWO)),
     Promise("slow primary", "rate", 1),
     limit("slow primary", "dot_p50_ms", 200),
     Promise("checks cached", "cpu_ms", 1.5, 2, ours=CHECKED),
@@ -70,8 +71,8 @@ PROMISES = (
     Promise("idle", "held", 10_000, theirs=""),
     limit("idle", "kib_each", 10, 3),
     limit("idle", "mail_p50_ms", 50),
-    Promise("backlog", "accepted_rate", 3, 8),
-    Promise("backlog", "rate", 3, 7),
+    *(Promise("backlog", "accepted_rate", 3, 8, ours=ours) for ours in (OURS, TWO)),
+    *(Promise("backlog", "rate", 3, 7, ours=ours) for ours in (OURS, TWO)),
     limit("backlog", "list_s", 0.5, 0.1),
     Promise("backlog", "mib", 1),
     Promise("workers", "rate", 1.5, 1.8, ours="2 workers", theirs="1 worker"),

@@ -77,6 +77,17 @@ def summary(run: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
     return "\n\n".join(lines)
 
 
+def renewed(run: Mapping[str, Any], later: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The run with what was measured once more; ``renewed`` says what, when, and of which release."""
+    results = {result["scenario"]: result for result in run["results"]}
+    again = []
+    for other in later:
+        results |= {result["scenario"]: result for result in other["results"]}
+        names = ", ".join(result["scenario"] for result in other["results"])
+        again.append(f"{names}: again {other['taken_at']}, {other['versions']['inboundmx']}.")
+    return {**run, "results": [*results.values()], "renewed": again}
+
+
 def measured_on(run: Mapping[str, Any]) -> str:
     facts = {**run["machine"], **run["versions"]}
     effort = run["effort"]
@@ -89,6 +100,7 @@ def measured_on(run: Mapping[str, Any]) -> str:
             f"{run['taken_at']}, {kind}, {loads}, {run['seconds'] / 60:.0f} minutes in all. Everything is on loopback: "
             "generator, gateway or peer, and receiving sink share the cores.",
             table(["what", ""], [[name, fact] for name, fact in facts.items()], 2),
+            *run.get("renewed", []),
         ]
     )
 
@@ -184,7 +196,7 @@ def page(run: Mapping[str, Any], outcomes: Sequence[Outcome], drawn: Mapping[str
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-HOW = """    make bench                  # all of it, about 25 minutes
+HOW = """    make bench                  # all of it, about 30 minutes
     make bench QUICK=1          # shorter and fewer, about 6 minutes
     make bench ONLY=50x1,idle   # these
 
@@ -195,6 +207,7 @@ page; the others write theirs beside the figures, in `.cache`.
   listens and for whom; `tuned` adds in_flow_delay = 0. Haraka is npm's, once with `queue/smtp_forward` (proxy), which
   answers when the primary has answered, and once with its own queue. rspamd is Debian's as a milter of Postfix with two
   workers, without Redis and without what would ask the network; it and the gateway ask the same nsd.
+- **inboundmx** is one process; `2 workers` says `workers = 2` and has a process for each of two cores, as Postfix has.
 - **Turns**: a repeat measures every peer of a scenario, one after the other, and the next repeat begins at the other
   end. A ratio is that of two figures of the same repeat.
 - **Rate** is end to end: the clock stops when the sink has the last message. Where the primary is dead, and for
@@ -221,9 +234,14 @@ def write(run: Mapping[str, Any], folder: Path) -> list[Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument("figures", type=Path, metavar="FILE", help="what --json of a run has written")
+    parser.add_argument(
+        "later", type=Path, metavar="LATER", nargs="*",
+        help="of later runs of some scenarios, which take the place of the same ones",
+    )  # fmt: skip
     parser.add_argument("--to", type=Path, default=Path("docs"), metavar="FOLDER")
     args = parser.parse_args()
-    for path in write(json.loads(args.figures.read_text(encoding="utf-8")), args.to):
+    run, *later = (json.loads(file.read_text(encoding="utf-8")) for file in (args.figures, *args.later))
+    for path in write(renewed(run, later), args.to):
         print(path)
 
 

@@ -13,8 +13,9 @@ import pytest
 from benchmarks import plots
 from benchmarks.drawn import COLOURS
 from benchmarks.judged import Outcome, judged, promised, reached, shortfall, verdict
+from benchmarks.peers import OURS, SPOOL, TWO, TWO_SPOOL
 from benchmarks.promises import PROMISES, Promise
-from benchmarks.report import write
+from benchmarks.report import renewed, write
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -42,6 +43,8 @@ def run(**more: Any) -> dict[str, Any]:
         "haraka, queue": loads(300, 4, 200),
         "inboundmx": loads(2080, 0.45, 30),
         "inboundmx, spool": loads(1000, 0.6, 50),
+        "inboundmx, 2 workers": loads(2400, 0.45, 30),
+        "inboundmx, spool, 2 workers": loads(1300, 0.6, 50),
     }
     workers = {"1 worker": [{"rate": 1000.0}], "2 workers": [{"rate": 900.0}]}
     return {
@@ -142,6 +145,21 @@ def test_a_part_of_a_run_says_that_it_is_one(tmp_path: Path, more: dict[str, Any
     assert "**some of the scenarios only**" in page or "**shorter than a run is that counts**" in page
 
 
+def test_what_was_measured_again_takes_the_place_of_what_was(tmp_path: Path) -> None:
+    before = run(versions={"inboundmx": "commit a"})
+    (fifty, _) = before["results"]
+    again = result("50x1", {name: [each | {"rate": 100.0} for each in loads] for name, loads in fifty["every"].items()})
+    later = run(
+        versions={"inboundmx": "commit b"}, taken_at="2026-11-23 08:00 UTC", results=[again, result("idle", {})]
+    )
+    both = renewed(before, [later])
+    assert [each["scenario"] for each in both["results"]] == ["50x1", "workers", "idle"]
+    assert outcome(judged(both["results"]), "50x1", "inboundmx", "postfix", "rate").reached["median"] == 1.0
+    page = write(both, tmp_path)[-1].read_text(encoding="utf-8")
+    assert "\n50x1, idle: again 2026-11-23 08:00 UTC, commit b.\n" in page
+    assert "again" not in write(before, tmp_path)[-1].read_text(encoding="utf-8")
+
+
 def test_every_row_of_a_table_has_as_many_cells_as_its_head(tmp_path: Path) -> None:
     page = write(run(), tmp_path)[-1].read_text(encoding="utf-8")
     tables = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
@@ -171,11 +189,11 @@ def test_plots_are_well_formed_named_and_shown_with_a_text_in_their_place(tmp_pa
 def test_the_bar_of_a_rate_has_the_marks_of_its_promise(tmp_path: Path) -> None:
     rates = ET.parse(write(run(), tmp_path)[0]).getroot()
     kinds = [line.attrib["class"] for line in rates.iter(f"{SVG}line")]
-    # Of inboundmx and of its spool, and one of each in the legend.
-    assert kinds.count("line") == kinds.count("reach") == 3
+    # Of inboundmx and of its spool, with one worker and with two, and one of each in the legend.
+    assert kinds.count("line") == kinds.count("reach") == 5
     bars = [shape for shape in rates.iter(f"{SVG}rect") if float(shape.attrib["height"]) == plots.BAR]
     assert [f"--{COLOURS[name]}" in bar.attrib["style"] for bar, name in
-            zip(bars, ("haraka, queue", "inboundmx", "inboundmx, spool"), strict=True)] == [True] * 3  # fmt: skip
+            zip(bars, ("haraka, queue", OURS, SPOOL, TWO, TWO_SPOOL), strict=True)] == [True] * 5  # fmt: skip
     assert float(bars[1].attrib["width"]) == pytest.approx(float(bars[2].attrib["width"]) * 5.2 / 2.5, rel=0.01)
 
 
