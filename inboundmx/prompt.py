@@ -12,7 +12,16 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from inboundmx.ports import Clock
+
 T = TypeVar("T")
+
+
+def passing(clock: Clock, seconds: float) -> Deferred[None]:
+    """Fires when so much time has passed; to cancel it is not to wait for it any more."""
+    over: Deferred[None] = Deferred(lambda _: timer.cancel())
+    timer = clock.call_later(seconds, over.callback, None)
+    return over
 
 
 class _Rest(Deferred[T]):

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
-from twisted.internet.defer import Deferred
-
 from inboundmx.app.selecting import Selection
 from inboundmx.model.custody import SpoolEntry, State
 from inboundmx.policy.stamping import checks_against
 from inboundmx.ports import Clock, Damaged, Spool
+from inboundmx.prompt import passing
 
 # Entries looked at before mail gets its turn again.
 TURN = 1000
@@ -72,10 +71,8 @@ class Finder:
         too. On files nobody else waits."""
         if self._alone:
             return
-        turn: Deferred[None] = Deferred()
         took = 0.0 if since is None else self._clock.monotonic() - since
-        self._clock.call_later(min(max(took, 0.0), TURN_SECONDS), turn.callback, None)
-        await turn
+        await passing(self._clock, min(max(took, 0.0), TURN_SECONDS))
 
 
 def oldest_first(entries: Sequence[SpoolEntry], ordered: list[SpoolEntry]) -> Iterator[None]:

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred
-
 from inboundmx.model.reply import Reply
 from inboundmx.model.session import Session
 from inboundmx.policy.authenticating import MECHANISMS, NAME_LIMIT, Exchange, Malformed, Step, exchange
 from inboundmx.policy.limiting import subject
 from inboundmx.ports import Clock, Fact, Journal, StateStore, Unavailable, UserBase
+from inboundmx.prompt import passing
 
 SPACE = "authentication"
 # Failures within this time are counted together.
@@ -49,11 +48,6 @@ class Gatekeeper:
     async def failures(self, key: str) -> float:
         fact = await self.state.get(SPACE, key)
         return 0.0 if fact is None else fact.values[0]
-
-    def pause(self, seconds: float) -> Deferred[None]:
-        done: Deferred[None] = Deferred(lambda _: timer.cancel())
-        timer = self.clock.call_later(seconds, done.callback, None)
-        return done
 
 
 class Authentication:
@@ -88,9 +82,9 @@ class Authentication:
             try:
                 seconds = self._counted(step.name, address)
             except Unavailable as trouble:
-                await keeper.pause(LONGEST_SECONDS)
+                await passing(keeper.clock, LONGEST_SECONDS)
                 return self._failed(step.name, _NOT_COUNTED, {"trouble": trouble.reason})
-            await keeper.pause(seconds)
+            await passing(keeper.clock, seconds)
         except Malformed:
             return self._failed("", _MALFORMED)
         except Unavailable as trouble:

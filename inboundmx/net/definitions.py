@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from inboundmx.net.servers import Fault, Server, within
 from inboundmx.ports import Chance, Clock, Fact, Journal, StateStore, Timer, Unavailable
+from inboundmx.prompt import passing
 
 EVERY_SECONDS = 6 * 3600.0
 # Whoever does not answer, and who is new, is asked in a round; each takes so long at most.
@@ -32,8 +33,6 @@ SETTLED_SECONDS = 3.0
 ANSWER_LIMIT = 500
 
 _ANSWER = re.compile(rb"ClamAV ([ -.0-~]{1,60})(?:/([0-9]{1,9})/([ -~]{1,40}))?")
-
-
 # How a clamd that answers says so, and what is said of one that does not tell its version.
 _PONG = b"PONG"
 UNKNOWN = "definitions unknown: it does not tell its version"
@@ -122,17 +121,12 @@ class Definitions:
             if known is not None and known.values[0] == number:
                 return False
             self._state.put(SPACE, key, Fact((number, mine), now, now + TOLD_SECONDS))
-            await self._pass(SETTLED_SECONDS)
+            await passing(self._clock, SETTLED_SECONDS)
             # Read from the disk: what we remember is our own.
             written = dict(await self._state.facts(SPACE, key, 1)).get(key)
         except Unavailable:
             return True
         return written is None or written.values[1] == mine
-
-    async def _pass(self, seconds: float) -> None:
-        passed: Deferred[None] = Deferred(lambda _: timer.cancel())
-        timer = self._clock.call_later(seconds, passed.callback, None)
-        await passed
 
     async def _said(self, server: Server, command: bytes) -> bytes:
         """Raises Unavailable."""

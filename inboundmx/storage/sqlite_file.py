@@ -17,8 +17,8 @@ from inboundmx.storage.owner import give_to_owner_of
 
 # Brings a file from the version before to its own; it may be repeated, by other processes at the same time as well.
 Migration = Callable[[sqlite_utils.Database], object]
-# Of a file whose last moments may be lost with the machine, never its consistency.
 _LOG_MODE = "journal_mode=WAL"
+# Of a file whose last moments may be lost with the machine, never its consistency.
 USUAL = (_LOG_MODE, "synchronous=NORMAL", "temp_store=MEMORY")
 
 
